@@ -1,0 +1,136 @@
+//! The numbers of the log, each a type of its own.
+
+use std::fmt;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl From<$inner> for $name {
+            fn from(value: $inner) -> Self {
+                Self(value)
+            }
+        }
+    };
+}
+
+id!(
+    /// Position of a record in its partition; the first is 0.
+    Offset(i64)
+);
+id!(
+    /// Number of a leader's term over one partition (KIP-101); −1 is "unknown" on the wire.
+    LeaderEpoch(i32)
+);
+id!(
+    /// Index of a partition within its topic.
+    PartitionIndex(i32)
+);
+id!(
+    /// Id of an idempotent producer (KIP-98); −1 is "none" on the wire.
+    ProducerId(i64)
+);
+id!(
+    /// Epoch of a producer id; −1 is "none" on the wire.
+    ProducerEpoch(i16)
+);
+id!(
+    /// `node.id`: one process on one machine, 0 to 999.
+    NodeId(i32)
+);
+id!(
+    /// One core of a node and what it owns.
+    ShardIndex(u16)
+);
+id!(
+    /// The id under which a shard is advertised to clients.
+    BrokerId(i32)
+);
+
+impl Offset {
+    /// The first offset of every log.
+    pub const ZERO: Self = Self(0);
+
+    /// The offset `count` records further on.
+    pub fn plus(self, count: i64) -> Self {
+        Self(self.0 + count)
+    }
+}
+
+impl LeaderEpoch {
+    /// "No epoch known", as Kafka writes it.
+    pub const NONE: Self = Self(-1);
+}
+
+impl ProducerId {
+    /// A batch without a producer id.
+    pub const NONE: Self = Self(-1);
+}
+
+impl BrokerId {
+    /// How far apart the broker ids of a node's shards lie.
+    pub const SHARD_STRIDE: i32 = 1000;
+
+    /// The broker id of a node's shard: `node + 1000 × shard`.
+    pub fn of(node: NodeId, shard: ShardIndex) -> Self {
+        Self(node.0 + Self::SHARD_STRIDE * i32::from(shard.0))
+    }
+}
+
+/// Identity of a topic across deletion and re-creation (KIP-516).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicId(pub uuid::Uuid);
+
+impl TopicId {
+    /// The id that stands for "none" on the wire.
+    pub const ZERO: Self = Self(uuid::Uuid::nil());
+}
+
+/// Kafka prints topic ids as unpadded URL-safe base64 of the 16 bytes.
+impl fmt::Display for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const ALPHABET: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let bits = self.0.as_u128();
+        // 128 bits are 21 full digits and one of two bits, shifted to the top of its six.
+        for digit in 0..21 {
+            let index = (bits >> (122 - 6 * digit)) & 63;
+            write!(f, "{}", ALPHABET[index as usize] as char)?;
+        }
+        write!(f, "{}", ALPHABET[((bits & 3) << 4) as usize] as char)
+    }
+}
+
+/// One partition of one incarnation of a topic: the key of everything on disk and in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartitionId {
+    /// The topic's id.
+    pub topic: TopicId,
+    /// The partition's index within it.
+    pub index: PartitionIndex,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topic_id_prints_as_kafka_does() {
+        let id = TopicId(uuid::Uuid::from_u128(0x00112233_44556677_8899aabb_ccddeeff));
+        assert_eq!(id.to_string(), "ABEiM0RVZneImaq7zN3u_w");
+        assert_eq!(TopicId::ZERO.to_string(), "A".repeat(22));
+    }
+
+    #[test]
+    fn shards_of_a_node_are_a_thousand_apart() {
+        assert_eq!(BrokerId::of(NodeId(7), ShardIndex(2)), BrokerId(2007));
+    }
+}

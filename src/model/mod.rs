@@ -1,0 +1,9 @@
+//! The vocabulary: ids, offsets, and the record batch as a checked view. Imports nothing of ours.
+
+pub mod batch;
+mod ids;
+
+pub use ids::{
+    BrokerId, LeaderEpoch, NodeId, Offset, PartitionId, PartitionIndex, ProducerEpoch, ProducerId,
+    ShardIndex, TopicId,
+};
