@@ -7,10 +7,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use futures_util::channel::oneshot;
+use futures_channel::oneshot;
 
 use super::ClientError;
-use crate::rt::{Buf, Budget, Frame, FrameReader, Permit, Runtime, Socket, TaskClass};
+use crate::rt::{Budget, Buf, Frame, FrameReader, Permit, Runtime, Socket, TaskClass};
 use crate::wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use crate::wire::{
     ApiKey, DecodeError, Piece, Request, Response, decode_response, encode_request, frame,
@@ -43,7 +43,9 @@ struct Inner<R: Runtime> {
 
 impl<R: Runtime> Clone for Connection<R> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone() }
+        Self {
+            inner: self.inner.clone(),
+        }
     }
 }
 
@@ -81,7 +83,11 @@ impl Answer {
     }
 
     fn malformed(&self, api: ApiKey, source: DecodeError) -> ClientError {
-        ClientError::Malformed { broker: self.broker.clone(), api, source }
+        ClientError::Malformed {
+            broker: self.broker.clone(),
+            api,
+            source,
+        }
     }
 }
 
@@ -92,7 +98,10 @@ impl<R: Runtime> Connection<R> {
         let socket = rt
             .connect(address)
             .await
-            .map_err(|source| ClientError::Connection { broker: broker.clone(), source })?;
+            .map_err(|source| ClientError::Connection {
+                broker: broker.clone(),
+                source,
+            })?;
         let memory = Budget::new(RESPONSE_MEMORY_BYTES);
         let frames = FrameReader::new(rt.clone(), socket.clone(), MAX_RESPONSE_BYTES, memory);
         let inner = Rc::new(Inner {
@@ -105,7 +114,10 @@ impl<R: Runtime> Connection<R> {
             failure: RefCell::default(),
         });
         let connection = Self { inner };
-        rt.spawn(TaskClass::Foreground, connection.clone().read_responses(frames));
+        rt.spawn(
+            TaskClass::Foreground,
+            connection.clone().read_responses(frames),
+        );
         connection.negotiate().await?;
         Ok(connection)
     }
@@ -132,7 +144,10 @@ impl<R: Runtime> Connection<R> {
             .iter()
             .find(|(known, _)| *known == api)
             .map(|(_, version)| *version)
-            .ok_or_else(|| ClientError::NoCommonVersion { broker: self.inner.broker.clone(), api })
+            .ok_or_else(|| ClientError::NoCommonVersion {
+                broker: self.inner.broker.clone(),
+                api,
+            })
     }
 
     /// Sends a request and waits for its answer.
@@ -154,7 +169,10 @@ impl<R: Runtime> Connection<R> {
         {
             let _turn = self.inner.writing.acquire(1).await;
             self.check_open()?;
-            self.inner.waiting.borrow_mut().push_back((correlation_id, sender));
+            self.inner
+                .waiting
+                .borrow_mut()
+                .push_back((correlation_id, sender));
             let written = self.inner.socket.write(pieces).await;
             if let Err(error) = written {
                 self.fail(error);
@@ -163,7 +181,12 @@ impl<R: Runtime> Connection<R> {
         let Ok(Frame { bytes, memory }) = receiver.await else {
             return Err(self.failure());
         };
-        Ok(Answer { broker: self.inner.broker.clone(), version, frame: bytes, _memory: memory })
+        Ok(Answer {
+            broker: self.inner.broker.clone(),
+            version,
+            frame: bytes,
+            _memory: memory,
+        })
     }
 
     /// Sends a request that has no answer (Produce with acks=0).
@@ -188,10 +211,15 @@ impl<R: Runtime> Connection<R> {
         records: &[Buf],
     ) -> Result<(i32, Vec<Buf>), ClientError> {
         let correlation_id = self.inner.next_correlation_id.get();
-        self.inner.next_correlation_id.set(correlation_id.wrapping_add(1));
+        self.inner
+            .next_correlation_id
+            .set(correlation_id.wrapping_add(1));
         let mut framing = Vec::new();
         let encoded = encode_request(&mut framing, version, correlation_id, CLIENT_ID, request)
-            .map_err(|source| ClientError::Encode { api: Q::KEY, source })?;
+            .map_err(|source| ClientError::Encode {
+                api: Q::KEY,
+                source,
+            })?;
         let framing = Buf::from_vec(framing);
         let pieces = encoded
             .pieces()
@@ -212,14 +240,16 @@ impl<R: Runtime> Connection<R> {
         let newest = *ApiKey::ApiVersions.versions().end();
         let mut answer = self.call_with(&request, newest, &[]).await?;
         let mut response: ApiVersionsResponse = answer.read()?;
-        if response.error_code.is_error() {
+        if !response.error_code.is_none() {
             // An older broker names its range in a version 0 body (KIP-511); version 0 always works.
             answer = self.call_with(&request, 0, &[]).await?;
             response = answer.read()?;
         }
         let mut versions = Vec::new();
         for range in &response.api_keys {
-            let Some(api) = ApiKey::from_key(range.api_key) else { continue };
+            let Some(api) = ApiKey::from_key(range.api_key) else {
+                continue;
+            };
             let ours = api.versions();
             let newest = range.max_version.min(*ours.end());
             if newest >= range.min_version.max(*ours.start()) {
@@ -252,7 +282,9 @@ impl<R: Runtime> Connection<R> {
             return Err(io::Error::other("a response that nobody asked for"));
         };
         if got != expected {
-            return Err(io::Error::other(format!("response {got} where {expected} was due")));
+            return Err(io::Error::other(format!(
+                "response {got} where {expected} was due"
+            )));
         }
         // Whoever asked may have given up; the response is then dropped.
         let _ = sender.send(frame);
@@ -266,7 +298,11 @@ impl<R: Runtime> Connection<R> {
     }
 
     fn check_open(&self) -> Result<(), ClientError> {
-        if self.is_open() { Ok(()) } else { Err(self.failure()) }
+        if self.is_open() {
+            Ok(())
+        } else {
+            Err(self.failure())
+        }
     }
 
     fn failure(&self) -> ClientError {
@@ -275,6 +311,9 @@ impl<R: Runtime> Connection<R> {
             .clone()
             .unwrap_or_else(|| (io::ErrorKind::ConnectionReset, "closed".to_owned()));
         let source = io::Error::new(kind, text);
-        ClientError::Connection { broker: self.inner.broker.clone(), source }
+        ClientError::Connection {
+            broker: self.inner.broker.clone(),
+            source,
+        }
     }
 }

@@ -9,12 +9,10 @@
 //! | `producer` | batches per partition, idempotence, several requests in flight |
 //! | `consumer` | partitions from explicit offsets to an end or for ever |
 
-mod admin;
 mod cluster;
 mod connection;
 mod error;
 
-pub use admin::{Admin, NewTopic, OffsetSpec, TopicDescription, TopicPartition};
-pub use cluster::{Backoff, Client, ClientOptions};
+pub use cluster::{Backoff, Broker, Client, ClientOptions, Metadata, Partition, Topic};
 pub use connection::{Answer, Connection};
 pub use error::ClientError;
