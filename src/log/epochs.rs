@@ -225,6 +225,7 @@ fn entry(line: &str) -> Option<EpochStart> {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use proptest::prelude::*;
 
@@ -364,8 +365,8 @@ mod tests {
             prop_assert_eq!(&EpochCache::decode(cache.encode().as_bytes()), &Ok(cache.clone()));
 
             let live = &log[start..end];
-            for offset in start..end {
-                prop_assert_eq!(cache.epoch_at(Offset(offset as i64)), Some(LeaderEpoch(log[offset])));
+            for (offset, epoch) in (start as i64..).zip(live) {
+                prop_assert_eq!(cache.epoch_at(Offset(offset)), Some(LeaderEpoch(*epoch)));
             }
             for requested in 0..live[live.len() - 1] + 2 {
                 let above = live.iter().position(|epoch| *epoch > requested);

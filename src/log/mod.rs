@@ -1,4 +1,5 @@
 //! The log of a partition: what is on disk, what is in memory, and how both come back after a crash.
 
 pub mod epochs;
+pub mod index;
 pub mod producers;
