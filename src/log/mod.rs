@@ -2,4 +2,5 @@
 
 pub mod epochs;
 pub mod index;
+pub mod partition_files;
 pub mod producers;
