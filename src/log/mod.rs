@@ -4,3 +4,4 @@ pub mod epochs;
 pub mod index;
 pub mod partition_files;
 pub mod producers;
+pub mod retention;
