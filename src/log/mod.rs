@@ -1,3 +1,7 @@
 //! The log of a partition: what is on disk, what is in memory, and how both come back after a crash.
 
+pub mod epochs;
+pub mod index;
+pub mod partition_files;
 pub mod producers;
+pub mod retention;
