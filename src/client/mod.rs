@@ -1,1 +1,18 @@
-//! (to be written)
+//! A Kafka client on the same runtime as the broker: for the command line, benchmarks, and one day
+//! for replication. It speaks to any Kafka broker: negotiates versions, follows leaders, retries.
+//!
+//! | file | what |
+//! |---|---|
+//! | `connection` | one broker: requests pipelined, responses matched in order |
+//! | `cluster` | bootstrap, metadata, who leads what, retries |
+//! | `admin` | topics, configs, offsets |
+//! | `producer` | batches per partition, idempotence, several requests in flight |
+//! | `consumer` | partitions from explicit offsets to an end or for ever |
+
+mod cluster;
+mod connection;
+mod error;
+
+pub use cluster::{Backoff, Broker, Client, ClientOptions, Metadata, Partition, Topic};
+pub use connection::{Answer, Connection};
+pub use error::ClientError;

@@ -141,6 +141,14 @@ pub struct BufMut {
 }
 
 impl BufMut {
+    /// A buffer without room, where one is needed for a moment.
+    pub fn empty() -> Self {
+        Self {
+            storage: Rc::new(Storage::Heap(Vec::new())),
+            len: 0,
+        }
+    }
+
     /// Bytes held.
     pub fn len(&self) -> usize {
         self.len

@@ -8,6 +8,7 @@
 //! Behaviour that every implementation must show stands as tests in `contract`.
 
 mod buf;
+mod frames;
 mod local;
 
 use std::future::Future;
@@ -17,6 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use buf::{Arena, ArenaFull, Buf, BufMut};
+pub use frames::{Frame, FrameError, FrameReader};
 pub use local::{Budget, Event, Permit};
 
 /// Alignment, in bytes, of address, length and offset of every operation on a direct file.
@@ -205,6 +207,8 @@ pub trait Socket: Clone + 'static {
     fn write(&self, bufs: Vec<Buf>) -> impl Future<Output = io::Result<()>> + 'static;
     /// Ends both directions: pending and later reads see the end, writes an error.
     fn shutdown(&self);
+    /// Ends reading alone: once what has arrived is read, pending and later reads see the end.
+    fn stop_reading(&self);
     /// This side's address.
     fn local_addr(&self) -> io::Result<SocketAddr>;
     /// The other side's address.

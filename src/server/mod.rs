@@ -1,1 +1,3 @@
-//! (to be written)
+//! Kafka at the socket.
+
+pub mod fetch_session;

@@ -1,1 +1,103 @@
-//! (to be written)
+//! Kafka's protocol: bytes to values and back. Pure; knows sockets no more than logs.
+//!
+//! # Definitions
+//!
+//! Every message is written down once, in the words of Kafka's own schemas
+//! (`clients/src/main/resources/common/message/*.json`), in `messages/`, a file per API:
+//!
+//! ```text
+//! api!(Metadata: MetadataRequest<'a> => MetadataResponse<'r>);
+//!
+//! message! {
+//!     /// Asks for brokers, topics, and who leads their partitions.
+//!     struct MetadataRequest<'a> {
+//!         topics: Option<Vec<MetadataRequestTopic<'a>>> [0..] null [1..],
+//!         allow_auto_topic_creation: bool [4..] = true,
+//!         include_cluster_authorized_operations: bool [8..=10],
+//!     }
+//! }
+//! ```
+//!
+//! - `[8..=10]`: the versions that have the field. In all others it keeps its default when read
+//!   and is left out when written.
+//! - `Option<…>`: nullable; `null [1..]` says from which version on, where that is not all of
+//!   them. A `None` in a version without null is written as the empty value.
+//! - `tag 0`: a tagged field (KIP-482), written only where it differs from its default. Tags rise
+//!   from field to field.
+//! - `= true`: the default, where it is not the type's own.
+//!
+//! From that follow the struct with public fields, `Default`, and [`Wire`]: read, write and the
+//! least size of a value. Field types are the integers, `bool`, `uuid::Uuid`, the ids of
+//! [`crate::model`], [`ErrorCode`], [`Str`], [`Records`], other messages, and `Vec` or [`List`]
+//! of these.
+//!
+//! To add an API: a line in `api.rs` (key, versions, first flexible version), a file in
+//! `messages/`, a line in `messages/mod.rs`. The round-trip and hostile-input tests take it up
+//! from there; `tests/wire_oracle` wants one line to name the oracle's types.
+//!
+//! # Use
+//!
+//! A broker cuts frames ([`frame::split`]), reads the header ([`RequestHeader::decode`]), then
+//! the body ([`Message::decode`] or [`messages::AnyRequest`]), and answers with
+//! [`encode_response`]. A client uses [`encode_request`] and [`decode_response`].
+//!
+//! # Limits
+//!
+//! Input is hostile. Values borrow from the frame; each length is checked against the bytes that
+//! remain before anything is allocated; arrays start with room for 1,024 elements at most and
+//! together take at most four times the frame plus 1 MiB (CVE-2022-34917, CVE-2026-111108);
+//! tagged fields are few, rising, and skipped where unknown (CVE-2026-111115); bytes behind the
+//! last field are an error. Messages do not nest beyond their definitions.
+
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+
+mod api;
+mod error;
+mod error_code;
+pub mod frame;
+mod header;
+#[macro_use]
+mod message;
+pub mod messages;
+mod reader;
+mod types;
+mod writer;
+
+pub use api::{ApiKey, api_name};
+pub use error::{DecodeError, EncodeError};
+pub use error_code::ErrorCode;
+pub use header::{RequestError, RequestHeader, decode_response, encode_request, encode_response};
+pub use reader::{MAX_STRING_BYTES, MAX_TAGS_PER_SECTION, MAX_UNKNOWN_TAGS, Reader, Version};
+pub use types::{List, Nullable, Records, Str, Wire, read_present, write_present};
+pub use writer::{Encoded, Piece, Tags, Writer};
+
+/// A whole request or response body.
+pub trait Message<'a>: Wire<'a> {
+    /// The API that it belongs to.
+    const KEY: ApiKey;
+
+    /// Reads a body; it must fill the bytes to the last.
+    fn decode(body: &'a [u8], version: i16) -> Result<Self, DecodeError> {
+        if !Self::KEY.supports(version) {
+            return Err(DecodeError::Version(version));
+        }
+        let mut reader = Reader::new(body, Self::KEY.version(version));
+        let message = Self::read(&mut reader)?;
+        reader.finish()?;
+        Ok(message)
+    }
+}
+
+/// A message that clients send.
+pub trait Request<'a>: Message<'a> {
+    /// The message that answers it, borrowing from a frame of its own.
+    type Response<'r>: Response<'r>;
+}
+
+/// A message that brokers send.
+pub trait Response<'a>: Message<'a> {}

@@ -17,7 +17,16 @@
 //! 61  records, compressed as one where the codec says so
 //! ```
 
+#![cfg_attr(
+    not(test),
+    expect(
+        clippy::indexing_slicing,
+        reason = "all positions are constants within the 61 bytes that every view is checked to have"
+    )
+)]
+
 use super::super::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+use super::{RecordRef, increment_sequence};
 
 /// Bytes of a batch's fixed header.
 pub const HEADER_BYTES: usize = 61;
@@ -104,31 +113,41 @@ impl<'a> BatchView<'a> {
     /// Checks what every reader needs to walk on safely: length, magic, codec, counts not negative.
     /// Zeros do not parse (magic 0).
     pub fn first(bytes: &'a [u8]) -> Result<Self, BatchError> {
-        if bytes.len() < HEADER_BYTES {
-            return Err(BatchError::Truncated);
-        }
-        let total_bytes = total_bytes(bytes)?;
-        let view = Self {
-            bytes: bytes.get(..total_bytes).ok_or(BatchError::Truncated)?,
-        };
+        let view = Self::framed(bytes)?;
         view.check_header()?;
         Ok(view)
     }
 
     /// Like [`BatchView::first`], and the CRC must hold.
     pub fn first_verified(bytes: &'a [u8]) -> Result<Self, BatchError> {
-        let view = Self::first(bytes)?;
-        if view.crc() != crc32c::crc32c(&view.bytes[ATTRIBUTES_AT..]) {
+        let view = Self::framed(bytes)?;
+        if !view.crc_holds() {
             return Err(BatchError::Crc);
         }
+        view.check_header()?;
         Ok(view)
     }
 
-    fn check_header(&self) -> Result<(), BatchError> {
-        let magic = self.bytes[16] as i8;
+    /// The first batch by length and magic alone: what the CRC covers may be anything.
+    pub(super) fn framed(bytes: &'a [u8]) -> Result<Self, BatchError> {
+        if bytes.len() < HEADER_BYTES {
+            return Err(BatchError::Truncated);
+        }
+        let magic = bytes[16] as i8;
         if magic != MAGIC {
             return Err(BatchError::Magic(magic));
         }
+        let total_bytes = total_bytes(bytes)?;
+        let bytes = bytes.get(..total_bytes).ok_or(BatchError::Truncated)?;
+        Ok(Self { bytes })
+    }
+
+    /// What the CRC covers is as it was written.
+    pub fn crc_holds(&self) -> bool {
+        self.crc() == crc32c::crc32c(&self.bytes[ATTRIBUTES_AT..])
+    }
+
+    pub(super) fn check_header(&self) -> Result<(), BatchError> {
         let attributes = self.attributes();
         if attributes & 7 > Compression::Zstd as i16 || attributes & !0x7f != 0 {
             return Err(BatchError::Attributes(attributes));
@@ -244,6 +263,38 @@ impl<'a> BatchView<'a> {
     /// Sequence of the first record; −1 without a producer.
     pub fn base_sequence(&self) -> i32 {
         i32::from_be_bytes(self.array(53))
+    }
+
+    /// Written by an idempotent or transactional producer.
+    pub fn has_producer(&self) -> bool {
+        self.producer_id().0 > -1
+    }
+
+    /// Sequence of the last record, which may have wrapped; −1 without a producer.
+    pub fn last_sequence(&self) -> i32 {
+        match self.base_sequence() {
+            base if base < 0 => base,
+            base => increment_sequence(base, self.last_offset_delta()),
+        }
+    }
+
+    /// Offset of one of the batch's records.
+    pub fn offset_of(&self, record: &RecordRef<'_>) -> Offset {
+        Offset(
+            self.base_offset()
+                .0
+                .wrapping_add(i64::from(record.offset_delta)),
+        )
+    }
+
+    /// Timestamp of one of the batch's records, in Unix milliseconds; −1 when it has none.
+    pub fn timestamp_ms_of(&self, record: &RecordRef<'_>) -> i64 {
+        match self.timestamp_type() {
+            TimestampType::CreateTime => self
+                .base_timestamp_ms()
+                .wrapping_add(record.timestamp_delta_ms),
+            TimestampType::LogAppendTime => self.max_timestamp_ms(),
+        }
     }
 
     /// Number of records (0 in a batch that compaction emptied).

@@ -1,0 +1,219 @@
+//! Values that are one of a few words.
+
+use super::key::ConfigType;
+use super::value::{ConfigValue, words};
+
+macro_rules! word_enum {
+    (
+        $(#[$meta:meta])* $name:ident, $what:literal;
+        $( $(#[$variant_meta:meta])* $variant:ident = $word:literal, )+
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $( $(#[$variant_meta])* $variant, )+ }
+
+        impl $name {
+            /// The word in configurations.
+            pub fn as_str(self) -> &'static str {
+                match self { $( Self::$variant => $word, )+ }
+            }
+        }
+
+        impl ConfigValue for $name {
+            const TYPE: ConfigType = ConfigType::String;
+
+            fn from_text(text: &str) -> Result<Self, String> {
+                match text {
+                    $( $word => Ok(Self::$variant), )+
+                    _ => Err(concat!("must be ", $what).to_string()),
+                }
+            }
+
+            fn text(&self) -> Option<String> {
+                Some(self.as_str().to_string())
+            }
+        }
+    };
+}
+
+word_enum! {
+    /// When a record batch counts as safe (`src/manual/durability.rs`).
+    Durability, "fsync, written or memory";
+    /// The journal write has completed with RWF_DSYNC: survives power loss.
+    Fsync = "fsync",
+    /// The direct journal write has completed: survives a crash of the process or the kernel.
+    Written = "written",
+    /// The batch is in memory: survives nothing.
+    Memory = "memory",
+}
+
+word_enum! {
+    /// How the broker stores record batches: as they came, or recompressed.
+    CompressionType, "producer, uncompressed, gzip, snappy, lz4 or zstd";
+    /// As the producer compressed them.
+    Producer = "producer",
+    /// Not compressed.
+    Uncompressed = "uncompressed",
+    /// With gzip.
+    Gzip = "gzip",
+    /// With snappy.
+    Snappy = "snappy",
+    /// With lz4.
+    Lz4 = "lz4",
+    /// With zstd.
+    Zstd = "zstd",
+}
+
+word_enum! {
+    /// Which time a record carries.
+    TimestampType, "CreateTime or LogAppendTime";
+    /// The producer's.
+    CreateTime = "CreateTime",
+    /// The broker's at the append.
+    LogAppendTime = "LogAppendTime",
+}
+
+/// What happens to old records. Compaction does not exist yet, so there is one policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CleanupPolicy {
+    /// Segments are deleted by age and size.
+    Delete,
+}
+
+impl ConfigValue for CleanupPolicy {
+    const TYPE: ConfigType = ConfigType::List;
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let policies: Vec<_> = words(text).collect();
+        match policies.as_slice() {
+            ["delete"] => Ok(Self::Delete),
+            many if many.contains(&"compact") => {
+                Err("must be delete: compaction does not exist yet".into())
+            }
+            _ => Err("must be delete".into()),
+        }
+    }
+
+    fn text(&self) -> Option<String> {
+        Some("delete".into())
+    }
+}
+
+/// `corelane.shards`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shards {
+    /// As many as the machine has processors for.
+    Auto,
+    /// This many.
+    Count(u16),
+}
+
+impl Shards {
+    /// Broker ids stay within the positive 32-bit numbers and ports within 16 bits far beyond this.
+    pub const MAX: u16 = 1024;
+}
+
+impl ConfigValue for Shards {
+    const TYPE: ConfigType = ConfigType::String;
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            _ if text == "auto" => Ok(Self::Auto),
+            Ok(count) if (1..=Self::MAX).contains(&count) => Ok(Self::Count(count)),
+            _ => Err(format!("must be auto or from 1 to {}", Self::MAX)),
+        }
+    }
+
+    fn text(&self) -> Option<String> {
+        Some(match self {
+            Self::Auto => "auto".into(),
+            Self::Count(count) => count.to_string(),
+        })
+    }
+}
+
+/// `corelane.memory`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// A share of what the machine or its cgroup has.
+    Auto,
+    /// This many bytes for all shards together.
+    Bytes(u64),
+}
+
+impl Memory {
+    /// The least that one shard works with.
+    pub const SHARD_BYTES_MIN: u64 = 64 << 20;
+}
+
+impl ConfigValue for Memory {
+    const TYPE: ConfigType = ConfigType::String;
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        match parse_bytes(text) {
+            Some(bytes) if bytes >= Self::SHARD_BYTES_MIN => Ok(Self::Bytes(bytes)),
+            Some(_) => Err("must be at least 64M".into()),
+            None => Err("must be auto or a size such as 8G, 512M or 1073741824".into()),
+        }
+    }
+
+    fn text(&self) -> Option<String> {
+        Some(match self {
+            Self::Auto => "auto".into(),
+            Self::Bytes(bytes) => bytes.to_string(),
+        })
+    }
+}
+
+/// A size in bytes with a binary suffix: K, M, G or T, also as Ki, KiB and so on.
+fn parse_bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "ki" | "kib" => 10,
+        "m" | "mi" | "mib" => 20,
+        "g" | "gi" | "gib" => 30,
+        "t" | "ti" | "tib" => 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_binary_suffixes() {
+        assert_eq!(parse_bytes("8G"), Some(8 << 30));
+        assert_eq!(parse_bytes("512MiB"), Some(512 << 20));
+        assert_eq!(parse_bytes("77"), Some(77));
+        assert_eq!(parse_bytes("99999999999T"), None);
+        assert_eq!(parse_bytes("8X"), None);
+        assert_eq!(
+            Memory::from_text("8G").map(|m| m.text()),
+            Ok(Some("8589934592".into()))
+        );
+    }
+
+    #[test]
+    fn compaction_is_refused_by_name() {
+        let error = CleanupPolicy::from_text("delete, compact").expect_err("refused");
+        assert!(error.contains("compaction does not exist yet"));
+        assert_eq!(
+            CleanupPolicy::from_text(" delete "),
+            Ok(CleanupPolicy::Delete)
+        );
+    }
+
+    #[test]
+    fn shards_are_few() {
+        assert_eq!(Shards::from_text("auto"), Ok(Shards::Auto));
+        assert_eq!(Shards::from_text("3"), Ok(Shards::Count(3)));
+        assert!(Shards::from_text("0").is_err());
+        assert!(Shards::from_text("1025").is_err());
+    }
+}

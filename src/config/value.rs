@@ -1,0 +1,200 @@
+//! Types that a key can have: text to value and back.
+
+use super::error::ConfigError;
+use super::key::{ConfigType, Valid};
+
+/// A type that a field of a configuration can have.
+pub(super) trait ConfigValue: Sized {
+    /// The type that DescribeConfigs reports.
+    const TYPE: ConfigType;
+
+    /// Reads trimmed text; the error completes the sentence "KEY=TEXT …".
+    fn from_text(text: &str) -> Result<Self, String>;
+
+    /// Writes the canonical form; `None` is null.
+    fn text(&self) -> Option<String>;
+
+    /// The number in it, for range checks.
+    fn integer(&self) -> Option<i64> {
+        None
+    }
+
+    /// The value of a key that nobody set and that has no default.
+    fn null() -> Option<Self> {
+        None
+    }
+}
+
+/// Reads text and checks it against the values that are valid.
+pub(super) fn parse<T: ConfigValue>(text: &str, valid: Valid) -> Result<T, String> {
+    let value = T::from_text(text.trim())?;
+    let in_range = |low: i64, high: i64| value.integer().is_none_or(|n| (low..=high).contains(&n));
+    match valid {
+        Valid::Any => Ok(value),
+        Valid::AtLeast(low) if in_range(low, i64::MAX) => Ok(value),
+        Valid::AtLeast(low) => Err(format!("must be at least {low}")),
+        Valid::Between(low, high) if in_range(low, high) => Ok(value),
+        Valid::Between(low, high) => Err(format!("must be from {low} to {high}")),
+        Valid::Only(only, _) if value.text().as_deref() == Some(only) => Ok(value),
+        Valid::Only(only, why) => Err(format!("must be {only}: {why}")),
+    }
+}
+
+/// Reads the value of a key that may be unset.
+pub(super) fn read<T: ConfigValue>(
+    key: &'static str,
+    text: Option<String>,
+    valid: Valid,
+) -> Result<T, ConfigError> {
+    match text {
+        Some(text) => {
+            parse(&text, valid).map_err(|why| ConfigError::invalid(key, text.clone(), why))
+        }
+        None => T::null().ok_or_else(|| ConfigError::invalid(key, "", "needs a value")),
+    }
+}
+
+macro_rules! integer {
+    ($type:ty, $config_type:ident, $what:literal) => {
+        impl ConfigValue for $type {
+            const TYPE: ConfigType = ConfigType::$config_type;
+
+            fn from_text(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|_| format!("must be {}", $what))
+            }
+
+            fn text(&self) -> Option<String> {
+                Some(self.to_string())
+            }
+
+            fn integer(&self) -> Option<i64> {
+                Some(i64::from(*self))
+            }
+        }
+    };
+}
+
+integer!(i16, Short, "a whole number of 16 bits");
+integer!(i32, Int, "a whole number of 32 bits");
+integer!(i64, Long, "a whole number of 64 bits");
+
+impl ConfigValue for bool {
+    const TYPE: ConfigType = ConfigType::Boolean;
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err("must be true or false".into()),
+        }
+    }
+
+    fn text(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+/// A share from 0 to 1 (the only use that Kafka's topic configs have for fractions).
+impl ConfigValue for f64 {
+    const TYPE: ConfigType = ConfigType::Double;
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let ratio = text.parse().map_err(|_| "must be a number".to_string())?;
+        if (0.0..=1.0).contains(&ratio) {
+            Ok(ratio)
+        } else {
+            Err("must be from 0 to 1".into())
+        }
+    }
+
+    fn text(&self) -> Option<String> {
+        Some(format!("{self:?}"))
+    }
+}
+
+impl ConfigValue for String {
+    const TYPE: ConfigType = ConfigType::String;
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        Ok(text.to_string())
+    }
+
+    fn text(&self) -> Option<String> {
+        Some(self.clone())
+    }
+}
+
+/// Words separated by commas; blanks around them and empty ones do not count.
+impl ConfigValue for Vec<String> {
+    const TYPE: ConfigType = ConfigType::List;
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        Ok(words(text).map(str::to_string).collect())
+    }
+
+    fn text(&self) -> Option<String> {
+        Some(self.join(","))
+    }
+}
+
+/// A key whose default is null: an empty value is the same as none.
+impl<T: ConfigValue> ConfigValue for Option<T> {
+    const TYPE: ConfigType = T::TYPE;
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            Ok(None)
+        } else {
+            T::from_text(text).map(Some)
+        }
+    }
+
+    fn text(&self) -> Option<String> {
+        self.as_ref()?.text()
+    }
+
+    fn integer(&self) -> Option<i64> {
+        self.as_ref()?.integer()
+    }
+
+    fn null() -> Option<Self> {
+        Some(None)
+    }
+}
+
+/// The words of a list.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_bind() {
+        assert_eq!(parse::<i32>(" 7 ", Valid::AtLeast(7)), Ok(7));
+        assert_eq!(
+            parse::<i32>("6", Valid::AtLeast(7)),
+            Err("must be at least 7".into())
+        );
+        assert_eq!(
+            parse::<i64>("10", Valid::Between(1, 9)),
+            Err("must be from 1 to 9".into())
+        );
+        assert_eq!(
+            parse::<i16>("3", Valid::Only("1", "so")),
+            Err("must be 1: so".into())
+        );
+        assert!(parse::<i32>("2147483648", Valid::Any).is_err());
+        assert!(parse::<f64>("NaN", Valid::Any).is_err());
+    }
+
+    #[test]
+    fn null_is_not_a_value_of_every_type() {
+        assert_eq!(read::<Option<i64>>("k", None, Valid::Any), Ok(None));
+        assert!(read::<i64>("k", None, Valid::Any).is_err());
+    }
+}

@@ -1,0 +1,158 @@
+//! Length-prefixed frames from a socket: four bytes of big-endian length, then as many bytes.
+
+use std::io;
+
+use super::{Arena, Budget, Buf, BufMut, Permit, Runtime, Socket};
+
+const PREFIX_BYTES: usize = 4;
+/// What a quiet connection holds while it waits; thousands of them cost little.
+const QUIET_BYTES: usize = 4 << 10;
+/// What a busy connection of small frames reads into at a time.
+const BUSY_BYTES: usize = 64 << 10;
+
+/// Reads frames, one behind the other, in as few copies as the sizes allow: a frame beyond the
+/// standing buffer gets one of its own, into which the socket is read directly.
+#[derive(Debug)]
+pub struct FrameReader<R: Runtime> {
+    rt: R,
+    socket: R::Socket,
+    limit_bytes: usize,
+    memory: Budget,
+    buffer: BufMut,
+    /// Bytes of `buffer` that were already handed out as frames.
+    consumed: usize,
+    standing_bytes: usize,
+    large: Option<Permit>,
+}
+
+/// A frame's content, without its prefix, and the memory it is charged with.
+#[derive(Debug)]
+pub struct Frame {
+    /// The content.
+    pub bytes: Buf,
+    /// Given back when the frame has been served.
+    pub memory: Permit,
+}
+
+/// Why no further frame comes.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The socket failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The length is negative or beyond the limit. Nothing was allocated for it.
+    #[error("a frame of {0} bytes is not accepted")]
+    Length(i32),
+    /// The stream ended within a frame.
+    #[error("the connection ended within a frame")]
+    CutShort,
+}
+
+impl<R: Runtime> FrameReader<R> {
+    /// Frames of at most `limit_bytes` from `socket`; each is charged to `memory` before room is
+    /// made for it, so a full shard makes its clients wait instead of failing.
+    pub fn new(rt: R, socket: R::Socket, limit_bytes: usize, memory: Budget) -> Self {
+        let buffer = BufMut::empty();
+        let standing_bytes = QUIET_BYTES;
+        Self {
+            rt,
+            socket,
+            limit_bytes,
+            memory,
+            buffer,
+            consumed: 0,
+            standing_bytes,
+            large: None,
+        }
+    }
+
+    /// The next frame; none at the regular end of the stream.
+    pub async fn next(&mut self) -> Result<Option<Frame>, FrameError> {
+        loop {
+            let wanted = match self.frame_bytes()? {
+                Some(total) if self.held() >= total => return Ok(Some(self.cut(total).await)),
+                Some(total) => total,
+                None => PREFIX_BYTES,
+            };
+            self.make_room(wanted).await;
+            if self.read_some().await? == 0 {
+                let ended = if self.held() == 0 {
+                    Ok(None)
+                } else {
+                    Err(FrameError::CutShort)
+                };
+                return ended;
+            }
+        }
+    }
+
+    fn held(&self) -> usize {
+        self.buffer.len() - self.consumed
+    }
+
+    /// Bytes of the frame that begins the held ones, prefix included.
+    fn frame_bytes(&self) -> Result<Option<usize>, FrameError> {
+        let Some(prefix) = self.buffer[self.consumed..].first_chunk::<PREFIX_BYTES>() else {
+            return Ok(None);
+        };
+        let length = i32::from_be_bytes(*prefix);
+        match usize::try_from(length) {
+            Ok(content) if content <= self.limit_bytes => Ok(Some(content + PREFIX_BYTES)),
+            _ => Err(FrameError::Length(length)),
+        }
+    }
+
+    async fn cut(&mut self, total: usize) -> Frame {
+        let memory = match self.large.take() {
+            Some(permit) => permit,
+            None => self.memory.acquire(total).await,
+        };
+        let bytes = self
+            .buffer
+            .slice(self.consumed + PREFIX_BYTES..self.consumed + total);
+        self.consumed += total;
+        Frame { bytes, memory }
+    }
+
+    /// Sees to it that `wanted` bytes from the first held one fit into the buffer.
+    async fn make_room(&mut self, wanted: usize) {
+        if self.buffer.capacity() - self.consumed >= wanted && self.buffer.room() > 0 {
+            return;
+        }
+        let capacity = if wanted > self.standing_bytes {
+            self.large = Some(self.memory.acquire(wanted).await);
+            wanted
+        } else {
+            self.standing_bytes
+        };
+        let mut buffer = alloc(&self.rt, capacity).await;
+        buffer.extend_from_slice(&self.buffer[self.consumed..]);
+        self.buffer = buffer;
+        self.consumed = 0;
+    }
+
+    async fn read_some(&mut self) -> Result<usize, FrameError> {
+        let buffer = std::mem::replace(&mut self.buffer, BufMut::empty());
+        let room = buffer.room();
+        let (result, buffer) = self.socket.read(buffer).await;
+        self.buffer = buffer;
+        let count = result?;
+        // A read that fills the buffer says that more is waiting; a small one that it is quiet.
+        if count == room {
+            self.standing_bytes = (self.standing_bytes * 2).min(BUSY_BYTES);
+        } else if count < room / 4 {
+            self.standing_bytes = (self.standing_bytes / 2).max(QUIET_BYTES);
+        }
+        Ok(count)
+    }
+}
+
+/// A buffer of the arena, waiting while it is full: budgets keep that wait short.
+async fn alloc<R: Runtime>(rt: &R, capacity: usize) -> BufMut {
+    loop {
+        match Arena::alloc(rt.arena(), capacity) {
+            Ok(buffer) => return buffer,
+            Err(_) => rt.sleep(std::time::Duration::from_millis(1)).await,
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! One client connection: requests are accepted in order, several may be under way, and responses
+//! leave in the order of the requests.
+//!
+//! Two tasks share a queue: one reads frames and has each *accepted* (order fixed) before the next
+//! is looked at, the other waits for each reply to be *acknowledged* and writes it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+
+use crate::rt::{Buf, Budget, Event, Frame, FrameError, FrameReader, Permit, Runtime, Socket};
+
+/// How many requests of one connection may be under way.
+const REQUESTS_IN_FLIGHT: usize = 64;
+
+/// A response frame, its length prefix included, in the pieces it is written from.
+pub type Response = Vec<Buf>;
+
+/// What accepting a request gives.
+pub enum Reply {
+    /// The response is there, or comes when the future completes (durability, a long poll).
+    Respond(LocalBoxFuture<'static, Response>),
+    /// The request wants no response (Produce with acks=0).
+    Nothing,
+    /// The request cannot be answered in the protocol: the connection is closed.
+    Close,
+}
+
+impl Reply {
+    /// A response that is there already.
+    pub fn ready(response: Response) -> Self {
+        Self::Respond(Box::pin(std::future::ready(response)))
+    }
+}
+
+/// Who serves the requests of a connection.
+pub trait Service {
+    /// Accepts one request. The next one of this connection is looked at when this completes.
+    fn accept(&self, frame: Buf) -> impl Future<Output = Reply>;
+}
+
+/// A connection as the server sees it from outside.
+#[derive(Debug)]
+pub struct Connection<R: Runtime> {
+    socket: R::Socket,
+    last_active: Cell<Duration>,
+    in_flight: Budget,
+    replies: RefCell<VecDeque<PendingReply>>,
+    changed: Event,
+    reading_ended: Cell<bool>,
+    stopping: Cell<bool>,
+}
+
+struct PendingReply {
+    response: LocalBoxFuture<'static, Response>,
+    _memory: Permit,
+    _slot: Permit,
+}
+
+impl std::fmt::Debug for PendingReply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PendingReply")
+    }
+}
+
+impl<R: Runtime> Connection<R> {
+    /// A connection over `socket`, to be run with [`Connection::run`].
+    pub fn new(rt: &R, socket: R::Socket) -> Rc<Self> {
+        Rc::new(Self {
+            socket,
+            last_active: Cell::new(rt.now()),
+            in_flight: Budget::new(REQUESTS_IN_FLIGHT),
+            replies: RefCell::default(),
+            changed: Event::new(),
+            reading_ended: Cell::new(false),
+            stopping: Cell::new(false),
+        })
+    }
+
+    /// Serves the connection until it ends from either side.
+    pub async fn run(
+        self: &Rc<Self>,
+        rt: &R,
+        mut frames: FrameReader<R>,
+        service: &impl Service,
+    ) {
+        let reading = async {
+            if let Err(error) = self.read_requests(rt, &mut frames, service).await {
+                tracing::debug!(%error, "connection ends");
+            }
+            self.reading_ended.set(true);
+            self.changed.notify();
+        };
+        let writing = async {
+            let written = self.write_responses(rt).await;
+            // Whatever is left cannot be answered: the reader must not wait for more.
+            self.socket.shutdown();
+            if let Err(error) = written {
+                tracing::debug!(%error, "connection ends while writing");
+                self.in_flight.set_total(usize::MAX);
+            }
+        };
+        futures_util::join!(reading, writing);
+    }
+
+    /// Since when nothing was read or written, unless a request is under way.
+    pub fn idle_since(&self) -> Option<Duration> {
+        (self.in_flight.taken() == 0).then(|| self.last_active.get())
+    }
+
+    /// Ends the connection at once.
+    pub fn close(&self) {
+        self.socket.shutdown();
+    }
+
+    /// Accepts no further request, answers those accepted, and ends.
+    pub fn stop(&self) {
+        self.stopping.set(true);
+        self.socket.stop_reading();
+    }
+
+    async fn read_requests(
+        &self,
+        rt: &R,
+        frames: &mut FrameReader<R>,
+        service: &impl Service,
+    ) -> Result<(), FrameError> {
+        while !self.stopping.get() {
+            let slot = self.in_flight.acquire(1).await;
+            drop(slot);
+            let Some(Frame { bytes, memory }) = frames.next().await? else { break };
+            self.last_active.set(rt.now());
+            if self.stopping.get() {
+                break;
+            }
+            let slot = self.in_flight.acquire(1).await;
+            match service.accept(bytes).await {
+                Reply::Respond(response) => {
+                    let pending = PendingReply { response, _memory: memory, _slot: slot };
+                    self.replies.borrow_mut().push_back(pending);
+                    self.changed.notify();
+                }
+                Reply::Nothing => {}
+                Reply::Close => break,
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_responses(&self, rt: &R) -> std::io::Result<()> {
+        while let Some(pending) = self.next_reply().await {
+            let PendingReply { response, _memory, _slot } = pending;
+            let response = response.await;
+            self.socket.write(response).await?;
+            self.last_active.set(rt.now());
+        }
+        Ok(())
+    }
+
+    async fn next_reply(&self) -> Option<PendingReply> {
+        self.changed
+            .wait_until(|| match self.replies.borrow_mut().pop_front() {
+                Some(pending) => Some(Some(pending)),
+                None => self.reading_ended.get().then_some(None),
+            })
+            .await
+    }
+}
