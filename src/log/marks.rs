@@ -79,9 +79,18 @@ mod tests {
         };
         assert!(good.in_order());
         let bad = [
-            Marks { log_start: Offset(4), ..good },
-            Marks { segment_durable: Offset(4), ..good },
-            Marks { durable: Offset(4), ..good },
+            Marks {
+                log_start: Offset(4),
+                ..good
+            },
+            Marks {
+                segment_durable: Offset(4),
+                ..good
+            },
+            Marks {
+                durable: Offset(4),
+                ..good
+            },
         ];
         assert!(bad.iter().all(|marks| !marks.in_order()));
     }

@@ -72,7 +72,8 @@ pub fn rolls(
         return false;
     }
     let bytes = batch.bytes().len() as u64;
-    let last_relative = active.end_offset.0 - active.base_offset.0 + i64::from(batch.last_offset_delta());
+    let last_relative =
+        active.end_offset.0 - active.base_offset.0 + i64::from(batch.last_offset_delta());
     active.size_bytes + bytes > config.segment_bytes
         || last_relative > i64::from(i32::MAX)
         || index_is_full
@@ -111,7 +112,8 @@ mod tests {
 
     #[test]
     fn reservations_double_up_to_the_segment() {
-        let next = |reserved, needed| next_reservation(reserved, needed, 100 << 20, (256 << 10, 64 << 20));
+        let next =
+            |reserved, needed| next_reservation(reserved, needed, 100 << 20, (256 << 10, 64 << 20));
         assert_eq!(next(0, 1), 256 << 10);
         assert_eq!(next(256 << 10, 1), 512 << 10);
         assert_eq!(next(512 << 10, 3 << 20), 3 << 20);
@@ -126,7 +128,10 @@ mod tests {
         for (last, timestamp) in [(5, 10), (7, 30), (9, 30), (11, 20)] {
             facts.count(Offset(last), 100, timestamp);
         }
-        assert_eq!((facts.max_timestamp_ms, facts.max_timestamp_offset), (30, Offset(7)));
+        assert_eq!(
+            (facts.max_timestamp_ms, facts.max_timestamp_offset),
+            (30, Offset(7))
+        );
         assert_eq!((facts.size_bytes, facts.end_offset), (400, Offset(12)));
         assert_eq!(facts.first_timestamp_ms, 10);
     }

@@ -98,7 +98,10 @@ impl Tail {
     /// [`Tail::load_block`], before anything is pushed: its first byte and how many are used.
     pub fn missing_block(&self) -> Option<(Position, usize)> {
         let used = self.end.byte % BLOCK_BYTES as u64;
-        let is_held = self.chunks.back().is_some_and(|chunk| chunk.end() == self.end);
+        let is_held = self
+            .chunks
+            .back()
+            .is_some_and(|chunk| chunk.end() == self.end);
         (used != 0 && !is_held).then(|| (self.end.block_start(), used as usize))
     }
 
@@ -117,7 +120,10 @@ impl Tail {
     /// How large the next chunk should be for `missing` bytes: twice the last one, so that idle
     /// partitions cost little, and no more than `max`.
     pub fn next_chunk_bytes(&self, missing: usize, max: usize) -> usize {
-        let grown = self.chunks.back().map_or(BLOCK_BYTES, |last| 2 * last.bytes.capacity());
+        let grown = self
+            .chunks
+            .back()
+            .map_or(BLOCK_BYTES, |last| 2 * last.bytes.capacity());
         missing
             .max(grown)
             .min(max.max(BLOCK_BYTES))
@@ -159,7 +165,10 @@ impl Tail {
     pub fn slice(&self, from: Position, to: u64) -> Option<Vec<Buf>> {
         let mut pieces = Vec::with_capacity(2);
         let mut at = from;
-        let first = self.chunks.partition_point(|chunk| chunk.at <= from).checked_sub(1);
+        let first = self
+            .chunks
+            .partition_point(|chunk| chunk.at <= from)
+            .checked_sub(1);
         for chunk in self.chunks.iter().skip(first.unwrap_or(0)) {
             if at.byte >= to {
                 break;
@@ -186,7 +195,10 @@ impl Tail {
         whole_first: bool,
     ) -> Option<ReadBatches> {
         let first = self.index_of(from)?;
-        let mut read = ReadBatches { next_offset: from, ..ReadBatches::default() };
+        let mut read = ReadBatches {
+            next_offset: from,
+            ..ReadBatches::default()
+        };
         let mut run: Option<(Position, u64)> = None;
         for batch in self.batches.range(first..) {
             let bytes = batch.bytes as usize;
@@ -213,7 +225,9 @@ impl Tail {
     /// Which of [`Tail::batches`] holds `offset`.
     pub fn index_of(&self, offset: Offset) -> Option<usize> {
         self.start_offset().filter(|start| *start <= offset)?;
-        let index = self.batches.partition_point(|batch| batch.end_offset <= offset);
+        let index = self
+            .batches
+            .partition_point(|batch| batch.end_offset <= offset);
         (index < self.batches.len()).then_some(index)
     }
 
@@ -260,7 +274,11 @@ impl Tail {
         };
         debug_assert_eq!(self.end.byte, block_floor(self.end.byte));
         self.spare_bytes -= bytes.room();
-        self.chunks.push_back(Chunk { at: self.end, bytes, memory });
+        self.chunks.push_back(Chunk {
+            at: self.end,
+            bytes,
+            memory,
+        });
         let last = self.chunks.len() - 1;
         &mut self.chunks[last]
     }
@@ -331,7 +349,10 @@ mod tests {
         }
         log.tail.start_segment(Offset(3));
         log.append(100);
-        let read = log.tail.read(Offset(1), Offset(4), usize::MAX, true).unwrap();
+        let read = log
+            .tail
+            .read(Offset(1), Offset(4), usize::MAX, true)
+            .unwrap();
         let expected = [vec![1; 3000], vec![2; 9000], vec![3; 100]].concat();
         assert_eq!(joined(&read.pieces), expected);
         assert_eq!((read.bytes, read.next_offset), (12100, Offset(4)));
@@ -360,7 +381,11 @@ mod tests {
         assert!(!log.tail.evict(Position::new(Offset(0), 4096)));
         assert!(log.tail.evict(Position::new(Offset(0), 6000)));
         assert!(log.tail.start_offset().is_none());
-        assert!(log.tail.slice(Position::new(Offset(0), 4096), 6000).is_some());
+        assert!(
+            log.tail
+                .slice(Position::new(Offset(0), 4096), 6000)
+                .is_some()
+        );
         assert!(log.tail.evict(Position::new(Offset(0), 6000)));
         assert_eq!(log.budget.taken(), 0);
         assert_eq!(
@@ -378,7 +403,10 @@ mod tests {
         log.tail.load_block(block, memory);
         assert_eq!(log.tail.missing_block(), None);
         log.append(10);
-        let carried = log.tail.slice(Position::new(Offset(7), 4096), 5010).unwrap();
+        let carried = log
+            .tail
+            .slice(Position::new(Offset(7), 4096), 5010)
+            .unwrap();
         assert_eq!(joined(&carried), [vec![9; 904], vec![0; 10]].concat());
     }
 
