@@ -308,7 +308,7 @@ impl<R: Runtime> Consumer<R> {
                 _ => request.topics.push(FetchTopic {
                     topic: topic.to_string().into(),
                     topic_id: *id,
-                    partitions: [partition].into(),
+                    partitions: partition.into(),
                 }),
             }
         }

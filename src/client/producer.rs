@@ -278,7 +278,7 @@ impl<R: Runtime> Producer<R> {
         let topic = TopicProduceData {
             name: lane.topic.clone().into(),
             topic_id,
-            partition_data: [partition].into(),
+            partition_data: partition.into(),
         };
         ProduceRequest {
             transactional_id: None,
@@ -289,7 +289,7 @@ impl<R: Runtime> Producer<R> {
                 .timeout()
                 .as_millis()
                 .min(i32::MAX as u128) as i32,
-            topic_data: [topic].into(),
+            topic_data: topic.into(),
         }
     }
 

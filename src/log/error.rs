@@ -1,0 +1,91 @@
+//! What can go wrong with a log, an enum per operation.
+
+use std::io;
+
+use crate::log::producers::ProducerError;
+
+/// A failure of storage. Clones because one failed write fails everyone who waits for it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StorageError {
+    /// A write or flush failed: nothing is acknowledged any more until the node starts again.
+    #[error("log directory is offline: {0}")]
+    Offline(String),
+    /// This partition alone cannot be used.
+    #[error("partition is offline: {0}")]
+    PartitionOffline(String),
+    /// The file system has no room; the operation may be tried again.
+    #[error("no space left on device")]
+    DiskFull,
+    /// The partition has been deleted.
+    #[error("partition is deleted")]
+    Deleted,
+    /// A directory of that name belongs to another topic id.
+    #[error("{0}")]
+    Conflict(String),
+    /// Something on disk is not what was written.
+    #[error("corrupt data: {0}")]
+    Corrupt(String),
+    /// The operating system refused.
+    #[error("{0}")]
+    Io(String),
+}
+
+impl From<io::Error> for StorageError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull => Self::DiskFull,
+            _ => Self::Io(error.to_string()),
+        }
+    }
+}
+
+/// Why a batch was not appended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The producer's epoch or sequence does not fit.
+    #[error(transparent)]
+    Producer(#[from] ProducerError),
+    /// RECORD_LIST_TOO_LARGE: the batch does not fit a segment (`segment.bytes`), or the journal.
+    #[error("batch of {batch_bytes} bytes, at most {limit_bytes} fit")]
+    TooLarge {
+        /// Size of the batch.
+        batch_bytes: u64,
+        /// The bound.
+        limit_bytes: u64,
+    },
+    /// The bytes are not one whole batch: the gateway did not check.
+    #[error("not one record batch")]
+    NotABatch,
+    /// Retriable: there is no room for the batch now.
+    #[error("no space left on device")]
+    DiskFull,
+    /// KAFKA_STORAGE_ERROR, or the partition is gone.
+    #[error(transparent)]
+    Storage(StorageError),
+}
+
+impl From<StorageError> for AppendError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::DiskFull => Self::DiskFull,
+            other => Self::Storage(other),
+        }
+    }
+}
+
+/// Why nothing could be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// OFFSET_OUT_OF_RANGE: below the log start, or beyond the log end.
+    #[error("offset out of range")]
+    OutOfRange,
+    /// KAFKA_STORAGE_ERROR, or the partition is gone.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}

@@ -1,0 +1,168 @@
+//! What a log is told from outside: the node's settings, a topic's values, which partitions exist.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::model::{LeaderEpoch, NodeId, PartitionId, ShardIndex};
+
+/// When a batch counts as safe (`corelane.durability`); one for the whole node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The journal write has completed with RWF_DSYNC: survives power loss.
+    Fsync,
+    /// The direct journal write has completed: survives the end of process and kernel.
+    Written,
+    /// The batch is in the shard's memory, and is written within the flush interval.
+    Memory,
+}
+
+/// Settings of one shard's log.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// The one entry of `log.dirs`.
+    pub data_dir: PathBuf,
+    /// `node.id`.
+    pub node: NodeId,
+    /// Which shard this is.
+    pub shard: ShardIndex,
+    /// `corelane.durability`.
+    pub durability: Durability,
+    /// `corelane.flush.ms`: how long level `memory` may keep a batch unwritten.
+    pub flush_interval: Duration,
+    /// `corelane.journal.bytes`: size of the journal.
+    pub journal_bytes: u64,
+    /// Size of one journal file.
+    pub journal_file_bytes: u64,
+    /// Journal space that is prepared before the log opens; the rest follows behind.
+    pub journal_ready_bytes: u64,
+    /// Largest journal write.
+    pub journal_write_bytes: usize,
+    /// Most journal writes in flight.
+    pub journal_writes_in_flight: usize,
+    /// A checkpoint is written after so much journal.
+    pub checkpoint_bytes: u64,
+    /// Memory of the tail.
+    pub tail_bytes: usize,
+    /// Largest piece of a partition's tail.
+    pub chunk_bytes: usize,
+    /// Bytes that a partition gathers before they move to its segment.
+    pub move_bytes: u64,
+    /// Most moves in flight.
+    pub moves_in_flight: usize,
+    /// First step in which a segment's space is reserved; doubles with each.
+    pub reserve_bytes: u64,
+    /// Last step in which a segment's space is reserved.
+    pub reserve_max_bytes: u64,
+    /// Most files kept open.
+    pub open_files: usize,
+    /// Most cold reads in flight.
+    pub cold_reads: usize,
+}
+
+impl LogOptions {
+    /// The defaults for a shard.
+    pub fn new(data_dir: PathBuf, node: NodeId, shard: ShardIndex) -> Self {
+        Self {
+            data_dir,
+            node,
+            shard,
+            durability: Durability::Fsync,
+            flush_interval: Duration::from_millis(100),
+            journal_bytes: 512 << 20,
+            journal_file_bytes: 64 << 20,
+            journal_ready_bytes: 32 << 20,
+            journal_write_bytes: 1 << 20,
+            journal_writes_in_flight: 4,
+            checkpoint_bytes: 256 << 20,
+            tail_bytes: 256 << 20,
+            chunk_bytes: 1 << 20,
+            move_bytes: 512 << 10,
+            moves_in_flight: 4,
+            reserve_bytes: 256 << 10,
+            reserve_max_bytes: 64 << 20,
+            open_files: 4096,
+            cold_reads: 4,
+        }
+    }
+}
+
+/// One topic's values that its logs need, under Kafka's names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `segment.bytes`.
+    pub segment_bytes: u64,
+    /// `segment.ms`.
+    pub segment_ms: i64,
+    /// `segment.jitter.ms`.
+    pub segment_jitter_ms: i64,
+    /// `segment.index.bytes`.
+    pub segment_index_bytes: u64,
+    /// `index.interval.bytes`.
+    pub index_interval_bytes: u64,
+    /// `retention.ms`; −1 keeps for ever.
+    pub retention_ms: i64,
+    /// `retention.bytes`; −1 sets no bound.
+    pub retention_bytes: i64,
+    /// `file.delete.delay.ms`.
+    pub file_delete_delay_ms: i64,
+    /// `producer.id.expiration.ms`.
+    pub producer_id_expiration_ms: i64,
+}
+
+/// Kafka's defaults.
+impl Default for LogConfig {
+    fn default() -> Self {
+        const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+        Self {
+            segment_bytes: 1 << 30,
+            segment_ms: 7 * DAY_MS,
+            segment_jitter_ms: 0,
+            segment_index_bytes: 10 << 20,
+            index_interval_bytes: 4096,
+            retention_ms: 7 * DAY_MS,
+            retention_bytes: -1,
+            file_delete_delay_ms: 60_000,
+            producer_id_expiration_ms: DAY_MS,
+        }
+    }
+}
+
+/// A partition to be created.
+#[derive(Clone, Debug)]
+pub struct PartitionSpec {
+    /// Its key.
+    pub id: PartitionId,
+    /// Its topic's name.
+    pub topic: String,
+    /// Epoch under which it is led from now on.
+    pub leader_epoch: LeaderEpoch,
+    /// Its topic's values.
+    pub config: Rc<LogConfig>,
+}
+
+/// A partition that the cluster metadata knows, before a start.
+#[derive(Clone, Debug)]
+pub struct KnownPartition {
+    /// Its key.
+    pub id: PartitionId,
+    /// Its topic's name.
+    pub topic: String,
+    /// The shard that owns it in the run that begins.
+    pub shard: ShardIndex,
+}
+
+/// Settings of a recovery.
+#[derive(Clone, Debug)]
+pub struct RecoveryOptions {
+    /// `node.id`.
+    pub node: NodeId,
+    /// Number of shards of the run that begins.
+    pub shards: u16,
+    /// Size of the journal of each shard, in this run.
+    pub journal_bytes: u64,
+    /// Size of one journal file.
+    pub journal_file_bytes: u64,
+    /// Memory for bytes on their way from journals to segments.
+    pub memory_bytes: usize,
+}
