@@ -4,7 +4,7 @@ mod codec;
 pub mod epochs;
 mod error;
 pub mod index;
-mod lock;
+pub mod lock;
 mod marks;
 mod move_plan;
 mod options;
@@ -16,6 +16,7 @@ pub mod retention;
 pub mod rules;
 pub mod run;
 mod segment;
+pub mod small_file;
 mod store;
 mod tail;
 
