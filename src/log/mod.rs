@@ -1,9 +1,11 @@
 //! The log of a partition: what is on disk, what is in memory, and how both come back after a crash.
 
+pub mod checkpoint;
 mod codec;
 pub mod epochs;
 mod error;
 pub mod index;
+pub mod journal;
 mod lock;
 mod marks;
 mod move_plan;
@@ -12,6 +14,7 @@ mod partition;
 pub mod partition_files;
 pub mod producers;
 mod recovery;
+pub mod record_log;
 pub mod retention;
 pub mod rules;
 pub mod run;
