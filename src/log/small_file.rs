@@ -34,7 +34,8 @@ pub async fn replace_small<R: Runtime>(rt: &R, path: &Path, bytes: Vec<u8>) -> i
     let file = rt.open(&fresh, OpenMode::BUFFERED_CREATE).await?;
     // An attempt that was cut short may have left a longer one.
     file.set_len(0).await?;
-    file.write_at(vec![Buf::from_vec(bytes)], 0, WriteMode::Plain).await?;
+    file.write_at(vec![Buf::from_vec(bytes)], 0, WriteMode::Plain)
+        .await?;
     file.sync().await?;
     rt.rename(&fresh, path).await?;
     rt.sync_dir(dir).await

@@ -8,7 +8,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use super::Shard;
 use super::settings::dynamic_configs;
 use crate::cluster::{Image, PartitionState, Record, Topic};
-use crate::config::TopicConfig;
+use crate::config::{BrokerConfig, TopicConfig};
 use crate::log::{PartitionSpec, StorageError};
 use crate::model::{PartitionId, PartitionIndex, TopicId};
 use crate::partition::{Partition, PartitionConfig};
@@ -36,7 +36,10 @@ impl<R: Runtime> Shard<R> {
             }
         }
         let creates = |record: &Record| {
-            matches!(record, Record::TopicCreated { .. } | Record::PartitionsAdded { .. })
+            matches!(
+                record,
+                Record::TopicCreated { .. } | Record::PartitionsAdded { .. }
+            )
         };
         if records.iter().any(creates) {
             self.repair().await;
@@ -49,7 +52,10 @@ impl<R: Runtime> Shard<R> {
         let missing: Vec<_> = image
             .partitions_of(self.inner.place)
             .filter(|(topic, index, _)| {
-                let id = PartitionId { topic: topic.id, index: *index };
+                let id = PartitionId {
+                    topic: topic.id,
+                    index: *index,
+                };
                 !self.inner.partitions.borrow().contains_key(&id)
             })
             .collect();
@@ -64,7 +70,10 @@ impl<R: Runtime> Shard<R> {
     }
 
     async fn create(&self, topic: &Arc<Topic>, index: PartitionIndex, state: &PartitionState) {
-        let id = PartitionId { topic: topic.id, index };
+        let id = PartitionId {
+            topic: topic.id,
+            index,
+        };
         if let Err(error) = self.try_create(topic, id, state).await {
             tracing::error!(topic = %topic.name, %index, %error, "partition cannot be created");
         }
@@ -76,7 +85,7 @@ impl<R: Runtime> Shard<R> {
         id: PartitionId,
         state: &PartitionState,
     ) -> Result<(), StorageError> {
-        let config = self.partition_config(topic);
+        let config = partition_config(topic, &self.config());
         let log = match self.inner.log.partition(id) {
             Some(log) => log,
             None => {
@@ -96,10 +105,21 @@ impl<R: Runtime> Shard<R> {
     }
 
     async fn delete_topic(&self, topic: TopicId) {
-        let first = PartitionId { topic, index: PartitionIndex(0) };
-        let last = PartitionId { topic, index: PartitionIndex(i32::MAX) };
-        let gone: Vec<_> =
-            self.inner.partitions.borrow().range(first..=last).map(|(id, _)| *id).collect();
+        let first = PartitionId {
+            topic,
+            index: PartitionIndex(0),
+        };
+        let last = PartitionId {
+            topic,
+            index: PartitionIndex(i32::MAX),
+        };
+        let gone: Vec<_> = self
+            .inner
+            .partitions
+            .borrow()
+            .range(first..=last)
+            .map(|(id, _)| *id)
+            .collect();
         for id in gone {
             self.inner.partitions.borrow_mut().remove(&id);
             if let Err(error) = self.inner.log.delete_partition(id).await {
@@ -110,8 +130,10 @@ impl<R: Runtime> Shard<R> {
 
     fn reconfigure_topic(&self, id: TopicId) {
         let image = self.image();
-        let Some(topic) = image.topic_by_id(id) else { return };
-        let config = self.partition_config(topic);
+        let Some(topic) = image.topic_by_id(id) else {
+            return;
+        };
+        let config = partition_config(topic, &self.config());
         for (id, partition) in &*self.inner.partitions.borrow() {
             if id.topic == topic.id {
                 partition.set_config(config.clone());
@@ -134,17 +156,17 @@ impl<R: Runtime> Shard<R> {
             self.reconfigure_topic(topic.id);
         }
     }
+}
 
-    fn partition_config(&self, topic: &Topic) -> Rc<PartitionConfig> {
-        let broker = self.config();
-        let config = TopicConfig::resolve(&broker, &topic.configs).or_else(|error| {
-            // A default that was fine at creation can stop being so, as with a smaller journal.
-            tracing::error!(topic = %topic.name, %error, "topic has invalid settings; defaults hold");
-            TopicConfig::resolve(&broker, &Default::default())
-        });
-        match config {
-            Ok(config) => Rc::new(PartitionConfig::new(&config, &broker)),
-            Err(error) => unreachable!("a broker's own defaults were checked at its start: {error}"),
-        }
+/// What a topic's settings mean for its partitions.
+pub(super) fn partition_config(topic: &Topic, broker: &BrokerConfig) -> Rc<PartitionConfig> {
+    let config = TopicConfig::resolve(broker, &topic.configs).or_else(|error| {
+        // A default that was fine at creation can stop being so, as with a smaller journal.
+        tracing::error!(topic = %topic.name, %error, "topic has invalid settings; defaults hold");
+        TopicConfig::resolve(broker, &Default::default())
+    });
+    match config {
+        Ok(config) => Rc::new(PartitionConfig::new(&config, broker)),
+        Err(error) => unreachable!("a broker's own defaults were checked at its start: {error}"),
     }
 }

@@ -7,13 +7,11 @@
 use std::sync::Arc;
 
 use super::mailbox::ShardMessage;
+use super::metadata::MetadataLog;
 use crate::cluster::controller::{ControllerError, purge_topic};
 use crate::cluster::{ApplyError, Image, Record};
-use crate::log::record_log::{RecordLog, RecordLogError};
+use crate::log::record_log::RecordLogError;
 use crate::rt::Runtime;
-
-/// A snapshot is written after so many records in the log.
-const RECORDS_PER_SNAPSHOT: usize = 10_000;
 
 /// Makes records of the newest image, or refuses.
 pub type Decision = Box<dyn FnOnce(&Image) -> Result<Vec<Record>, ControllerError> + Send>;
@@ -45,7 +43,10 @@ pub enum ChangeError {
 
 impl From<RecordLogError> for ChangeError {
     fn from(error: RecordLogError) -> Self {
-        if error.is_disk_full() { Self::DiskFull } else { Self::Storage(error.to_string()) }
+        match error {
+            RecordLogError::DiskFull => Self::DiskFull,
+            other => Self::Storage(other.to_string()),
+        }
     }
 }
 
@@ -57,21 +58,19 @@ impl From<ApplyError> for ChangeError {
 
 /// The controller of one node.
 pub(super) struct Controller<R: Runtime> {
-    log: RecordLog<R>,
+    log: MetadataLog<R>,
     image: Arc<Image>,
     shards: Vec<flume::Sender<ShardMessage>>,
-    records_in_log: usize,
 }
 
 impl<R: Runtime> Controller<R> {
-    /// A controller over the metadata log, which holds so many records and adds up to `image`.
+    /// A controller over the metadata log, which adds up to `image`.
     pub(super) fn new(
-        log: RecordLog<R>,
-        records_in_log: usize,
+        log: MetadataLog<R>,
         image: Arc<Image>,
         shards: Vec<flume::Sender<ShardMessage>>,
     ) -> Self {
-        Self { log, image, shards, records_in_log }
+        Self { log, image, shards }
     }
 
     /// Serves requests until nobody can ask any more.
@@ -80,7 +79,7 @@ impl<R: Runtime> Controller<R> {
             let changed = self.change(decision).await;
             // Whoever asked may have gone.
             let _ = reply.send(changed);
-            if let Err(error) = self.snapshot_when_due().await {
+            if let Err(error) = self.log.snapshot_when_due(&self.image).await {
                 tracing::warn!(%error, "metadata snapshot failed; the log goes on without it");
             }
         }
@@ -109,29 +108,21 @@ impl<R: Runtime> Controller<R> {
     /// Durable first, then everywhere.
     async fn commit(&mut self, records: Vec<Record>) -> Result<(), ChangeError> {
         let image = Arc::new(self.image.apply_all(&records)?);
-        for record in &records {
-            self.log.append(&record.encode()).await?;
-            self.records_in_log += 1;
-        }
+        self.log.append(&records).await?;
         self.image = image.clone();
         let records = Arc::new(records);
         let (done, applied) = flume::bounded(self.shards.len());
         for shard in &self.shards {
             let (records, image, done) = (records.clone(), image.clone(), done.clone());
             // A shard that has ended applies nothing any more.
-            let _ = shard.send(ShardMessage::Apply { records, image, done });
+            let _ = shard.send(ShardMessage::Apply {
+                records,
+                image,
+                done,
+            });
         }
         drop(done);
         while applied.recv_async().await.is_ok() {}
         Ok(())
-    }
-
-    async fn snapshot_when_due(&mut self) -> Result<(), RecordLogError> {
-        if self.records_in_log < RECORDS_PER_SNAPSHOT {
-            return Ok(());
-        }
-        let records: Vec<_> = self.image.to_records().iter().map(Record::encode).collect();
-        self.records_in_log = records.len().min(RECORDS_PER_SNAPSHOT / 2);
-        self.log.snapshot(&records).await
     }
 }

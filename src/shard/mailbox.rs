@@ -44,8 +44,14 @@ impl ControlPlane {
     pub async fn change(&self, decision: Decision) -> Result<Arc<Image>, ChangeError> {
         let (reply, answer) = flume::bounded(1);
         let request = ControlRequest { decision, reply };
-        self.requests.send_async(request).await.map_err(|_| ChangeError::Stopping)?;
-        answer.recv_async().await.map_err(|_| ChangeError::Stopping)?
+        self.requests
+            .send_async(request)
+            .await
+            .map_err(|_| ChangeError::Stopping)?;
+        answer
+            .recv_async()
+            .await
+            .map_err(|_| ChangeError::Stopping)?
     }
 
     /// Tells every shard but `from`.

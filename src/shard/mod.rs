@@ -3,8 +3,10 @@
 //! | file | what |
 //! |---|---|
 //! | `node` | the start: data directory, metadata, recovery, a seed for every shard |
+//! | `open` | from a seed to a shard that serves |
 //! | `control` | the control plane: changes of metadata, one at a time, durable before applied |
 //! | `apply` | what a change means on a shard |
+//! | `metadata` | the stored metadata: a change is one record of it |
 //! | `mailbox` | the messages between cores |
 //! | `settings` | configuration as the controller checks it |
 //!
@@ -13,7 +15,9 @@
 mod apply;
 mod control;
 mod mailbox;
+mod metadata;
 mod node;
+mod open;
 mod settings;
 
 use std::cell::{Cell, RefCell};
@@ -23,14 +27,15 @@ use std::sync::Arc;
 
 pub use control::{ChangeError, ControlRequest, Decision};
 pub use mailbox::{ControlPlane, ShardMessage, Topology};
-pub use node::{NodeOptions, ShardSeed, StartError, open_node};
+pub use metadata::MetadataError;
+pub use node::{NodeOptions, OpenedNode, ShardSeed, StartError, open_node};
 pub use settings::ConfigCheck;
 
 use crate::cluster::controller::{ProducerIdBlock, allocate_producer_ids};
 use crate::cluster::{Image, Placement};
 use crate::compress::Codecs;
 use crate::config::{BrokerConfig, DynamicConfigs, Settings};
-use crate::log::ShardLog;
+use crate::log::{ShardLog, StorageError};
 use crate::model::{BrokerId, LeaderEpoch, PartitionId, PartitionIndex, ProducerId, TopicId};
 use crate::partition::Partition;
 use crate::rt::{Budget, Event, Runtime};
@@ -75,7 +80,9 @@ pub enum Found<R: Runtime> {
 
 impl<R: Runtime> Clone for Shard<R> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone() }
+        Self {
+            inner: self.inner.clone(),
+        }
     }
 }
 
@@ -155,9 +162,10 @@ impl<R: Runtime> Shard<R> {
         match self.inner.image.borrow().partition(id) {
             None => Found::Unknown,
             Some(state) if state.placement == self.inner.place => Found::Broken,
-            Some(state) => {
-                Found::Elsewhere { leader: state.placement.broker(), epoch: state.leader_epoch }
-            }
+            Some(state) => Found::Elsewhere {
+                leader: state.placement.broker(),
+                epoch: state.leader_epoch,
+            },
         }
     }
 
@@ -168,7 +176,11 @@ impl<R: Runtime> Shard<R> {
 
     /// What the controller must know of keys and values, as of now.
     pub fn config_check(&self) -> ConfigCheck {
-        ConfigCheck::new(self.inner.settings.clone(), self.dynamic_configs(), self.config())
+        ConfigCheck::new(
+            self.inner.settings.clone(),
+            self.dynamic_configs(),
+            self.config(),
+        )
     }
 
     /// A producer id that was never given out before.
@@ -179,8 +191,13 @@ impl<R: Runtime> Shard<R> {
             None => self.allocate_producer_ids().await?,
         };
         let next = ProducerId(block.first.0 + 1);
-        let rest = ProducerIdBlock { first: next, ..block };
-        self.inner.producer_ids.set((rest.first < rest.end).then_some(rest));
+        let rest = ProducerIdBlock {
+            first: next,
+            ..block
+        };
+        self.inner
+            .producer_ids
+            .set((rest.first < rest.end).then_some(rest));
         Ok(block.first)
     }
 
@@ -209,8 +226,8 @@ impl<R: Runtime> Shard<R> {
     }
 
     /// Moves everything to segments and closes the journal cleanly.
-    pub async fn close(&self) {
-        self.inner.log.close().await;
+    pub async fn close(&self) -> Result<(), StorageError> {
+        self.inner.log.close().await
     }
 
     /// Completes, with the reason, when the log directory goes offline for a reason of this shard.

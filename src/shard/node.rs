@@ -4,18 +4,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::control::{Controller, ControlRequest};
+use super::control::{ControlRequest, Controller};
 use super::mailbox::{ControlPlane, ShardMessage};
+use super::metadata::{MetadataError, MetadataLog};
 use super::settings::dynamic_configs;
 use crate::cluster::controller::{purge_topic, start_run};
-use crate::cluster::{ApplyError, Image, Placement, Record, RecordError};
+use crate::cluster::{Image, Placement, Record};
 use crate::config::{BrokerConfig, Settings};
 use crate::log::partition_files::{META_PROPERTIES, MetaProperties, SmallFileError};
-use crate::log::record_log::{RecordLog, RecordLogError};
 use crate::log::run::RunId;
 use crate::log::small_file::{read_small, replace_small};
 use crate::log::{
-    KnownPartition, Recovered, RecoveredPartition, RecoveryError, RecoveryOptions, RecoveryReport, lock, recover,
+    KnownPartition, Recovered, RecoveredPartition, RecoveryError, RecoveryOptions, RecoveryReport,
+    lock, recover,
 };
 use crate::model::{DirectoryId, NodeId, PartitionId, ShardIndex, TopicId};
 use crate::rt::{OpenMode, Runtime};
@@ -100,15 +101,9 @@ pub enum StartError {
         /// Who we are.
         configured: NodeId,
     },
-    /// The metadata log cannot be opened or written.
+    /// The metadata log cannot be read or written.
     #[error("metadata log: {0}")]
-    MetadataLog(#[from] RecordLogError),
-    /// It holds what no version wrote that is this one's or older.
-    #[error("metadata log: {0}")]
-    Record(#[from] RecordError),
-    /// Its records contradict each other.
-    #[error("metadata log: {0}")]
-    Apply(#[from] ApplyError),
+    Metadata(#[from] MetadataError),
     /// The partitions cannot be brought back.
     #[error("recovery: {0}")]
     Recovery(#[from] RecoveryError),
@@ -128,37 +123,49 @@ pub async fn open_node<R: Runtime>(
     let lock_path = dir.join(LOCK_FILE);
     let lock = lock::open_locked(rt, &lock_path, OpenMode::BUFFERED_CREATE)
         .await
-        .map_err(|source| StartError::Io { path: lock_path, source })?;
+        .map_err(|source| StartError::Io {
+            path: lock_path,
+            source,
+        })?;
     let meta = meta_properties(rt, &dir, node).await?;
-    let (mut log, mut image, mut records_in_log) = open_metadata(rt, &dir).await?;
+    let (mut log, mut image) = MetadataLog::open(rt, &dir.join(METADATA_DIR)).await?;
     let mut changes = Vec::new();
     if image.cluster_id().is_none() {
-        changes.push(Record::ClusterCreated { cluster_id: meta.cluster_id.into() });
-        image = image.apply_all(&changes)?;
+        let cluster_id = meta.cluster_id.into();
+        decide(
+            &mut image,
+            &mut changes,
+            vec![Record::ClusterCreated { cluster_id }],
+        )?;
     }
     let recovered = recover_partitions(rt, &dir, &options, node, &image).await?;
-    // Every shard's directories are in their new owner's hands: what was left behind may go.
-    let started = start_run(&image, node, options.shards, recovered.clean)?;
-    image = image.apply_all(&started)?;
-    changes.extend(started);
-    let leaving: Vec<TopicId> = image.leaving_topics().map(|topic| topic.id).collect();
+    let started = start_run(&image, node, options.shards, recovered.clean);
+    decide(
+        &mut image,
+        &mut changes,
+        started.map_err(MetadataError::from)?,
+    )?;
+    // Recovery has renamed the directories of every topic that it was not told of.
+    let leaving: Vec<_> = image.leaving_topics().map(|topic| topic.id).collect();
     for id in leaving {
         let purged = purge_topic(&image, id).unwrap_or_default();
-        image = image.apply_all(&purged)?;
-        changes.extend(purged);
+        decide(&mut image, &mut changes, purged)?;
     }
-    for record in &changes {
-        log.append(&record.encode()).await?;
-        records_in_log += 1;
-    }
+    log.append(&changes).await.map_err(MetadataError::from)?;
     let config = Arc::new(options.settings.resolve(&dynamic_configs(&image, node))?);
     let image = Arc::new(image);
     let (requests, inbox) = flume::bounded(CONTROL_QUEUE);
     let mailboxes: Vec<_> = (0..options.shards).map(|_| flume::unbounded()).collect();
     let shards: Vec<_> = mailboxes.iter().map(|(sender, _)| sender.clone()).collect();
-    let control = ControlPlane { requests, shards: shards.clone() };
+    let control = ControlPlane {
+        requests,
+        shards: shards.clone(),
+    };
     let seed = |((partitions, (_, inbox)), index)| ShardSeed {
-        place: Placement { node, shard: ShardIndex(index) },
+        place: Placement {
+            node,
+            shard: ShardIndex(index),
+        },
         settings: options.settings.clone(),
         config: config.clone(),
         image: image.clone(),
@@ -167,9 +174,21 @@ pub async fn open_node<R: Runtime>(
         control: control.clone(),
         inbox,
     };
-    let seeds = recovered.shards.into_iter().zip(mailboxes).zip(0..).map(seed).collect();
-    let controller = Controller::new(log, records_in_log, image.clone(), shards);
-    Ok(OpenedNode { seeds, report: recovered.report, controller, requests: inbox, lock })
+    let seeds = recovered
+        .shards
+        .into_iter()
+        .zip(mailboxes)
+        .zip(0..)
+        .map(seed)
+        .collect();
+    let controller = Controller::new(log, image.clone(), shards);
+    Ok(OpenedNode {
+        seeds,
+        report: recovered.report,
+        controller,
+        requests: inbox,
+        lock,
+    })
 }
 
 impl<R: Runtime> OpenedNode<R> {
@@ -185,16 +204,25 @@ async fn create_dirs<R: Runtime>(rt: &R, dir: &Path) -> Result<(), StartError> {
     let mut at = dir;
     while rt.read_dir(at).await.is_err() {
         missing.push(at);
-        let Some(parent) = at.parent().filter(|parent| !parent.as_os_str().is_empty()) else { break };
+        let Some(parent) = at.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
+            break;
+        };
         at = parent;
     }
     let metadata = dir.join(METADATA_DIR);
     missing.insert(0, &metadata);
     for path in missing.into_iter().rev() {
-        let wrong = |source| StartError::Io { path: path.to_owned(), source };
+        let wrong = |source| StartError::Io {
+            path: path.to_owned(),
+            source,
+        };
         rt.create_dir(path).await.map_err(wrong)?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        rt.sync_dir(parent.unwrap_or(Path::new("."))).await.map_err(wrong)?;
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        rt.sync_dir(parent.unwrap_or(Path::new(".")))
+            .await
+            .map_err(wrong)?;
     }
     Ok(())
 }
@@ -206,13 +234,22 @@ async fn meta_properties<R: Runtime>(
     node: NodeId,
 ) -> Result<MetaProperties, StartError> {
     let path = dir.join(META_PROPERTIES);
-    let io = |source| StartError::Io { path: path.clone(), source };
+    let io = |source| StartError::Io {
+        path: path.clone(),
+        source,
+    };
     if let Some(bytes) = read_small(rt, &path).await.map_err(io)? {
-        let meta = MetaProperties::decode(&bytes)
-            .map_err(|source| StartError::Meta { path: path.clone(), source })?;
+        let meta = MetaProperties::decode(&bytes).map_err(|source| StartError::Meta {
+            path: path.clone(),
+            source,
+        })?;
         if meta.node_id != node {
             let (found, configured) = (meta.node_id, node);
-            return Err(StartError::OtherNode { path: dir.to_owned(), found, configured });
+            return Err(StartError::OtherNode {
+                path: dir.to_owned(),
+                found,
+                configured,
+            });
         }
         return Ok(meta);
     }
@@ -222,7 +259,9 @@ async fn meta_properties<R: Runtime>(
         node_id: node,
         directory_id: DirectoryId(random()),
     };
-    replace_small(rt, &path, meta.encode().into_bytes()).await.map_err(io)?;
+    replace_small(rt, &path, meta.encode().into_bytes())
+        .await
+        .map_err(io)?;
     Ok(meta)
 }
 
@@ -233,17 +272,15 @@ fn random_bytes<R: Runtime>(rt: &R) -> [u8; 16] {
     bytes
 }
 
-/// The metadata log, the image that it adds up to, and the number of its records.
-async fn open_metadata<R: Runtime>(
-    rt: &R,
-    dir: &Path,
-) -> Result<(RecordLog<R>, Image, usize), StartError> {
-    let (log, stored) = RecordLog::open(rt, &dir.join(METADATA_DIR)).await?;
-    let mut image = Image::default();
-    for bytes in &stored {
-        image = image.apply(&Record::decode(bytes)?)?;
-    }
-    Ok((log, image, stored.len()))
+/// Applies records to the image of the start and keeps them for the log.
+fn decide(
+    image: &mut Image,
+    changes: &mut Vec<Record>,
+    records: Vec<Record>,
+) -> Result<(), MetadataError> {
+    *image = image.apply_all(&records)?;
+    changes.extend(records);
+    Ok(())
 }
 
 async fn recover_partitions<R: Runtime>(
@@ -255,12 +292,20 @@ async fn recover_partitions<R: Runtime>(
 ) -> Result<Recovered, StartError> {
     // With another number of shards the partitions have other owners from now on. Whether the stop
     // was clean only recovery can tell, and placement does not depend on it.
-    let placed = image.apply_all(&start_run(image, node, options.shards, true)?)?;
+    let start = start_run(image, node, options.shards, true).map_err(MetadataError::from)?;
+    let placed = image.apply_all(&start).map_err(MetadataError::from)?;
     let known: Vec<_> = placed
         .topics()
-        .flat_map(|topic| topic.indexed().map(move |(index, state)| (topic, index, state)))
+        .flat_map(|topic| {
+            topic
+                .indexed()
+                .map(move |(index, state)| (topic, index, state))
+        })
         .map(|(topic, index, state)| KnownPartition {
-            id: PartitionId { topic: topic.id, index },
+            id: PartitionId {
+                topic: topic.id,
+                index,
+            },
             topic: topic.name.to_string(),
             shard: state.placement.shard,
         })

@@ -26,13 +26,19 @@ impl ConfigCheck {
         dynamic: DynamicConfigs,
         broker: Arc<BrokerConfig>,
     ) -> Self {
-        Self { settings, dynamic, broker }
+        Self {
+            settings,
+            dynamic,
+            broker,
+        }
     }
 }
 
 impl ConfigRules for ConfigCheck {
     fn check_topic(&self, configs: &BTreeMap<String, String>) -> Result<(), String> {
-        TopicConfig::resolve(&self.broker, configs).map(drop).map_err(|error| error.to_string())
+        TopicConfig::resolve(&self.broker, configs)
+            .map(drop)
+            .map_err(|error| error.to_string())
     }
 
     fn check_broker(&self, node: Option<NodeId>, changes: &ConfigChanges) -> Result<(), String> {
