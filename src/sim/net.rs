@@ -178,6 +178,10 @@ impl Socket for SimSocket {
         self.ends.close();
     }
 
+    fn stop_reading(&self) {
+        self.ends.incoming.end();
+    }
+
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.ends.local)
     }
@@ -233,6 +237,12 @@ impl Pipe {
             used_bytes: Cell::new(0),
             changed: Event::new(),
         })
+    }
+
+    /// Lets the reader see the end behind what has arrived.
+    fn end(&self) {
+        self.state.borrow_mut().has_ended = true;
+        self.changed.notify();
     }
 
     /// Reads some of what has arrived.
