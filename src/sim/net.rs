@@ -256,9 +256,11 @@ impl Pipe {
             return Some(0);
         }
         let count = self.piece(available)?;
-        for byte in state.arrived.drain(..count) {
-            buf.extend_from_slice(&[byte]);
-        }
+        let (first, second) = state.arrived.as_slices();
+        let from_first = count.min(first.len());
+        buf.extend_from_slice(&first[..from_first]);
+        buf.extend_from_slice(&second[..count - from_first]);
+        state.arrived.drain(..count);
         drop(state);
         self.used_bytes.set(self.used_bytes.get() - count);
         self.changed.notify();
