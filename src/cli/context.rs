@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ColorChoice, ValueEnum};
 
-use super::error::CliError;
+use super::error::{CliError, Exit};
 use super::output::{Report, print};
 
 /// Flags that every command takes.
@@ -145,9 +145,23 @@ impl Context {
         !self.args.quiet && !self.args.no_progress
     }
 
-    /// Whether what cannot be undone needs no further question.
-    pub fn yes(&self) -> bool {
-        self.args.yes
+    /// Asks before something that cannot be undone: with `--yes` it goes on, on a terminal the
+    /// user decides, and elsewhere it stops.
+    pub fn confirm(&self, plan: &str) -> Result<(), CliError> {
+        if self.args.yes {
+            return Ok(());
+        }
+        if !std::io::stdin().is_terminal() {
+            return Err(CliError::usage(format!("{plan}: nobody is there to agree"))
+                .fix("say so beforehand with --yes"));
+        }
+        super::error::say(format_args!("{plan}. Go on? [y/N]"));
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer)?;
+        match answer.trim() {
+            "y" | "Y" | "yes" => Ok(()),
+            _ => Err(CliError::new(Exit::Failure, "stopped: nothing was changed")),
+        }
     }
 
     /// How long a broker may take to answer.
@@ -250,6 +264,18 @@ mod tests {
         assert_eq!(brokers(None, Some("b:1, c:2")), ["b:1", "c:2"]);
         assert_eq!(brokers(None, Some("")), ["127.0.0.1:9092"]);
         assert_eq!(brokers(None, None), ["127.0.0.1:9092"]);
+    }
+
+    #[test]
+    fn consent_can_be_given_beforehand() {
+        let args = GlobalArgs {
+            yes: true,
+            ..GlobalArgs::default()
+        };
+        assert_eq!(
+            Context::new(args, |_| None).confirm("topic 'logs' goes"),
+            Ok(())
+        );
     }
 
     #[test]
