@@ -6,7 +6,8 @@ pub mod epochs;
 mod error;
 pub mod index;
 pub mod journal;
-mod lock;
+pub mod lock;
+
 mod marks;
 mod move_plan;
 mod options;
@@ -19,6 +20,7 @@ pub mod retention;
 pub mod rules;
 pub mod run;
 mod segment;
+pub mod small_file;
 mod store;
 mod tail;
 
