@@ -239,12 +239,6 @@ impl Pipe {
         })
     }
 
-    /// Lets the reader see the end behind what has arrived.
-    fn end(&self) {
-        self.state.borrow_mut().has_ended = true;
-        self.changed.notify();
-    }
-
     /// Reads some of what has arrived.
     fn take(&self, buf: &mut BufMut) -> Option<usize> {
         if self.world.is_cut() {
