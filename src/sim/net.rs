@@ -239,12 +239,6 @@ impl Pipe {
         })
     }
 
-    /// Lets the reader see the end behind what has arrived.
-    fn end(&self) {
-        self.state.borrow_mut().has_ended = true;
-        self.changed.notify();
-    }
-
     /// Reads some of what has arrived.
     fn take(&self, buf: &mut BufMut) -> Option<usize> {
         if self.world.is_cut() {
@@ -312,6 +306,12 @@ impl Pipe {
         if !was_finished && !self.world.is_cut() {
             self.send(Vec::new());
         }
+        self.changed.notify();
+    }
+
+    /// The reading side reads what has arrived, and no more.
+    fn end(&self) {
+        self.state.borrow_mut().has_ended = true;
         self.changed.notify();
     }
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::rt::contract::contract_tests;
 
 fn run<F: Future<Output = ()>>(check: fn(SimRuntime, PathBuf) -> F) {
-    for seed in 0..4 {
+    for seed in 0..6 {
         let model = DiskModel {
             misaligned_panics: false,
             ..DiskModel::default()
