@@ -7,6 +7,8 @@ mod marks;
 mod move_plan;
 mod options;
 mod partition;
+pub mod epochs;
+pub mod index;
 pub mod producers;
 mod recovery;
 pub mod rules;

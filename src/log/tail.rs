@@ -10,6 +10,10 @@ use crate::log::marks::{Position, block_floor};
 use crate::model::Offset;
 use crate::rt::{BLOCK_BYTES, Buf, BufMut, Permit};
 
+/// Shares of consecutive bytes. Two, as where a batch crosses from one chunk into the next, cost no
+/// allocation.
+pub type Pieces = smallvec::SmallVec<[Buf; 2]>;
+
 /// A batch in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TailBatch {
@@ -162,8 +166,8 @@ impl Tail {
     }
 
     /// Shares of the bytes of one segment from `from` to `to`; `None` when some are not in memory.
-    pub fn slice(&self, from: Position, to: u64) -> Option<Vec<Buf>> {
-        let mut pieces = Vec::with_capacity(2);
+    pub fn slice(&self, from: Position, to: u64) -> Option<Pieces> {
+        let mut pieces = Pieces::new();
         let mut at = from;
         let first = self
             .chunks
@@ -285,7 +289,7 @@ impl Tail {
 
     fn extend_with(&self, pieces: &mut Vec<Buf>, run: Option<(Position, u64)>) -> Option<()> {
         if let Some((from, to)) = run {
-            pieces.append(&mut self.slice(from, to)?);
+            pieces.extend(self.slice(from, to)?);
         }
         Some(())
     }
