@@ -5,12 +5,14 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use futures_channel::oneshot;
 
 use super::ClientError;
-use crate::rt::{Budget, Buf, Frame, FrameReader, Permit, Runtime, Socket, TaskClass};
+use crate::rt::{Budget, Buf, Event, Frame, FrameReader, Permit, Runtime, Socket, TaskClass};
 use crate::wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use crate::wire::{
     ApiKey, DecodeError, Piece, Request, Response, decode_response, encode_request, frame,
@@ -36,8 +38,10 @@ struct Inner<R: Runtime> {
     versions: RefCell<Vec<(ApiKey, i16)>>,
     next_correlation_id: Cell<i32>,
     waiting: RefCell<VecDeque<(i32, oneshot::Sender<Frame>)>>,
-    /// Frames to be written, so that concurrent requests do not interleave their pieces.
-    writing: Budget,
+    /// Frames to be written: what gathers during a write goes out with the next.
+    outgoing: RefCell<Vec<Buf>>,
+    put: Event,
+    written: Event,
     failure: RefCell<Option<(io::ErrorKind, String)>>,
 }
 
@@ -52,6 +56,32 @@ impl<R: Runtime> Clone for Connection<R> {
 impl<R: Runtime> fmt::Debug for Connection<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Connection({})", self.inner.broker)
+    }
+}
+
+/// The answer to a request that was sent. Dropping it lets the answer go unread.
+#[derive(Debug)]
+pub struct PendingAnswer<R: Runtime> {
+    connection: Connection<R>,
+    version: i16,
+    receiver: oneshot::Receiver<Frame>,
+}
+
+impl<R: Runtime> Future for PendingAnswer<R> {
+    type Output = Result<Answer, ClientError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let received = std::task::ready!(Pin::new(&mut self.receiver).poll(context));
+        let Ok(Frame { bytes, memory }) = received else {
+            return Poll::Ready(Err(self.connection.failure()));
+        };
+        let broker = self.connection.inner.broker.clone();
+        Poll::Ready(Ok(Answer {
+            broker,
+            version: self.version,
+            frame: bytes,
+            _memory: memory,
+        }))
     }
 }
 
@@ -110,7 +140,9 @@ impl<R: Runtime> Connection<R> {
             versions: RefCell::default(),
             next_correlation_id: Cell::new(0),
             waiting: RefCell::default(),
-            writing: Budget::new(1),
+            outgoing: RefCell::default(),
+            put: Event::new(),
+            written: Event::new(),
             failure: RefCell::default(),
         });
         let connection = Self { inner };
@@ -118,6 +150,7 @@ impl<R: Runtime> Connection<R> {
             TaskClass::Foreground,
             connection.clone().read_responses(frames),
         );
+        rt.spawn(TaskClass::Foreground, connection.clone().write_requests());
         connection.negotiate().await?;
         Ok(connection)
     }
@@ -152,44 +185,34 @@ impl<R: Runtime> Connection<R> {
 
     /// Sends a request and waits for its answer.
     pub async fn call<'a, Q: Request<'a>>(&self, request: &Q) -> Result<Answer, ClientError> {
-        let version = self.version(Q::KEY)?;
-        self.call_with(request, version, &[]).await
+        self.send(request, self.version(Q::KEY)?, &[])?.await
     }
 
-    /// Like [`Connection::call`] in a given version; `records` are the bytes that the request holds
-    /// elsewhere (`Records::Elsewhere`), in order.
-    pub async fn call_with<'a, Q: Request<'a>>(
+    /// Sends a request in a given version; `records` are the bytes that the request holds elsewhere
+    /// (`Records::Elsewhere`), in order. Requests leave in the order of the calls; whoever calls
+    /// bounds how many are under way.
+    pub fn send<'a, Q: Request<'a>>(
         &self,
         request: &Q,
         version: i16,
         records: &[Buf],
-    ) -> Result<Answer, ClientError> {
+    ) -> Result<PendingAnswer<R>, ClientError> {
         let (correlation_id, pieces) = self.encode(request, version, records)?;
+        self.check_open()?;
         let (sender, receiver) = oneshot::channel();
-        {
-            let _turn = self.inner.writing.acquire(1).await;
-            self.check_open()?;
-            self.inner
-                .waiting
-                .borrow_mut()
-                .push_back((correlation_id, sender));
-            let written = self.inner.socket.write(pieces).await;
-            if let Err(error) = written {
-                self.fail(error);
-            }
-        }
-        let Ok(Frame { bytes, memory }) = receiver.await else {
-            return Err(self.failure());
-        };
-        Ok(Answer {
-            broker: self.inner.broker.clone(),
+        self.inner
+            .waiting
+            .borrow_mut()
+            .push_back((correlation_id, sender));
+        self.put(pieces);
+        Ok(PendingAnswer {
+            connection: self.clone(),
             version,
-            frame: bytes,
-            _memory: memory,
+            receiver,
         })
     }
 
-    /// Sends a request that has no answer (Produce with acks=0).
+    /// Sends a request that has no answer (Produce with acks=0) and waits until it is written.
     pub async fn send_only<'a, Q: Request<'a>>(
         &self,
         request: &Q,
@@ -197,11 +220,22 @@ impl<R: Runtime> Connection<R> {
         records: &[Buf],
     ) -> Result<(), ClientError> {
         let (_, pieces) = self.encode(request, version, records)?;
-        let _turn = self.inner.writing.acquire(1).await;
         self.check_open()?;
-        let broker = self.inner.broker.clone();
-        let written = self.inner.socket.write(pieces).await;
-        written.map_err(|source| ClientError::Connection { broker, source })
+        self.put(pieces);
+        let inner = &self.inner;
+        inner
+            .written
+            .wait_until(|| {
+                let done = inner.outgoing.borrow().is_empty() || !self.is_open();
+                done.then_some(())
+            })
+            .await;
+        self.check_open()
+    }
+
+    fn put(&self, pieces: Vec<Buf>) {
+        self.inner.outgoing.borrow_mut().extend(pieces);
+        self.inner.put.notify();
     }
 
     fn encode<'a, Q: Request<'a>>(
@@ -235,14 +269,13 @@ impl<R: Runtime> Connection<R> {
         let request = ApiVersionsRequest {
             client_software_name: CLIENT_ID.into(),
             client_software_version: env!("CARGO_PKG_VERSION").into(),
-            ..Default::default()
         };
         let newest = *ApiKey::ApiVersions.versions().end();
-        let mut answer = self.call_with(&request, newest, &[]).await?;
+        let mut answer = self.send(&request, newest, &[])?.await?;
         let mut response: ApiVersionsResponse = answer.read()?;
         if !response.error_code.is_none() {
             // An older broker names its range in a version 0 body (KIP-511); version 0 always works.
-            answer = self.call_with(&request, 0, &[]).await?;
+            answer = self.send(&request, 0, &[])?.await?;
             response = answer.read()?;
         }
         let mut versions = Vec::new();
@@ -276,6 +309,26 @@ impl<R: Runtime> Connection<R> {
         self.inner.socket.shutdown();
     }
 
+    async fn write_requests(self) {
+        loop {
+            let pieces = self
+                .inner
+                .put
+                .wait_until(|| {
+                    let pieces = std::mem::take(&mut *self.inner.outgoing.borrow_mut());
+                    (!pieces.is_empty() || !self.is_open()).then_some(pieces)
+                })
+                .await;
+            if !self.is_open() {
+                return;
+            }
+            if let Err(error) = self.inner.socket.write(pieces).await {
+                self.fail(error);
+            }
+            self.inner.written.notify();
+        }
+    }
+
     fn hand_out(&self, frame: Frame) -> io::Result<()> {
         let got = frame::correlation_id(&frame.bytes).map_err(io::Error::other)?;
         let Some((expected, sender)) = self.inner.waiting.borrow_mut().pop_front() else {
@@ -294,7 +347,10 @@ impl<R: Runtime> Connection<R> {
     fn fail(&self, error: io::Error) {
         let mut failure = self.inner.failure.borrow_mut();
         failure.get_or_insert_with(|| (error.kind(), error.to_string()));
+        drop(failure);
         self.inner.waiting.borrow_mut().clear();
+        self.inner.put.notify();
+        self.inner.written.notify();
     }
 
     fn check_open(&self) -> Result<(), ClientError> {

@@ -11,8 +11,12 @@
 
 mod cluster;
 mod connection;
+mod consumer;
 mod error;
+mod producer;
 
 pub use cluster::{Backoff, Broker, Client, ClientOptions, Metadata, Partition, Topic};
-pub use connection::{Answer, Connection};
+pub use connection::{Answer, Connection, PendingAnswer};
+pub use consumer::{Consumer, ConsumerOptions, Fetched};
 pub use error::ClientError;
+pub use producer::{Delivered, Delivery, Producer, ProducerOptions};

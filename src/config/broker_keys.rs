@@ -91,8 +91,8 @@ key_table! {
     default_replication_factor: i16 =
         "default.replication.factor", Some("1"),
         Only("1", "replication does not exist yet"), ReadOnly;
-    /// Replicas that must have a record before it is acknowledged with acks=all. With one replica,
-    /// anything above 1 refuses such records.
+    /// Replicas that must have a record before it is acknowledged with acks=all. Without effect
+    /// as long as there is one replica: the smaller of this and the number of replicas counts.
     min_insync_replicas: i32 = "min.insync.replicas", Some("1"), AtLeast(1), ClusterWide;
     /// Whether a replica that lacks records may lead. Without effect as long as there is one
     /// replica.

@@ -79,8 +79,8 @@ key_table! {
     unclean_leader_election_enable: bool =
         "unclean.leader.election.enable", Some("false"), Any, Topic,
         from &[same("unclean.leader.election.enable")];
-    /// Replicas that must have a record before it is acknowledged with acks=all. With one replica,
-    /// anything above 1 refuses such records.
+    /// Replicas that must have a record before it is acknowledged with acks=all. Without effect
+    /// as long as there is one replica: the smaller of this and the number of replicas counts.
     min_insync_replicas: i32 =
         "min.insync.replicas", Some("1"), AtLeast(1), Topic, from &[same("min.insync.replicas")];
     /// Codec that batches are stored with; producer keeps them as they came.

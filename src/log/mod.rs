@@ -1,21 +1,37 @@
 //! The log of a partition: what is on disk, what is in memory, and how both come back after a crash.
 
+mod append;
+pub mod checkpoint;
+mod checkpoint_content;
+mod checkpointer;
 mod codec;
+mod core;
+mod deletion;
+pub mod epochs;
 mod error;
+mod files;
+pub mod index;
+mod index_cache;
+pub mod journal;
 mod lock;
 mod marks;
 mod move_plan;
+mod moves;
 mod options;
 mod partition;
-pub mod epochs;
-pub mod index;
+pub mod partition_files;
 pub mod producers;
+mod reader;
+pub mod record_log;
 mod recovery;
+pub mod retention;
 pub mod rules;
 pub mod run;
 mod segment;
 mod store;
 mod tail;
+mod timestamps;
+mod trim;
 
 pub use error::{AppendError, ReadError, StorageError};
 pub use marks::Marks;

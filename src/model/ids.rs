@@ -1,6 +1,7 @@
 //! The numbers of the log, each a type of its own.
 
 use std::fmt;
+use std::str::FromStr;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -85,27 +86,78 @@ impl BrokerId {
     }
 }
 
-/// Identity of a topic across deletion and re-creation (KIP-516).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TopicId(pub uuid::Uuid);
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub uuid::Uuid);
+
+        /// Kafka prints such ids as unpadded URL-safe base64 of the 16 bytes.
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                base64::write(f, self.0.as_u128())
+            }
+        }
+
+        /// Reads exactly what `Display` prints.
+        impl FromStr for $name {
+            type Err = NotAnId;
+
+            fn from_str(text: &str) -> Result<Self, NotAnId> {
+                let bits = base64::read(text).ok_or(NotAnId)?;
+                Ok(Self(uuid::Uuid::from_u128(bits)))
+            }
+        }
+    };
+}
+
+uuid_id!(
+    /// Identity of a topic across deletion and re-creation (KIP-516).
+    TopicId
+);
+uuid_id!(
+    /// Identity of a log directory across restarts and remounts (KIP-858).
+    DirectoryId
+);
+
+/// Text that is no topic or directory id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an id is 22 characters of unpadded URL-safe base64")]
+pub struct NotAnId;
 
 impl TopicId {
     /// The id that stands for "none" on the wire.
     pub const ZERO: Self = Self(uuid::Uuid::nil());
 }
 
-/// Kafka prints topic ids as unpadded URL-safe base64 of the 16 bytes.
-impl fmt::Display for TopicId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const ALPHABET: &[u8; 64] =
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        let bits = self.0.as_u128();
-        // 128 bits are 21 full digits and one of two bits, shifted to the top of its six.
+/// 128 bits as 22 digits: 21 full ones and one of two bits, shifted to the top of its six.
+mod base64 {
+    use std::fmt::{self, Write};
+
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+    pub(super) fn write(f: &mut fmt::Formatter<'_>, bits: u128) -> fmt::Result {
         for digit in 0..21 {
-            let index = (bits >> (122 - 6 * digit)) & 63;
-            write!(f, "{}", ALPHABET[index as usize] as char)?;
+            f.write_char(ALPHABET[(bits >> (122 - 6 * digit)) as usize & 63] as char)?;
         }
-        write!(f, "{}", ALPHABET[((bits & 3) << 4) as usize] as char)
+        f.write_char(ALPHABET[((bits & 3) << 4) as usize] as char)
+    }
+
+    /// `None` unless it is what `write` writes: the four bits to spare must be zero.
+    pub(super) fn read(text: &str) -> Option<u128> {
+        let (last, full) = text.as_bytes().split_last()?;
+        let last = digit(last)?;
+        if full.len() != 21 || last & 15 != 0 {
+            return None;
+        }
+        let full = full
+            .iter()
+            .try_fold(0, |bits, byte| Some(bits << 6 | digit(byte)?))?;
+        Some(full << 2 | last >> 4)
+    }
+
+    fn digit(byte: &u8) -> Option<u128> {
+        ALPHABET.iter().position(|d| d == byte).map(|at| at as u128)
     }
 }
 
@@ -127,6 +179,24 @@ mod tests {
         let id = TopicId(uuid::Uuid::from_u128(0x00112233_44556677_8899aabb_ccddeeff));
         assert_eq!(id.to_string(), "ABEiM0RVZneImaq7zN3u_w");
         assert_eq!(TopicId::ZERO.to_string(), "A".repeat(22));
+    }
+
+    #[test]
+    fn topic_id_reads_what_it_prints_and_nothing_else() {
+        for bits in [0, 1, 3, u128::MAX, 0x00112233_44556677_8899aabb_ccddeeff] {
+            let id = TopicId(uuid::Uuid::from_u128(bits));
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+        for text in [
+            "",
+            "ABEiM0RVZneImaq7zN3u_",
+            "ABEiM0RVZneImaq7zN3u_wA",
+            "ABEiM0RVZneImaq7zN3u_x",
+            "ABEiM0RVZneImaq7zN3u/w",
+            "ABEiM0RVZneImaq7zN3u\u{e9}",
+        ] {
+            assert_eq!(text.parse::<TopicId>(), Err(NotAnId), "{text}");
+        }
     }
 
     #[test]

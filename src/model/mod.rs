@@ -4,6 +4,6 @@ pub mod batch;
 mod ids;
 
 pub use ids::{
-    BrokerId, LeaderEpoch, NodeId, Offset, PartitionId, PartitionIndex, ProducerEpoch, ProducerId,
-    ShardIndex, TopicId,
+    BrokerId, DirectoryId, LeaderEpoch, NodeId, NotAnId, Offset, PartitionId, PartitionIndex,
+    ProducerEpoch, ProducerId, ShardIndex, TopicId,
 };

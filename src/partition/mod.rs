@@ -1,1 +1,138 @@
-//! (to be written)
+//! One partition on its shard: the gateway, the log behind it, and who waits for what.
+//!
+//! *Accepted* and *acknowledged* are two moments and two types: [`Accepted`] has its offsets and its
+//! place in the order, [`Acknowledged`] is as safe as the durability level promises.
+
+mod admission;
+mod fetch;
+mod offsets;
+mod produce;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+pub use admission::{AdmissionError, AdmissionRules, Admitted};
+pub use fetch::{Diverging, FetchAsk, FetchError, Fetched};
+pub use offsets::{EpochError, OffsetAsk, OffsetFound};
+pub use produce::{Accepted, Acknowledged, ProduceError};
+
+use crate::config::{BrokerConfig, TopicConfig};
+use crate::log::{LogConfig, PartitionLog, StorageError};
+use crate::model::{LeaderEpoch, Offset, PartitionId};
+use crate::rt::{Event, Runtime};
+
+/// A partition that this shard leads. Clones are the same one.
+pub struct Partition<R: Runtime> {
+    inner: Rc<Inner<R>>,
+}
+
+struct Inner<R: Runtime> {
+    topic: Arc<str>,
+    log: PartitionLog<R>,
+    config: RefCell<Rc<PartitionConfig>>,
+}
+
+/// What a topic's configuration means for its partitions.
+#[derive(Clone, Debug)]
+pub struct PartitionConfig {
+    /// For the gateway.
+    pub rules: AdmissionRules,
+    /// For the log.
+    pub log: Rc<LogConfig>,
+}
+
+impl PartitionConfig {
+    /// The parts of a topic's configuration, with the broker's behind it.
+    pub fn new(topic: &TopicConfig, broker: &BrokerConfig) -> Self {
+        let bytes = |value: i32| u64::try_from(value).unwrap_or(0);
+        let log = LogConfig {
+            segment_bytes: bytes(topic.segment_bytes),
+            segment_ms: topic.segment_ms,
+            segment_jitter_ms: topic.segment_jitter_ms,
+            segment_index_bytes: bytes(topic.segment_index_bytes),
+            index_interval_bytes: bytes(topic.index_interval_bytes),
+            retention_ms: topic.retention_ms,
+            retention_bytes: topic.retention_bytes,
+            file_delete_delay_ms: topic.file_delete_delay_ms,
+            producer_id_expiration_ms: i64::from(broker.producer_id_expiration_ms),
+        };
+        Self {
+            rules: AdmissionRules::new(topic, broker),
+            log: Rc::new(log),
+        }
+    }
+}
+
+impl<R: Runtime> Clone for Partition<R> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+impl<R: Runtime> std::fmt::Debug for Partition<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.inner.topic, self.id().index)
+    }
+}
+
+impl<R: Runtime> Partition<R> {
+    /// A partition over its log.
+    pub fn new(topic: Arc<str>, log: PartitionLog<R>, config: Rc<PartitionConfig>) -> Self {
+        Self {
+            inner: Rc::new(Inner {
+                topic,
+                log,
+                config: RefCell::new(config),
+            }),
+        }
+    }
+
+    /// Its key.
+    pub fn id(&self) -> PartitionId {
+        self.inner.log.id()
+    }
+
+    /// Its topic's name.
+    pub fn topic(&self) -> &Arc<str> {
+        &self.inner.topic
+    }
+
+    /// Its log.
+    pub fn log(&self) -> &PartitionLog<R> {
+        &self.inner.log
+    }
+
+    /// The term in which it is led now.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.inner.log.leader_epoch()
+    }
+
+    /// Everything below is safe and may be read: with one replica, the durable offset.
+    pub fn high_watermark(&self) -> Offset {
+        self.inner.log.marks().durable
+    }
+
+    /// The first offset that may be read.
+    pub fn log_start(&self) -> Offset {
+        self.inner.log.marks().log_start
+    }
+
+    /// Notified when there is news for those who wait: more to read, another start, a failure.
+    pub fn changed(&self) -> &Event {
+        self.inner.log.changed()
+    }
+
+    /// Why it cannot be used, if so.
+    pub fn failure(&self) -> Option<StorageError> {
+        self.inner.log.failure()
+    }
+
+    /// Another configuration from now on.
+    pub fn set_config(&self, config: Rc<PartitionConfig>) {
+        self.inner.log.set_config(config.log.clone());
+        self.inner.config.replace(config);
+    }
+}

@@ -8,6 +8,8 @@
 //! Behaviour that every implementation must show stands as tests in `contract`.
 
 mod buf;
+#[cfg(test)]
+pub(crate) mod contract;
 mod frames;
 mod local;
 

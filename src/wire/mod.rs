@@ -61,6 +61,7 @@ mod error;
 mod error_code;
 pub mod frame;
 mod header;
+mod list;
 #[macro_use]
 mod message;
 pub mod messages;
@@ -72,8 +73,9 @@ pub use api::{ApiKey, api_name};
 pub use error::{DecodeError, EncodeError};
 pub use error_code::ErrorCode;
 pub use header::{RequestError, RequestHeader, decode_response, encode_request, encode_response};
+pub use list::List;
 pub use reader::{MAX_STRING_BYTES, MAX_TAGS_PER_SECTION, MAX_UNKNOWN_TAGS, Reader, Version};
-pub use types::{List, Nullable, Records, Str, Wire, read_present, write_present};
+pub use types::{Nullable, Records, Str, Wire, read_present, write_present};
 pub use writer::{Encoded, Piece, Tags, Writer};
 
 /// A whole request or response body.

@@ -2,20 +2,15 @@
 
 use std::borrow::Cow;
 
-use smallvec::SmallVec;
-
 use super::reader::{Reader, Version};
 use super::writer::Writer;
-use super::{DecodeError, ErrorCode};
+use super::{DecodeError, ErrorCode, List};
 use crate::model::{
     BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId,
 };
 
 /// A string: borrowed from the frame when decoded, owned where a handler makes one.
 pub type Str<'a> = Cow<'a, str>;
-
-/// An array whose usual length is one: such a one lives without an allocation.
-pub type List<T> = SmallVec<[T; 1]>;
 
 /// Room that an array gets before its elements prove to be there.
 const MAX_INITIAL_CAPACITY: usize = 1_024;

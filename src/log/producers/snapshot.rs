@@ -121,10 +121,7 @@ impl ProducerStates {
     ) -> Result<(Offset, Self), ProducerSnapshotError> {
         let mut body = open(FULL_VERSION, bytes)?;
         let end_offset = Offset(body.try_get_i64()?);
-        let count = body.try_get_u32()? as usize;
-        if count > body.len() / FULL_ENTRY_BYTES {
-            return Err(ProducerSnapshotError::Truncated);
-        }
+        let count = body.try_get_u32()?;
         let mut states = Self::new(max_producers);
         for _ in 0..count {
             let (id, entry) = full_entry(&mut body)?;

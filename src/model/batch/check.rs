@@ -150,7 +150,8 @@ fn check_attributes(batch: &BatchView<'_>, is_zstd_allowed: bool) -> Result<(), 
     if codec > Compression::Zstd as u8 || (codec == Compression::Zstd as u8 && !is_zstd_allowed) {
         return Err(InvalidBatch::Codec(codec));
     }
-    if batch.check_header().is_err() || batch.has_delete_horizon() {
+    let is_reserved = matches!(batch.check_header(), Err(BatchError::Attributes(_)));
+    if is_reserved || batch.has_delete_horizon() {
         return Err(InvalidBatch::Attributes(attributes));
     }
     if batch.is_control() {

@@ -1,7 +1,7 @@
 //! IncrementalAlterConfigs: sets, deletes or edits single configs.
 
-use crate::wire::messages::AlterConfigsResourceResponse;
 use crate::wire::Str;
+use crate::wire::messages::AlterConfigsResourceResponse;
 
 api!(IncrementalAlterConfigs: IncrementalAlterConfigsRequest<'a> => IncrementalAlterConfigsResponse<'r>);
 

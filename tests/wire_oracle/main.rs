@@ -1,0 +1,14 @@
+//! The codec against an independent one (crate `kafka-protocol`), against bytes made by hand,
+//! and against hostile input: every API, direction and version.
+
+use corelane::{model, wire};
+
+#[macro_use]
+mod sample;
+#[macro_use]
+mod apis;
+mod definitions;
+mod hostile;
+mod known;
+mod round_trip;
+mod splices;
