@@ -17,7 +17,8 @@ use crate::log::partition::{ActiveSegment, Appended, Finishing, Partition, Parti
 use crate::log::partition_files::SegmentFile;
 use crate::log::producers::{ProducerBatch, Verdict};
 use crate::log::rules::{Rule, holds};
-use crate::log::segment::{SegmentFacts, next_reservation, rolls};
+use crate::log::retention::{IncomingBatch, RollLimits, should_roll};
+use crate::log::segment::{SegmentFacts, next_reservation};
 use crate::log::tail::{Pieces, TailBatch};
 use crate::model::batch::{BatchView, HEADER_BYTES, TimestampType, stamp};
 use crate::model::{LeaderEpoch, Offset};
@@ -123,13 +124,23 @@ impl<R: Runtime> Partition<R> {
     fn rolls_for(&self, batch: &BatchView<'_>, now_ms: i64) -> bool {
         let state = self.state.borrow();
         let active = &state.active;
-        let index_is_full = active.index.is_full(state.config.segment_index_bytes);
-        rolls(&active.facts, index_is_full, batch, now_ms, &state.config)
+        let index_full = active.index.is_full(state.config.segment_index_bytes);
+        let incoming = IncomingBatch {
+            last_offset: state.marks.log_end.plus(i64::from(batch.last_offset_delta())),
+            max_timestamp_ms: batch.max_timestamp_ms(),
+            size_bytes: batch.bytes().len() as u64,
+        };
+        let limits = RollLimits {
+            segment_bytes: state.config.segment_bytes,
+            segment_ms: state.config.segment_ms,
+            jitter_ms: state.config.segment_jitter_ms,
+        };
+        should_roll(&active.facts.for_rolling(index_full), &incoming, &limits, now_ms).is_some()
     }
 
     /// Begins the next segment. Its name is the log end, so everything below must be journaled
     /// first: no file may tell of what the journal does not hold.
-    async fn roll(self: &Rc<Self>, now_ms: i64) -> Result<(), AppendError> {
+    pub(super) async fn roll(self: &Rc<Self>, now_ms: i64) -> Result<(), AppendError> {
         self.wait_journaled().await?;
         let end = self.state.borrow().marks.log_end;
         self.core.files.create((self.id, end), &self.dir).await.map_err(offline_unless_full)?;

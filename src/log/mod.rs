@@ -32,6 +32,7 @@ mod store;
 mod tail;
 mod timestamps;
 mod trim;
+mod walk;
 
 pub use error::{AppendError, ReadError, StorageError};
 pub use marks::Marks;

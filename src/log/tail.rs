@@ -47,6 +47,16 @@ pub struct ReadBatches {
     pub next_offset: Offset,
 }
 
+impl ReadBatches {
+    /// No batch; the next read goes on at `from`.
+    pub fn nothing(from: Offset) -> Self {
+        Self {
+            next_offset: from,
+            ..Self::default()
+        }
+    }
+}
+
 /// The tail of one partition.
 #[derive(Debug)]
 pub struct Tail {

@@ -1,0 +1,152 @@
+//! The rules that keep acknowledged data, by name, so that a test can leave one out.
+//!
+//! A rule that nobody would miss is not held by its tests. Every place that enforces one asks
+//! [`holds`]; without the cargo feature `planted` that is the constant `true` and costs nothing.
+
+/// One way in which the log keeps what it has acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Rule {
+    /// An acknowledgement waits until its own journal write has completed.
+    AckWaitsForDurable,
+    /// An acknowledgement waits until every earlier journal write has completed, too.
+    AckWaitsForPrefix,
+    /// Nothing outside the journal describes bytes that the journal does not yet hold safely.
+    JournaledBeforeMove,
+    /// A move ends on a block boundary unless nothing is accepted beyond it.
+    MovesEndOnBlocks,
+    /// After an unfinished block was moved, the next entry carries that block's beginning again.
+    CarryUnfinishedBlock,
+    /// Two moves of one block are never in flight together.
+    MovesDoNotOverlap,
+    /// The journal keeps every entry that reaches beyond the segment-durable position.
+    TrimKeepsUnmoved,
+    /// Replay writes nothing below the block of the segment-durable position.
+    ReplayNotBelowMark,
+    /// A journal write counts only when its checksums match.
+    JournalChecksums,
+    /// A broken write that a later one calls flushed is rot, never a torn tail.
+    RotIsNotTorn,
+    /// Journal writes and checkpoints count only within the run that made them.
+    RunCheck,
+    /// Recovery commits the new run after everything else it writes.
+    RecoveryCommitsRunLast,
+    /// The newest checkpoint of the committed run is never the one that is overwritten.
+    RecoveryKeepsNewestCheckpoint,
+    /// Whoever writes a file holds its lock, and a start waits for it.
+    Locks,
+    /// A log start is durable in the journal before it is answered or a file is unlinked.
+    LogStartJournaled,
+    /// A checkpoint names, per partition, the last log start that it includes.
+    CheckpointNamesFinalMarks,
+    /// A metadata change is durable before it is applied.
+    MetadataDurableFirst,
+    /// Files and entries of another incarnation of a topic are left alone.
+    TopicIdCheck,
+    /// A sealed segment's cut is durable before segment-durable passes its last block.
+    SealCutDurable,
+    /// A batch is accepted only once the journal and its segment have room for it.
+    SpaceReserved,
+}
+
+impl Rule {
+    /// Every rule.
+    pub const ALL: [Self; 20] = [
+        Self::AckWaitsForDurable,
+        Self::AckWaitsForPrefix,
+        Self::JournaledBeforeMove,
+        Self::MovesEndOnBlocks,
+        Self::CarryUnfinishedBlock,
+        Self::MovesDoNotOverlap,
+        Self::TrimKeepsUnmoved,
+        Self::ReplayNotBelowMark,
+        Self::JournalChecksums,
+        Self::RotIsNotTorn,
+        Self::RunCheck,
+        Self::RecoveryCommitsRunLast,
+        Self::RecoveryKeepsNewestCheckpoint,
+        Self::Locks,
+        Self::LogStartJournaled,
+        Self::CheckpointNamesFinalMarks,
+        Self::MetadataDurableFirst,
+        Self::TopicIdCheck,
+        Self::SealCutDurable,
+        Self::SpaceReserved,
+    ];
+}
+
+/// Whether `rule` is kept: always, outside of tests that leave it out.
+#[cfg(not(feature = "planted"))]
+#[inline(always)]
+pub const fn holds(_rule: Rule) -> bool {
+    true
+}
+
+#[cfg(feature = "planted")]
+pub use planted::holds;
+
+/// Leaving rules out, for tests that must notice.
+#[cfg(feature = "planted")]
+pub mod planted {
+    use super::Rule;
+    use std::cell::Cell;
+
+    thread_local! {
+        static LEFT_OUT: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// Whether `rule` is kept on this thread.
+    pub fn holds(rule: Rule) -> bool {
+        LEFT_OUT.get() & bit(rule) == 0
+    }
+
+    /// Leaves `rule` out on this thread until the guard is dropped.
+    pub fn leave_out(rule: Rule) -> Guard {
+        let before = LEFT_OUT.get();
+        LEFT_OUT.set(before | bit(rule));
+        Guard { before }
+    }
+
+    /// Restores what was left out before.
+    #[must_use]
+    #[derive(Debug)]
+    pub struct Guard {
+        before: u32,
+    }
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            LEFT_OUT.set(self.before);
+        }
+    }
+
+    fn bit(rule: Rule) -> u32 {
+        1 << rule as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_is_listed_once_and_holds() {
+        for (index, rule) in Rule::ALL.into_iter().enumerate() {
+            assert_eq!(rule as usize, index);
+            assert!(holds(rule));
+        }
+    }
+
+    #[cfg(feature = "planted")]
+    #[test]
+    fn a_rule_is_left_out_as_long_as_the_guard_lives() {
+        let outer = planted::leave_out(Rule::Locks);
+        {
+            let _inner = planted::leave_out(Rule::RunCheck);
+            assert!(!holds(Rule::Locks) && !holds(Rule::RunCheck));
+        }
+        assert!(!holds(Rule::Locks) && holds(Rule::RunCheck));
+        drop(outer);
+        assert!(holds(Rule::Locks));
+    }
+}
