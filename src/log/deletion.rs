@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::log::core::Core;
 use crate::log::error::StorageError;
-use crate::log::files::{read_small, write_small};
+use crate::log::small_file::{read_small, replace_small};
 use crate::log::moves::{drop_gone, wait_idle};
 use crate::log::options::PartitionSpec;
 use crate::log::partition::Partition;
@@ -39,9 +39,7 @@ pub async fn create_dir<R: Runtime>(
 pub async fn make_dir<R: Runtime>(rt: &R, dir: &Path, topic: TopicId) -> Result<(), StorageError> {
     rt.create_dir(dir).await?;
     let text = encode_partition_metadata(topic).into_bytes();
-    let file = write_small(rt, &dir.join(PARTITION_METADATA), 0, text).await?;
-    file.sync().await?;
-    rt.sync_dir(dir).await?;
+    replace_small(rt, &dir.join(PARTITION_METADATA), text).await?;
     Ok(())
 }
 

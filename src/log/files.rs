@@ -121,33 +121,6 @@ pub fn segment_path(dir: &Path, base_offset: Offset, file: SegmentFile) -> PathB
     dir.join(file.name(base_offset))
 }
 
-/// Largest small file that is read whole.
-const SMALL_FILE_BYTES: u64 = 64 << 20;
-
-/// Reads a small file through the page cache; `None` when there is none.
-pub async fn read_small<R: Runtime>(rt: &R, path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match rt.open(path, OpenMode::BUFFERED).await {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let size = file.size()?;
-    if size > SMALL_FILE_BYTES {
-        return Err(io::Error::other(format!("{} is too long", path.display())));
-    }
-    let mut bytes = Vec::with_capacity(size as usize);
-    while (bytes.len() as u64) < size {
-        let piece = (size as usize - bytes.len()).min(1 << 20);
-        let buf = rt.arena().alloc(piece).map_err(io::Error::other)?;
-        let (read, buf) = file.read_at(buf, bytes.len() as u64, piece).await;
-        match read? {
-            0 => break,
-            count => bytes.extend_from_slice(&buf[..count]),
-        }
-    }
-    Ok(Some(bytes))
-}
-
 /// Writes a small file from `offset` on through the page cache; from the start, it also ends where
 /// the bytes end.
 pub async fn write_small<R: Runtime>(

@@ -13,7 +13,8 @@ mod files;
 pub mod index;
 mod index_cache;
 pub mod journal;
-mod lock;
+pub mod lock;
+
 mod marks;
 mod move_plan;
 mod moves;
@@ -28,6 +29,7 @@ pub mod retention;
 pub mod rules;
 pub mod run;
 mod segment;
+pub mod small_file;
 mod store;
 mod tail;
 mod timestamps;

@@ -4,7 +4,8 @@ use std::io;
 use std::rc::Rc;
 
 use crate::log::error::{ReadError, StorageError};
-use crate::log::files::{read_small, segment_path};
+use crate::log::files::segment_path;
+use crate::log::small_file::read_small;
 use crate::log::index::{IndexedBatch, OffsetEntry, SegmentIndex};
 use crate::log::partition::{Partition, State};
 use crate::log::partition_files::SegmentFile;

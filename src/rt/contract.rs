@@ -710,9 +710,9 @@ pub async fn check_many_connections<R: Runtime>(rt: R, _dir: PathBuf) {
             let socket = listener.accept().await.unwrap();
             let arena = serving.arena().clone();
             serving.spawn(TaskClass::Foreground, async move {
-                let (result, buf) = socket.read(arena.alloc(100).unwrap()).await;
-                result.unwrap();
-                socket.write(vec![buf.freeze()]).await.unwrap();
+                let message = receive(&arena, &socket, 20).await;
+                let reply = vec![Buf::from_vec(message)];
+                socket.write(reply).await.unwrap();
             });
         }
     });

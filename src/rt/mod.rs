@@ -11,7 +11,9 @@ mod buf;
 #[cfg(test)]
 pub(crate) mod contract;
 mod frames;
+mod glommio;
 mod local;
+mod ring;
 
 use std::future::Future;
 use std::io;
@@ -21,6 +23,9 @@ use std::time::Duration;
 
 pub use buf::{Arena, ArenaFull, Buf, BufMut};
 pub use frames::{Frame, FrameError, FrameReader};
+pub use glommio::{
+    GlommioRuntime, LaunchError, ShardHandle, Shards, allowed_cpus, run_one, run_shards,
+};
 pub use local::{Budget, Event, Permit};
 
 /// Alignment, in bytes, of address, length and offset of every operation on a direct file.

@@ -178,6 +178,10 @@ impl Socket for SimSocket {
         self.ends.close();
     }
 
+    fn stop_reading(&self) {
+        self.ends.incoming.end();
+    }
+
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.ends.local)
     }
@@ -246,9 +250,11 @@ impl Pipe {
             return Some(0);
         }
         let count = self.piece(available)?;
-        for byte in state.arrived.drain(..count) {
-            buf.extend_from_slice(&[byte]);
-        }
+        let (first, second) = state.arrived.as_slices();
+        let from_first = count.min(first.len());
+        buf.extend_from_slice(&first[..from_first]);
+        buf.extend_from_slice(&second[..count - from_first]);
+        state.arrived.drain(..count);
         drop(state);
         self.used_bytes.set(self.used_bytes.get() - count);
         self.changed.notify();
@@ -300,6 +306,12 @@ impl Pipe {
         if !was_finished && !self.world.is_cut() {
             self.send(Vec::new());
         }
+        self.changed.notify();
+    }
+
+    /// The reading side reads what has arrived, and no more.
+    fn end(&self) {
+        self.state.borrow_mut().has_ended = true;
         self.changed.notify();
     }
 

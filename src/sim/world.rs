@@ -15,6 +15,9 @@ use super::rng::{Rng, mix};
 /// When the first life of a disk begins: 2024-01-01.
 pub(super) const FIRST_WALL_CLOCK_MS: i64 = 1_704_067_200_000;
 
+/// How long a ready task may have to wait for its turn.
+const LONGEST_TURN: Duration = Duration::from_micros(200);
+
 pub(super) struct World {
     disk: SimDisk,
     executor: Executor,
@@ -150,14 +153,20 @@ impl World {
 
     /// What runs next, if anything is ready; now and then an event comes first.
     pub(super) fn next_turn(&self, order: Order) -> Option<Turn> {
-        let is_interrupted = order == Order::Random && self.draw(|rng| rng.one_in(16));
-        if is_interrupted {
+        if order == Order::Random && self.draw(|rng| rng.one_in(16)) && self.is_event_near() {
             self.advance();
         }
         if self.is_cut() {
             return None;
         }
         self.executor.next(order, &mut self.core.borrow_mut().rng)
+    }
+
+    /// Whether the next event could come before a ready task has had its turn on a busy core.
+    fn is_event_near(&self) -> bool {
+        let core = self.core.borrow();
+        let next = core.events.first_key_value();
+        next.is_some_and(|(key, _)| key.at <= core.now + LONGEST_TURN)
     }
 
     /// Lets time pass until the next event. False when there is none.
@@ -182,9 +191,9 @@ impl World {
         if self.is_cut() {
             return slot;
         }
-        let name = work.name();
+        let facts = work.facts();
         let op = self.disk().submit(target, work, slot.clone());
-        self.io_step(name, op);
+        self.io_step(op, &facts, |disk| disk.describe(op));
         self.schedule_io(op);
         slot
     }
@@ -200,7 +209,13 @@ impl World {
 
     fn complete_io(&self, op: OpId) {
         let completed = self.draw(|rng| self.disk.state().complete(op, rng));
-        self.io_step("done", op);
+        let failed = completed
+            .as_ref()
+            .and_then(|(_, outcome)| outcome.error_kind());
+        self.io_step(op, &[0, 0, u64::from(failed.is_some())], |_| match failed {
+            Some(error) => format!("fails: {error}"),
+            None => "is done".to_owned(),
+        });
         let Some((slot, outcome)) = completed else {
             return;
         };
@@ -214,11 +229,16 @@ impl World {
         }
     }
 
-    fn io_step(&self, what: &'static str, op: OpId) {
+    fn io_step(&self, op: OpId, facts: &[u64; 3], line: impl FnOnce(&State) -> String) {
         let mut core = self.core.borrow_mut();
         core.io_count += 1;
         let (now, step) = (core.now, core.io_count);
-        core.trace.note(now, step, what, op);
+        core.trace.note(&[now.as_nanos() as u64, step, op.number()]);
+        core.trace.note(facts);
+        if let Some(lines) = &mut core.trace.lines {
+            let line = line(&self.disk());
+            lines.push(format!("{step:>5} {now:>12?} op {} {line}", op.number()));
+        }
         if core.cut_at_io == Some(step) {
             self.cut();
         }
@@ -290,13 +310,9 @@ impl World {
 }
 
 impl Trace {
-    fn note(&mut self, now: Duration, step: u64, what: &'static str, op: OpId) {
-        let facts = [now.as_nanos() as u64, step, what.len() as u64, op.number()];
-        self.hash = facts
-            .iter()
-            .fold(self.hash, |hash, fact| mix(hash ^ fact).wrapping_add(*fact));
-        if let Some(lines) = &mut self.lines {
-            lines.push(format!("{step:>6} {now:>14?} {what} op {}", op.number()));
+    fn note(&mut self, facts: &[u64]) {
+        for fact in facts {
+            self.hash = mix(self.hash ^ fact).wrapping_add(*fact);
         }
     }
 }

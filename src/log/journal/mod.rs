@@ -301,3 +301,6 @@ impl<R: Runtime, T: 'static> Drop for JournalPermit<R, T> {
         self.shared.give_back(self.bytes);
     }
 }
+
+#[cfg(test)]
+mod tests;

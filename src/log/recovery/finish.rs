@@ -2,7 +2,8 @@
 
 use std::io;
 
-use crate::log::files::{read_small, segment_path, write_small};
+use crate::log::files::{segment_path, write_small};
+use crate::log::small_file::read_small;
 use crate::log::index::{IndexedBatch, SegmentIndex};
 use crate::log::marks::{Boundary, Position};
 use crate::log::partition_files::SegmentFile;

@@ -8,7 +8,6 @@ use crate::rt::BLOCK_BYTES;
 
 /// Unit that is written whole or not at all.
 pub(super) const SECTOR_BYTES: usize = 512;
-const ALL_SECTORS: u8 = u8::MAX;
 const ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
 /// A block's bytes; `None` is zeros, so that holes and zeroed files cost nothing.
@@ -37,8 +36,9 @@ enum Change {
 #[derive(Clone, Debug)]
 struct Version {
     seq: u64,
+    /// The whole block as readers see it after this write.
     page: Page,
-    /// Bit per sector that was written; the rest of the page is what stood there.
+    /// Bit per sector that was written.
     sectors: u8,
     place: Place,
 }
@@ -204,11 +204,9 @@ impl Content {
         let Some((last, _)) = settled else {
             return;
         };
+        let page = self.after(block, &changes[..=last]);
         let mut changes = self.pending.remove(&block).unwrap_or_default();
-        let mut page = self.medium.get(&block).cloned();
-        for change in changes.drain(..=last) {
-            page = applied(page, &change);
-        }
+        changes.drain(..=last);
         self.set_medium(block, page);
         if !changes.is_empty() {
             self.pending.insert(block, changes);
@@ -259,11 +257,19 @@ impl Content {
     }
 
     fn current(&self, block: u64) -> Page {
-        let medium = self.medium.get(&block).cloned();
-        let Some(changes) = self.pending.get(&block) else {
-            return medium;
-        };
-        changes.iter().fold(medium, applied)
+        let changes = self.pending.get(&block).map_or(&[][..], Vec::as_slice);
+        self.after(block, changes)
+    }
+
+    /// What a block holds after the first of its changes.
+    fn after(&self, block: u64, changes: &[Change]) -> Page {
+        match changes.split_last() {
+            None => self.medium.get(&block).cloned(),
+            Some((Change::Write(version), _)) => version.page.clone(),
+            Some((Change::Cut { keep_bytes, .. }, before)) => {
+                cut_page(&self.after(block, before), *keep_bytes)
+            }
+        }
     }
 
     fn set_medium(&mut self, block: u64, page: Page) {
@@ -283,18 +289,6 @@ fn for_blocks(offset: u64, len: usize, mut visit: impl FnMut(u64, usize, std::op
         let count = (BLOCK_BYTES - within).min(len - done);
         visit(at / BLOCK_BYTES as u64, within, done..done + count);
         done += count;
-    }
-}
-
-fn applied(page: Page, change: &Change) -> Page {
-    match change {
-        Change::Cut { keep_bytes, .. } => cut_page(&page, *keep_bytes),
-        Change::Write(version) if version.sectors == ALL_SECTORS => version.page.clone(),
-        Change::Write(version) => {
-            let mut bytes = bytes_of(&page).to_vec();
-            copy_sectors(&mut bytes, bytes_of(&version.page), version.sectors);
-            page_from(&bytes)
-        }
     }
 }
 

@@ -21,6 +21,7 @@
 mod content;
 mod crash;
 mod cut;
+mod data;
 mod fault;
 mod names;
 pub(super) mod op;
@@ -52,6 +53,9 @@ pub struct DiskModel {
     pub latency: Range<Duration>,
     /// One operation in so many takes a hundred times as long; 0 is none.
     pub slow_one_in: u64,
+    /// Whether an operation on a direct file that is not in whole, aligned blocks is a panic, which
+    /// points at the mistake, or the kernel's error.
+    pub misaligned_panics: bool,
 }
 
 impl Default for DiskModel {
@@ -61,6 +65,7 @@ impl Default for DiskModel {
             shred: true,
             latency: Duration::from_micros(10)..Duration::from_micros(300),
             slow_one_in: 20,
+            misaligned_panics: true,
         }
     }
 }
@@ -75,6 +80,7 @@ impl DiskModel {
             shred: rng.coin(),
             latency: Duration::from_micros(10)..Duration::from_micros(longest_us),
             slow_one_in: [0, 20, 5][rng.index(3)],
+            misaligned_panics: true,
         }
     }
 }

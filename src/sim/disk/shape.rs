@@ -128,7 +128,7 @@ mod tests {
         shape.extend(3 * 4096, 4096);
         assert_eq!(shape.missing_bytes(0, 4 * 4096), 2 * 4096);
         shape.extend(4096, 2 * 4096);
-        assert_eq!(shape.allocated, [0..4]);
+        assert_eq!(shape.allocated_bytes(), 4 * 4096);
         shape.set_size(4097);
         assert_eq!((shape.size, shape.allocated_bytes()), (4097, 2 * 4096));
     }

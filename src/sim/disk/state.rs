@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::DiskModel;
-use super::content::{Content, Place};
+use super::content::Content;
 use super::fault::Faults;
 use super::names::{Inode, Names};
 use super::op::{HandleId, Op, OpId, Outcome, Slot, Target, Work};
 use super::shape::{Shape, Shapes};
-use crate::rt::{BLOCK_BYTES, Buf, BufMut, DiskSpace, WriteMode};
+use crate::rt::DiskSpace;
 use crate::sim::rng::Rng;
 use crate::sim::world::FIRST_WALL_CLOCK_MS;
 
@@ -76,17 +76,24 @@ impl State {
 
     /// Takes an operation in. It does nothing before [`State::complete`].
     pub(in crate::sim) fn submit(&mut self, target: Target, mut work: Work, slot: Slot) -> OpId {
+        let mut is_misaligned = false;
         if let Target::Handle(handle) = &target
             && let Some(handle) = self.handles.get_mut(handle)
         {
             handle.in_flight += 1;
-            check_alignment(handle, &mut work);
+            is_misaligned = handle.direct && !work.is_aligned();
+            assert!(
+                !is_misaligned || !self.model.misaligned_panics,
+                "not aligned to blocks: {work:?} on direct file {}",
+                handle.path.display()
+            );
         }
         let seq = self.next_seq();
         let op = Op {
             work,
             target,
             slot,
+            is_misaligned,
             seq,
             name_changes: self.names.change_count(),
         };
@@ -114,14 +121,20 @@ impl State {
     }
 
     fn fault_of(&mut self, op: &Op) -> io::Result<()> {
-        let path = match &op.target {
-            Target::Path(path) => path,
-            Target::Handle(handle) => match self.handles.get(handle) {
-                Some(handle) => &handle.path,
-                None => return Ok(()),
-            },
-        };
+        if op.is_misaligned {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let path = path_of(&self.handles, &op.target);
         self.faults.check(&op.work, path)
+    }
+
+    /// An operation in flight in words.
+    pub(in crate::sim) fn describe(&self, id: OpId) -> String {
+        let Some(op) = self.in_flight.get(&id) else {
+            return String::new();
+        };
+        let path = path_of(&self.handles, &op.target);
+        format!("{} {}", path.display(), op.work)
     }
 
     /// The process has dropped its last clone of a handle.
@@ -165,202 +178,6 @@ impl State {
         let handle = self.handles.get(&id);
         let file = handle.and_then(|handle| self.inodes.get_mut(&handle.inode));
         file.ok_or_else(|| io::Error::other("the file is closed"))
-    }
-
-    fn do_file(
-        &mut self,
-        inode: Inode,
-        handle: HandleId,
-        work: Work,
-        seq: u64,
-        fault: io::Result<()>,
-        rng: &mut Rng,
-    ) -> Outcome {
-        match work {
-            Work::Write { bufs, offset, mode } => {
-                let direct = self
-                    .handles
-                    .get(&handle)
-                    .is_some_and(|handle| handle.direct);
-                let write = Write {
-                    bufs: &bufs,
-                    offset,
-                    mode,
-                    direct,
-                    submitted: seq,
-                };
-                Outcome::Done(self.write(inode, &write, fault, rng))
-            }
-            Work::Read {
-                mut buf,
-                offset,
-                len,
-            } => {
-                let result = fault.map(|()| self.read(inode, &mut buf, offset, len, rng));
-                Outcome::Read(result, buf)
-            }
-            Work::Sync => Outcome::Done(self.sync(inode, seq, fault)),
-            Work::Allocate { offset, len } => {
-                let result = fault.and_then(|()| self.extend(inode, offset, len));
-                Outcome::Done(result)
-            }
-            Work::SetLen(len) => Outcome::Done(fault.map(|()| self.set_len(inode, len))),
-            _ => Outcome::Done(Err(io::ErrorKind::Unsupported.into())),
-        }
-    }
-
-    fn write(
-        &mut self,
-        inode: Inode,
-        write: &Write<'_>,
-        fault: io::Result<()>,
-        rng: &mut Rng,
-    ) -> io::Result<()> {
-        let len: usize = write.bufs.iter().map(|buf| buf.len()).sum();
-        let result = fault.and_then(|()| self.extend(inode, write.offset, len as u64));
-        let seq = self.next_seq();
-        let fua = self.model.fua;
-        let Some(file) = self.inodes.get_mut(&inode) else {
-            return result;
-        };
-        let place = if write.direct {
-            Place::DeviceCache
-        } else {
-            Place::PageCache
-        };
-        let mut at = write.offset;
-        for buf in write.bufs {
-            if result.is_ok() || rng.coin() {
-                file.content.write(at, buf, seq, place);
-            }
-            at += buf.len() as u64;
-        }
-        if result.is_ok() && write.mode == WriteMode::Durable {
-            file.shapes.settle(seq);
-            file.content.settle_cuts(seq);
-            file.content.settle_range(write.offset, len, seq);
-            if !fua {
-                self.flush_device(write.submitted);
-            }
-        }
-        self.unsettled.insert(inode);
-        result
-    }
-
-    /// Applies a part of a write, for one that a killed process left behind.
-    pub(super) fn write_blocks(&mut self, inode: Inode, offset: u64, bytes: &[u8]) {
-        if self.extend(inode, offset, bytes.len() as u64).is_ok() {
-            let seq = self.next_seq();
-            if let Some(file) = self.inodes.get_mut(&inode) {
-                file.content.write(offset, bytes, seq, Place::DeviceCache);
-                self.unsettled.insert(inode);
-            }
-        }
-    }
-
-    fn flush_device(&mut self, seq: u64) {
-        let inodes = &mut self.inodes;
-        self.unsettled.retain(|inode| {
-            inodes.get_mut(inode).is_some_and(|file| {
-                file.content.settle_all(seq, true);
-                file.content.is_pending()
-            })
-        });
-    }
-
-    fn read(
-        &self,
-        inode: Inode,
-        buf: &mut BufMut,
-        offset: u64,
-        len: usize,
-        rng: &mut Rng,
-    ) -> usize {
-        let Some(file) = self.inodes.get(&inode) else {
-            return 0;
-        };
-        let left = file.shapes.current().size.saturating_sub(offset);
-        let count = len
-            .min(buf.room())
-            .min(usize::try_from(left).unwrap_or(usize::MAX));
-        let into = &mut buf.spare_mut()[..count];
-        file.content.read(offset, into);
-        self.mix_in_flight(inode, offset, into, rng);
-        buf.advance(count);
-        count
-    }
-
-    /// A read beside a write of the same bytes may see any of its blocks.
-    fn mix_in_flight(&self, inode: Inode, offset: u64, into: &mut [u8], rng: &mut Rng) {
-        for op in self.in_flight.values() {
-            let (
-                Target::Handle(handle),
-                Work::Write {
-                    bufs, offset: at, ..
-                },
-            ) = (&op.target, &op.work)
-            else {
-                continue;
-            };
-            if self
-                .handles
-                .get(handle)
-                .is_none_or(|handle| handle.inode != inode)
-            {
-                continue;
-            }
-            let mut at = *at;
-            for buf in bufs {
-                overlay(into, offset, buf, at, rng);
-                at += buf.len() as u64;
-            }
-        }
-    }
-
-    fn sync(&mut self, inode: Inode, submitted: u64, fault: io::Result<()>) -> io::Result<()> {
-        let fua = self.model.fua;
-        let Some(file) = self.inodes.get_mut(&inode) else {
-            return fault;
-        };
-        if let Err(error) = fault {
-            file.content.abandon(submitted);
-            return Err(error);
-        }
-        file.shapes.settle(submitted);
-        file.content.settle_cuts(submitted);
-        file.content.settle_all(submitted, false);
-        if !fua {
-            self.flush_device(submitted);
-        }
-        Ok(())
-    }
-
-    /// Allocates a range and makes the file reach to its end.
-    fn extend(&mut self, inode: Inode, offset: u64, len: u64) -> io::Result<()> {
-        let seq = self.next_seq();
-        let free = self.free_bytes();
-        let Some(file) = self.inodes.get_mut(&inode) else {
-            return Ok(());
-        };
-        if file.shapes.current().missing_bytes(offset, len) > free {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let shape = file.shapes.current();
-        if shape.size < offset + len || shape.missing_bytes(offset, len) > 0 {
-            file.shapes.change(seq, |shape| shape.extend(offset, len));
-        }
-        Ok(())
-    }
-
-    fn set_len(&mut self, inode: Inode, len: u64) {
-        let seq = self.next_seq();
-        if let Some(file) = self.inodes.get_mut(&inode) {
-            if len < file.shapes.current().size {
-                file.content.cut(len, seq);
-                self.unsettled.insert(inode);
-            }
-            file.shapes.change(seq, |shape| shape.set_size(len));
-        }
     }
 
     pub(in crate::sim) fn model(&self) -> &DiskModel {
@@ -414,51 +231,11 @@ impl State {
     }
 }
 
-struct Write<'a> {
-    bufs: &'a [Buf],
-    offset: u64,
-    mode: WriteMode,
-    direct: bool,
-    submitted: u64,
-}
-
-/// Copies some blocks of `bytes`, which lie at `at`, over `into`, which lies at `offset`.
-fn overlay(into: &mut [u8], offset: u64, bytes: &[u8], at: u64, rng: &mut Rng) {
-    let end = (offset + into.len() as u64).min(at + bytes.len() as u64);
-    let mut next = offset.max(at);
-    while next < end {
-        let count = (BLOCK_BYTES as u64 - next % BLOCK_BYTES as u64).min(end - next) as usize;
-        if rng.coin() {
-            let (to, from) = ((next - offset) as usize, (next - at) as usize);
-            into[to..to + count].copy_from_slice(&bytes[from..from + count]);
-        }
-        next += count as u64;
+fn path_of<'a>(handles: &'a BTreeMap<HandleId, Handle>, target: &'a Target) -> &'a Path {
+    match target {
+        Target::Path(path) => path,
+        Target::Handle(handle) => handles
+            .get(handle)
+            .map_or(Path::new(""), |handle| &handle.path),
     }
-}
-
-/// Direct files take whole, aligned blocks only; the kernel would answer EINVAL, or not.
-fn check_alignment(handle: &Handle, work: &mut Work) {
-    if !handle.direct {
-        return;
-    }
-    let is_aligned = |number: u64| number.is_multiple_of(BLOCK_BYTES as u64);
-    let is_fine = match work {
-        Work::Write { bufs, offset, .. } => {
-            is_aligned(*offset)
-                && bufs.iter().all(|buf| {
-                    is_aligned(buf.len() as u64) && is_aligned(buf.as_ptr().addr() as u64)
-                })
-        }
-        Work::Read { buf, offset, len } => {
-            let count = (*len).min(buf.room());
-            let address = buf.spare_mut().as_ptr().addr();
-            is_aligned(*offset) && is_aligned(count as u64) && is_aligned(address as u64)
-        }
-        _ => true,
-    };
-    assert!(
-        is_fine,
-        "not aligned to blocks: {work:?} on direct file {}",
-        handle.path.display()
-    );
 }

@@ -233,3 +233,26 @@ fn ready_tasks_run_in_an_order_of_the_seed_or_as_they_came() {
     assert_eq!(run(1, Order::Random), run(1, Order::Random));
     assert!((0..5).any(|seed| run(seed, Order::Random) != run(seed + 1, Order::Random)));
 }
+
+#[test]
+fn the_trace_says_what_was_done() {
+    let disk = SimDisk::new(even(true));
+    let mut life = Sim::new(1, &disk);
+    life.record_trace();
+    let shard = life.runtime(0);
+    let work = async {
+        let file = create(&shard, "/f").await;
+        let bytes = blocks(&shard, 2, 1);
+        file.write_at(bytes, 4096, WriteMode::Durable)
+            .await
+            .unwrap();
+        shard.remove_file(Path::new("/g")).await.unwrap_err();
+    };
+    life.run(work).unwrap();
+    let trace = life.trace();
+    assert!(
+        trace[4].ends_with("/f write Durable 4096+8192"),
+        "{trace:#?}"
+    );
+    assert!(trace[7].ends_with("fails: entity not found"), "{trace:#?}");
+}

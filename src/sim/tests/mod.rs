@@ -1,5 +1,6 @@
 //! The simulator itself: what it keeps, what it loses, and that it does so reproducibly.
 
+mod contract_runs;
 mod disk;
 mod life;
 mod net;

@@ -77,3 +77,24 @@ fn a_shut_socket_ends_reads_and_fails_writes_on_both_sides() {
     };
     life.run(work).unwrap();
 }
+
+#[test]
+fn a_socket_that_stops_reading_gives_what_has_arrived_and_still_writes() {
+    let disk = SimDisk::new(DiskModel::default());
+    let mut life = Sim::new(1, &disk);
+    let shard = life.runtime(0);
+    let work = async {
+        let listener = shard.listen(ANY_PORT.parse().unwrap()).unwrap();
+        let client = shard.connect(listener.local_addr().unwrap()).await.unwrap();
+        let server = listener.accept().await.unwrap();
+        client.write(vec![Buf::from_vec(vec![1])]).await.unwrap();
+        shard.sleep(Duration::from_secs(1)).await;
+        server.stop_reading();
+        let room = || shard.arena().alloc(10).unwrap();
+        assert_eq!(server.read(room()).await.0.unwrap(), 1);
+        assert_eq!(server.read(room()).await.0.unwrap(), 0);
+        server.write(vec![Buf::from_vec(vec![2])]).await.unwrap();
+        assert_eq!(client.read(room()).await.0.unwrap(), 1);
+    };
+    life.run(work).unwrap();
+}

@@ -1,0 +1,298 @@
+//! One life: what goes in comes out, and space comes back.
+
+use super::*;
+use crate::sim::{EIO, ENOSPC, Fault, FaultOn};
+use futures_util::FutureExt;
+
+fn bytes_of(entry: &ScannedEntry) -> Vec<u8> {
+    match entry {
+        ScannedEntry::Data { payload, .. } => payload.iter().flat_map(|buf| buf.to_vec()).collect(),
+        ScannedEntry::LogStart { .. } => Vec::new(),
+    }
+}
+
+#[test]
+fn entries_of_every_length_come_back() {
+    let disk = SimDisk::new(DiskModel::default());
+    let mut sim = Sim::new(1, &disk);
+    let rt = sim.runtime(0);
+    let lens = [
+        1,
+        100,
+        4095,
+        4096,
+        4097,
+        9_000,
+        16 << 10,
+        31 << 10,
+        33 << 10,
+        100 << 10,
+    ];
+    let found = sim
+        .run(async {
+            let (tokens, on_durable) = collect();
+            let journal = create(&rt, 1, small(), on_durable).await;
+            let mut position = 5_000;
+            let mut last = Sequence(0);
+            for (token, len) in lens.into_iter().enumerate() {
+                let mut permit = journal.reserve(len).await.unwrap();
+                last = journal.append(&mut permit, data(&rt, 1, 0, position, len, token));
+                position += len as u64;
+            }
+            journal.wait_durable(last).await.unwrap();
+            assert_eq!(*tokens.borrow(), (0..lens.len()).collect::<Vec<_>>());
+            journal.close(true).await.unwrap();
+            scan(&rt, small().first_start(run_id(1))).await.unwrap()
+        })
+        .unwrap();
+    assert!(found.end.clean && found.lost.is_empty());
+    let mut expected = 5_000;
+    for entry in found.entries() {
+        let ScannedEntry::Data { position, .. } = entry else {
+            panic!("no log start was appended");
+        };
+        assert_eq!(*position, expected);
+        for (byte, at) in bytes_of(entry).into_iter().zip(*position..) {
+            assert_eq!(byte, byte_at(1, 0, at));
+            expected += 1;
+        }
+    }
+    assert_eq!(expected, 5_000 + lens.iter().sum::<usize>() as u64);
+}
+
+#[test]
+fn a_log_start_comes_back() {
+    let disk = SimDisk::new(DiskModel::default());
+    let mut sim = Sim::new(1, &disk);
+    let rt = sim.runtime(0);
+    let found = sim.run(async {
+        let (tokens, on_durable) = collect();
+        let journal = create(&rt, 1, small(), on_durable).await;
+        let entry = Entry::LogStart {
+            partition: partition(4),
+            log_start: Offset(123),
+            token: "start",
+        };
+        let mut permit = journal.reserve(0).await.unwrap();
+        let sequence = journal.append(&mut permit, entry);
+        journal.wait_durable(sequence).await.unwrap();
+        assert_eq!(*tokens.borrow(), ["start"]);
+        journal.close(false).await.unwrap();
+        scan(&rt, small().first_start(run_id(1))).await.unwrap()
+    });
+    let found = found.unwrap();
+    assert!(!found.end.clean);
+    let entries: Vec<_> = found.entries().collect();
+    let [
+        ScannedEntry::LogStart {
+            partition: of,
+            log_start,
+        },
+    ] = entries[..]
+    else {
+        panic!("one log start");
+    };
+    assert_eq!((*of, *log_start), (partition(4), Offset(123)));
+}
+
+#[test]
+fn what_is_appended_together_is_written_together() {
+    let disk = SimDisk::new(DiskModel::default());
+    let mut sim = Sim::new(3, &disk);
+    let rt = sim.runtime(0);
+    let found = sim.run(async {
+        let (_, on_durable) = collect::<()>();
+        let journal = create(&rt, 1, JournalOptions::default(), on_durable).await;
+        for index in 0..1_000 {
+            let mut permit = journal.reserve(100).await.unwrap();
+            journal.append(&mut permit, data(&rt, 1, index, 0, 100, ()));
+        }
+        journal.close(true).await.unwrap();
+        let start = JournalOptions::default().first_start(run_id(1));
+        scan(&rt, start).await.unwrap()
+    });
+    let found = found.unwrap();
+    assert_eq!(found.entry_count(), 1_000);
+    assert!(found.writes.len() < 20, "{} writes", found.writes.len());
+}
+
+#[test]
+fn a_full_journal_waits_for_a_trim() {
+    let disk = SimDisk::new(DiskModel::default());
+    let mut sim = Sim::new(1, &disk);
+    let rt = sim.runtime(0);
+    sim.run(async {
+        let (_, on_durable) = collect::<()>();
+        let journal = create(&rt, 1, small(), on_durable).await;
+        let mut last = Sequence(0);
+        let mut position = 0;
+        let waiting = loop {
+            // Let the ring be prepared and the writes complete.
+            rt.sleep(Duration::from_millis(50)).await;
+            let mut reserved = Box::pin(journal.reserve(20_000));
+            let Some(permit) = (&mut reserved).now_or_never() else {
+                break reserved;
+            };
+            last = journal.append(&mut permit.unwrap(), data(&rt, 1, 0, position, 20_000, ()));
+            position += 20_000;
+        };
+        assert!(journal.pressure().is_pressed());
+        assert!(position >= 200_000, "most of 384 KiB is of use: {position}");
+        journal.trim(Sequence(last.0 + 1));
+        drop(waiting.await.unwrap());
+        let pressure = journal.pressure();
+        assert_eq!((pressure.live_bytes, pressure.promised_bytes), (0, 0));
+    })
+    .unwrap();
+}
+
+#[test]
+fn an_entry_beyond_half_of_the_journal_is_refused() {
+    let disk = SimDisk::new(DiskModel::default());
+    let mut sim = Sim::new(1, &disk);
+    let rt = sim.runtime(0);
+    sim.run(async {
+        let journal = create(&rt, 1, small(), |_, _: Vec<()>| {}).await;
+        let refused = journal.reserve(200_000).await;
+        assert!(matches!(
+            refused,
+            Err(JournalError::TooLarge { bytes: 200_000 })
+        ));
+    })
+    .unwrap();
+}
+
+#[test]
+fn nothing_is_acknowledged_after_a_write_error() {
+    let disk = SimDisk::new(DiskModel::default());
+    let mut sim = Sim::new(1, &disk);
+    let rt = sim.runtime(0);
+    let tokens = sim.run(async {
+        let (tokens, on_durable) = collect();
+        let journal = create(&rt, 1, small(), on_durable).await;
+        rt.sleep(Duration::from_millis(200)).await;
+        disk.inject(Fault {
+            on: FaultOn::Write,
+            path: "journal".into(),
+            skip: 1,
+            times: 1,
+            errno: EIO,
+        });
+        let mut last = Ok(());
+        for token in 0..4 {
+            let Ok(mut permit) = journal.reserve(10).await else {
+                break;
+            };
+            let sequence = journal.append(&mut permit, data(&rt, 1, 0, token * 10, 10, token));
+            last = journal.wait_durable(sequence).await;
+        }
+        assert!(matches!(last, Err(JournalError::Failed(_))));
+        assert!(matches!(
+            journal.reserve(1).await,
+            Err(JournalError::Failed(_))
+        ));
+        assert!(matches!(
+            journal.close(true).await,
+            Err(JournalError::Failed(_))
+        ));
+        tokens
+    });
+    assert_eq!(*tokens.unwrap().borrow(), [0]);
+}
+
+#[test]
+fn a_full_disk_keeps_the_ring_short_until_there_is_room() {
+    let disk = SimDisk::new(DiskModel::default());
+    disk.set_capacity(Some(160 << 10));
+    let mut sim = Sim::new(1, &disk);
+    let rt = sim.runtime(0);
+    sim.run(async {
+        let journal = create(&rt, 1, small(), |_, _: Vec<()>| {}).await;
+        let mut position = 0;
+        let full = loop {
+            match journal.reserve(5_000).await {
+                Ok(mut permit) => {
+                    let last = journal.append(&mut permit, data(&rt, 1, 0, position, 5_000, ()));
+                    journal.wait_durable(last).await.unwrap();
+                }
+                Err(error) => break error,
+            }
+            position += 5_000;
+        };
+        assert!(matches!(full, JournalError::DiskFull));
+        disk.set_capacity(None);
+        rt.sleep(Duration::from_secs(3)).await;
+        journal.reserve(5_000).await.unwrap();
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_disk_without_room_for_the_beginning_refuses() {
+    let disk = SimDisk::new(DiskModel::default());
+    disk.inject(Fault {
+        on: FaultOn::Write,
+        path: "journal".into(),
+        skip: 0,
+        times: 9,
+        errno: ENOSPC,
+    });
+    let mut sim = Sim::new(1, &disk);
+    let rt = sim.runtime(0);
+    let created = sim.run(Journal::create(
+        rt,
+        Path::new(DIR),
+        identity(1),
+        small(),
+        |_, _: Vec<()>| {},
+    ));
+    let Err(JournalError::Open { source, .. }) = created.unwrap() else {
+        panic!("there is no room");
+    };
+    assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
+}
+
+#[test]
+fn plain_writes_are_flushed_on_demand() {
+    let disk = SimDisk::new(DiskModel::default());
+    let mut sim = Sim::new(1, &disk);
+    let rt = sim.runtime(0);
+    let options = JournalOptions {
+        write_mode: crate::rt::WriteMode::Plain,
+        gather_for: Some(Duration::from_millis(100)),
+        ..small()
+    };
+    let found = sim.run(async {
+        let journal = create(&rt, 1, options.clone(), |_, _: Vec<()>| {}).await;
+        let mut permit = journal.reserve(10).await.unwrap();
+        let sequence = journal.append(&mut permit, data(&rt, 1, 0, 0, 10, ()));
+        rt.sleep(Duration::from_millis(50)).await;
+        assert_eq!(journal.durable_end(), Sequence(0), "still gathering");
+        journal.wait_durable(sequence).await.unwrap();
+        assert_eq!(journal.flushed_end(), Sequence(0));
+        assert_eq!(journal.flush().await.unwrap(), Sequence(1));
+        sim_end(journal);
+    });
+    found.unwrap();
+    sim.power_cut();
+    let mut sim = Sim::new(2, &disk);
+    let rt = sim.runtime(0);
+    let found = sim.run(scan(&rt, options.first_start(run_id(1)))).unwrap();
+    assert_eq!(found.unwrap().entry_count(), 1);
+}
+
+fn sim_end<T>(journal: T) {
+    drop(journal);
+}
+
+#[test]
+fn a_dropped_journal_lets_go_of_its_files() {
+    let disk = SimDisk::new(DiskModel::default());
+    let mut sim = Sim::new(1, &disk);
+    let rt = sim.runtime(0);
+    sim.run(async {
+        drop(create(&rt, 1, small(), |_, _: Vec<()>| {}).await);
+        create(&rt, 2, small(), |_, _: Vec<()>| {}).await;
+    })
+    .unwrap();
+}

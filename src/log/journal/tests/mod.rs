@@ -1,0 +1,145 @@
+//! The journal on a simulated disk.
+
+mod basics;
+mod power;
+mod rot;
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::*;
+use crate::log::run::RunId;
+use crate::model::{PartitionIndex, TopicId};
+use crate::rt::BLOCK_BYTES;
+use crate::sim::{DiskModel, Sim, SimDisk, SimRuntime};
+
+const DIR: &str = "/journal";
+const NODE: NodeId = NodeId(7);
+const SHARD: ShardIndex = ShardIndex(1);
+
+fn run_id(number: u64) -> RunId {
+    RunId {
+        number,
+        id: u128::from(number) * 77,
+    }
+}
+
+fn identity(number: u64) -> JournalIdentity {
+    JournalIdentity {
+        node: NODE,
+        shard: SHARD,
+        run: run_id(number),
+    }
+}
+
+/// A ring of three small files.
+fn small() -> JournalOptions {
+    JournalOptions {
+        file_bytes: 32 * BLOCK_BYTES as u64,
+        file_count: 3,
+        max_write_bytes: 8 * BLOCK_BYTES,
+        max_in_flight: 4,
+        close_after: Duration::from_millis(2),
+        ready_bytes: 0,
+        ..JournalOptions::default()
+    }
+}
+
+fn partition(index: i32) -> PartitionId {
+    PartitionId {
+        topic: TopicId(uuid::Uuid::from_u128(5)),
+        index: PartitionIndex(index),
+    }
+}
+
+/// What a partition has at a position, in each run another.
+fn byte_at(run: u64, index: i32, position: u64) -> u8 {
+    let mixed = (position + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ run << 32 ^ index as u64;
+    (mixed.wrapping_mul(0xff51_afd7_ed55_8ccd) >> 56) as u8
+}
+
+/// Bytes of a partition, cut from a buffer whose blocks are those of the segment, as they are in
+/// a partition's tail.
+fn payload(rt: &SimRuntime, run: u64, index: i32, position: u64, len: usize) -> Pieces {
+    let into_block = position as usize % BLOCK_BYTES;
+    let mut buf = rt.arena().alloc(into_block + len).unwrap();
+    buf.extend_zeroed(into_block);
+    let bytes: Vec<u8> = (position..position + len as u64)
+        .map(|at| byte_at(run, index, at))
+        .collect();
+    buf.extend_from_slice(&bytes);
+    let whole = buf.slice(into_block..into_block + len);
+    // In two pieces where a block boundary allows, as where one chunk ends.
+    let cut = (BLOCK_BYTES - into_block) % BLOCK_BYTES;
+    if cut == 0 || cut >= len {
+        return Pieces::from_iter([whole]);
+    }
+    Pieces::from_iter([whole.slice(0..cut), whole.slice(cut..len)])
+}
+
+fn data<T>(rt: &SimRuntime, run: u64, index: i32, position: u64, len: usize, token: T) -> Entry<T> {
+    Entry::Data {
+        partition: partition(index),
+        leader_epoch: LeaderEpoch(3),
+        segment_base: Offset(0),
+        position,
+        payload: payload(rt, run, index, position, len),
+        token,
+    }
+}
+
+/// Everything a scan from `start` gives.
+struct Found {
+    writes: Vec<ScannedWrite>,
+    lost: Vec<LostWrites>,
+    end: ScanEnd,
+}
+
+async fn scan(rt: &SimRuntime, start: JournalStart) -> Result<Found, ScanError> {
+    let mut scan = JournalScan::open(rt, Path::new(DIR), NODE, SHARD, start).await?;
+    let (mut writes, mut lost) = (Vec::new(), Vec::new());
+    while let Some(scanned) = scan.next().await? {
+        match scanned {
+            Scanned::Write(write) => writes.push(write),
+            Scanned::Lost(range) => lost.push(range),
+        }
+    }
+    let end = scan.outcome();
+    Ok(Found { writes, lost, end })
+}
+
+impl Found {
+    fn entries(&self) -> impl Iterator<Item = &ScannedEntry> {
+        self.writes.iter().flat_map(|write| &write.entries)
+    }
+
+    fn entry_count(&self) -> usize {
+        self.entries().count()
+    }
+}
+
+async fn create<T: 'static>(
+    rt: &SimRuntime,
+    run: u64,
+    options: JournalOptions,
+    on_durable: impl Fn(Sequence, Vec<T>) + 'static,
+) -> Journal<SimRuntime, T> {
+    Journal::create(
+        rt.clone(),
+        Path::new(DIR),
+        identity(run),
+        options,
+        on_durable,
+    )
+    .await
+    .unwrap()
+}
+
+/// Tokens in the order in which they came back.
+fn collect<T: 'static>() -> (Rc<RefCell<Vec<T>>>, impl Fn(Sequence, Vec<T>) + 'static) {
+    let tokens = Rc::new(RefCell::new(Vec::new()));
+    let to = tokens.clone();
+    (tokens, move |_, durable| to.borrow_mut().extend(durable))
+}
