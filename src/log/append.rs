@@ -16,8 +16,8 @@ use crate::log::marks::{Boundary, Position, block_floor};
 use crate::log::partition::{ActiveSegment, Appended, Finishing, Partition, PartitionLog, Unmoved};
 use crate::log::partition_files::SegmentFile;
 use crate::log::producers::{ProducerBatch, Verdict};
-use crate::log::rules::{Rule, holds};
 use crate::log::retention::{IncomingBatch, RollLimits, should_roll};
+use crate::log::rules::{Rule, holds};
 use crate::log::segment::{SegmentFacts, next_reservation};
 use crate::log::tail::{Pieces, TailBatch};
 use crate::model::batch::{BatchView, HEADER_BYTES, TimestampType, stamp};
@@ -126,7 +126,10 @@ impl<R: Runtime> Partition<R> {
         let active = &state.active;
         let index_full = active.index.is_full(state.config.segment_index_bytes);
         let incoming = IncomingBatch {
-            last_offset: state.marks.log_end.plus(i64::from(batch.last_offset_delta())),
+            last_offset: state
+                .marks
+                .log_end
+                .plus(i64::from(batch.last_offset_delta())),
             max_timestamp_ms: batch.max_timestamp_ms(),
             size_bytes: batch.bytes().len() as u64,
         };
@@ -135,7 +138,13 @@ impl<R: Runtime> Partition<R> {
             segment_ms: state.config.segment_ms,
             jitter_ms: state.config.segment_jitter_ms,
         };
-        should_roll(&active.facts.for_rolling(index_full), &incoming, &limits, now_ms).is_some()
+        should_roll(
+            &active.facts.for_rolling(index_full),
+            &incoming,
+            &limits,
+            now_ms,
+        )
+        .is_some()
     }
 
     /// Begins the next segment. Its name is the log end, so everything below must be journaled
@@ -143,7 +152,11 @@ impl<R: Runtime> Partition<R> {
     pub(super) async fn roll(self: &Rc<Self>, now_ms: i64) -> Result<(), AppendError> {
         self.wait_journaled().await?;
         let end = self.state.borrow().marks.log_end;
-        self.core.files.create((self.id, end), &self.dir).await.map_err(offline_unless_full)?;
+        self.core
+            .files
+            .create((self.id, end), &self.dir)
+            .await
+            .map_err(offline_unless_full)?;
         self.check_usable()?;
         {
             let mut state = self.state.borrow_mut();
@@ -169,7 +182,11 @@ impl<R: Runtime> Partition<R> {
 
     async fn wait_journaled(&self) -> Result<(), AppendError> {
         if self.core.needs_flush() {
-            self.core.journal.flush().await.map_err(crate::log::StorageError::from)?;
+            self.core
+                .journal
+                .flush()
+                .await
+                .map_err(crate::log::StorageError::from)?;
         }
         let look = || match self.check_usable() {
             Err(error) => Some(Err(error)),
@@ -188,7 +205,12 @@ impl<R: Runtime> Partition<R> {
             let needed = state.tail.end().byte + batch_bytes;
             let active = &state.active;
             let limit = state.config.segment_bytes;
-            (active.facts.base_offset, active.reserved_bytes, needed, limit)
+            (
+                active.facts.base_offset,
+                active.reserved_bytes,
+                needed,
+                limit,
+            )
         };
         if needed <= reserved {
             return Ok(());
@@ -233,7 +255,10 @@ impl<R: Runtime> Partition<R> {
         let mut state = self.state.borrow_mut();
         if state.tail.missing_block() == Some((at, used)) {
             state.tail.load_block(chunk, memory);
-            self.core.chunk_owners.borrow_mut().push_back(Rc::downgrade(self));
+            self.core
+                .chunk_owners
+                .borrow_mut()
+                .push_back(Rc::downgrade(self));
         }
         Ok(())
     }
@@ -310,7 +335,10 @@ impl<R: Runtime> Partition<R> {
         state.check_usable()?;
         for (buf, memory) in room.chunks {
             state.tail.add_spare(buf, memory);
-            self.core.chunk_owners.borrow_mut().push_back(Rc::downgrade(self));
+            self.core
+                .chunk_owners
+                .borrow_mut()
+                .push_back(Rc::downgrade(self));
         }
         let base = state.marks.log_end;
         let last = base.plus(i64::from(batch.last_offset_delta()));
@@ -372,7 +400,9 @@ impl<R: Runtime> Partition<R> {
         };
         core.last_sequence.set(core.journal.append(permit, entry));
         core.accepted_any.set(true);
-        self.state.borrow_mut().note_unmoved(Unmoved { first, end: end.at });
+        self.state
+            .borrow_mut()
+            .note_unmoved(Unmoved { first, end: end.at });
     }
 
     fn fail(&self, error: &std::io::Error) -> AppendError {
@@ -393,7 +423,9 @@ impl crate::log::partition::State {
             position: u32::try_from(at.byte).unwrap_or(u32::MAX),
             size_bytes: bytes as u32,
         };
-        active.index.append(&indexed, self.config.index_interval_bytes);
+        active
+            .index
+            .append(&indexed, self.config.index_interval_bytes);
     }
 
     /// Where the journal entry of the bytes from `at` on begins, and what it holds.

@@ -182,14 +182,18 @@ impl PartitionContent {
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
-    let text = text.get(..text.floor_char_boundary(usize::from(u16::MAX))).unwrap_or_default();
+    let text = text
+        .get(..text.floor_char_boundary(usize::from(u16::MAX)))
+        .unwrap_or_default();
     out.put_u16(text.len() as u16);
     out.put_slice(text.as_bytes());
 }
 
 fn get_text(bytes: &mut &[u8]) -> Result<String, ContentError> {
     let length = usize::from(bytes.try_get_u16()?);
-    let (text, rest) = bytes.split_at_checked(length).ok_or(ContentError::Truncated)?;
+    let (text, rest) = bytes
+        .split_at_checked(length)
+        .ok_or(ContentError::Truncated)?;
     *bytes = rest;
     String::from_utf8(text.to_vec()).map_err(|_| ContentError::Malformed("text"))
 }
@@ -244,14 +248,19 @@ fn get_segments(bytes: &mut &[u8]) -> Result<Vec<SegmentFacts>, ContentError> {
 fn get_epochs(bytes: &mut &[u8]) -> Result<EpochCache, ContentError> {
     let mut epochs = EpochCache::default();
     for _ in 0..counted(bytes, EPOCH_BYTES)? {
-        epochs.assign(LeaderEpoch(bytes.try_get_i32()?), Offset(bytes.try_get_i64()?));
+        epochs.assign(
+            LeaderEpoch(bytes.try_get_i32()?),
+            Offset(bytes.try_get_i64()?),
+        );
     }
     Ok(epochs)
 }
 
 fn get_producers(bytes: &mut &[u8], end: Offset) -> Result<ProducerStates, ContentError> {
     let length = counted(bytes, 1)?;
-    let (full, rest) = bytes.split_at_checked(length).ok_or(ContentError::Truncated)?;
+    let (full, rest) = bytes
+        .split_at_checked(length)
+        .ok_or(ContentError::Truncated)?;
     *bytes = rest;
     match ProducerStates::decode_full(full, DEFAULT_MAX_PRODUCERS) {
         Ok((offset, producers)) if offset == end => Ok(producers),

@@ -69,7 +69,10 @@ pub async fn free_journal<R: Runtime>(shard: &Shard<R>) -> Result<(), StorageErr
     let target = shard.core.journal.durable_end();
     let is_behind = |partition: &Partition<R>| {
         let state = partition.state.borrow();
-        state.unmoved.front().is_some_and(|entry| entry.first < target)
+        state
+            .unmoved
+            .front()
+            .is_some_and(|entry| entry.first < target)
     };
     move_all(&shard.core, shard.all(), is_behind).await?;
     write_checkpoint(shard).await
@@ -91,7 +94,9 @@ pub async fn write_checkpoint<R: Runtime>(shard: &Shard<R>) -> Result<(), Storag
     shard.slots.replace(Some(slots));
     written?;
     core.journal.trim(start);
-    core.checkpoints.done.set(core.checkpoints.done.get().max(asked));
+    core.checkpoints
+        .done
+        .set(core.checkpoints.done.get().max(asked));
     core.tell_progress();
     Ok(())
 }
@@ -185,7 +190,10 @@ async fn grow_index<R: Runtime>(partition: &Partition<R>) -> std::io::Result<()>
         let safe = state.journaled.offset;
         let active = &mut state.active;
         let index = &active.index;
-        let now = (index.offsets().entries_below(safe), index.times().entries_below(safe));
+        let now = (
+            index.offsets().entries_below(safe),
+            index.times().entries_below(safe),
+        );
         let had = active.indexed;
         if now.0 <= had.0 {
             return Ok(());
@@ -197,7 +205,13 @@ async fn grow_index<R: Runtime>(partition: &Partition<R>) -> std::io::Result<()>
     };
     let rt = &partition.core.rt;
     let path = segment_path(&partition.dir, base, SegmentFile::Index);
-    let index = write_small(rt, &path, (had.0 * OffsetIndex::ENTRY_BYTES) as u64, offsets).await?;
+    let index = write_small(
+        rt,
+        &path,
+        (had.0 * OffsetIndex::ENTRY_BYTES) as u64,
+        offsets,
+    )
+    .await?;
     let path = segment_path(&partition.dir, base, SegmentFile::TimeIndex);
     let times = write_small(rt, &path, (had.1 * TimeIndex::ENTRY_BYTES) as u64, times).await?;
     if now.0 / SYNCED_INDEX_ENTRIES > had.0 / SYNCED_INDEX_ENTRIES {

@@ -183,7 +183,11 @@ impl<R: Runtime> Core<R> {
         const AT_ONCE: usize = 64;
         let owners: Vec<_> = {
             let owners = self.chunk_owners.borrow();
-            owners.iter().take(AT_ONCE).filter_map(Weak::upgrade).collect()
+            owners
+                .iter()
+                .take(AT_ONCE)
+                .filter_map(Weak::upgrade)
+                .collect()
         };
         for partition in owners {
             partition.request_move(crate::log::move_plan::Urgency::Everything);

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use crate::log::core::Core;
 use crate::log::error::StorageError;
-use crate::log::small_file::{read_small, replace_small};
 use crate::log::moves::{drop_gone, wait_idle};
 use crate::log::options::PartitionSpec;
 use crate::log::partition::Partition;
@@ -16,8 +15,9 @@ use crate::log::partition_files::{
     encode_partition_metadata, partition_dir,
 };
 use crate::log::rules::{Rule, holds};
+use crate::log::small_file::{read_small, replace_small};
 use crate::model::{Offset, PartitionIndex, TopicId};
-use crate::rt::{File, Runtime, TaskClass};
+use crate::rt::{Runtime, TaskClass};
 
 /// Creates a partition's directory with its first, empty segment; durable when it returns.
 pub async fn create_dir<R: Runtime>(
@@ -26,7 +26,14 @@ pub async fn create_dir<R: Runtime>(
     dir: &Path,
 ) -> Result<(), StorageError> {
     let data_dir = &core.options.data_dir;
-    put_aside_stranger(&core.rt, data_dir, &spec.topic, spec.id.index, spec.id.topic).await?;
+    put_aside_stranger(
+        &core.rt,
+        data_dir,
+        &spec.topic,
+        spec.id.index,
+        spec.id.topic,
+    )
+    .await?;
     core.files.forget_partition(spec.id);
     make_dir(&core.rt, dir, spec.id.topic).await?;
     core.files.create((spec.id, Offset::ZERO), dir).await?;
@@ -104,12 +111,14 @@ pub async fn delete<R: Runtime>(partition: &Rc<Partition<R>>) -> Result<(), Stor
     let aside = data_dir.join(aside);
     rename_durably(&core.rt, data_dir, &partition.dir, &aside).await?;
     let rt = core.rt.clone();
-    core.rt.spawn(TaskClass::Background, remove_later(rt, aside, delay_ms));
+    core.rt
+        .spawn(TaskClass::Background, remove_later(rt, aside, delay_ms));
     Ok(())
 }
 
 async fn remove_later<R: Runtime>(rt: R, dir: PathBuf, delay_ms: i64) {
-    rt.sleep(Duration::from_millis(delay_ms.max(0) as u64)).await;
+    rt.sleep(Duration::from_millis(delay_ms.max(0) as u64))
+        .await;
     if let Err(error) = remove_tree(&rt, &dir).await {
         tracing::warn!(dir = %dir.display(), %error, "deleted partition not removed");
     }
@@ -137,7 +146,10 @@ pub async fn remove_leftovers<R: Runtime>(core: Rc<Core<R>>) {
         return;
     };
     for entry in entries {
-        let deleted = matches!(PartitionDir::parse(&entry.name), Some(PartitionDir::Deleted { .. }));
+        let deleted = matches!(
+            PartitionDir::parse(&entry.name),
+            Some(PartitionDir::Deleted { .. })
+        );
         if entry.is_dir && deleted {
             remove_later(core.rt.clone(), data_dir.join(&entry.name), 0).await;
         }

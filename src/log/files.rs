@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::log::lock::open_locked;
 use crate::log::partition_files::SegmentFile;
 use crate::model::{Offset, PartitionId};
-use crate::rt::{Buf, Budget, Create, File, OpenMode, Runtime, WriteMode};
+use crate::rt::{Budget, Buf, Create, File, OpenMode, Runtime, WriteMode};
 
 /// Which segment.
 pub type SegmentKey = (PartitionId, Offset);

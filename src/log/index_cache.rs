@@ -38,7 +38,10 @@ impl IndexCache {
         while self.bytes.get() > LIMIT_BYTES && self.entries.borrow().len() > 1 {
             let oldest = {
                 let entries = self.entries.borrow();
-                entries.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key)
+                entries
+                    .iter()
+                    .min_by_key(|(_, (_, used))| *used)
+                    .map(|(key, _)| *key)
             };
             match oldest {
                 Some(oldest) => self.remove(oldest),

@@ -179,7 +179,11 @@ async fn write_retrying<R: Runtime>(
 async fn finish<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<Partition<R>>, plan: &MovePlan) {
     let sealed = {
         let mut state = partition.state.borrow_mut();
-        let sealed = if plan.seals { state.finishing.pop_front() } else { None };
+        let sealed = if plan.seals {
+            state.finishing.pop_front()
+        } else {
+            None
+        };
         match &sealed {
             Some(sealed) => {
                 let next = Position::new(sealed.facts.end_offset, 0);
@@ -215,13 +219,26 @@ async fn write_sealed_files<R: Runtime>(
     let index = &sealed.index;
     let bytes = index.offsets().encode(offsets..index.offsets().len());
     let path = segment_path(dir, base, SegmentFile::Index);
-    write_small(&core.rt, &path, (offsets * OffsetIndex::ENTRY_BYTES) as u64, bytes).await?;
+    write_small(
+        &core.rt,
+        &path,
+        (offsets * OffsetIndex::ENTRY_BYTES) as u64,
+        bytes,
+    )
+    .await?;
     let bytes = index.times().encode(times..index.times().len());
     let path = segment_path(dir, base, SegmentFile::TimeIndex);
-    write_small(&core.rt, &path, (times * TimeIndex::ENTRY_BYTES) as u64, bytes).await?;
+    write_small(
+        &core.rt,
+        &path,
+        (times * TimeIndex::ENTRY_BYTES) as u64,
+        bytes,
+    )
+    .await?;
     let path = segment_path(dir, sealed.facts.end_offset, SegmentFile::Snapshot);
     write_small(&core.rt, &path, 0, sealed.snapshot).await?;
-    core.indexes.put((partition.id, base), Rc::new(sealed.index));
+    core.indexes
+        .put((partition.id, base), Rc::new(sealed.index));
     Ok(())
 }
 
@@ -241,9 +258,8 @@ pub async fn move_all<R: Runtime>(
     loop {
         core.check_online()?;
         let seen = core.progress_count.get();
-        behind.retain(|partition| {
-            partition.state.borrow().stopped.is_none() && is_behind(partition)
-        });
+        behind
+            .retain(|partition| partition.state.borrow().stopped.is_none() && is_behind(partition));
         if behind.is_empty() {
             return Ok(());
         }

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::log::journal::JournalOptions;
-use crate::rt::WriteMode;
 use crate::model::{LeaderEpoch, NodeId, PartitionId, ShardIndex};
+use crate::rt::WriteMode;
 
 /// When a batch counts as safe (`corelane.durability`); one for the whole node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,8 +165,6 @@ pub struct RecoveryOptions {
     pub journal_bytes: u64,
     /// Size of one journal file.
     pub journal_file_bytes: u64,
-    /// Largest journal write, in this run.
-    pub journal_write_bytes: usize,
     /// Memory for bytes on their way from journals to segments.
     pub memory_bytes: usize,
 }
@@ -179,14 +177,13 @@ impl RecoveryOptions {
             shards,
             journal_bytes: options.journal_bytes,
             journal_file_bytes: options.journal_file_bytes,
-            journal_write_bytes: options.journal_write_bytes,
             memory_bytes: 64 << 20,
         }
     }
 
     /// The shape of each shard's journal in the run that begins.
     pub(super) fn journal(&self) -> JournalOptions {
-        journal_shape(self.journal_bytes, self.journal_file_bytes, self.journal_write_bytes)
+        journal_shape(self.journal_bytes, self.journal_file_bytes, 0)
     }
 }
 
@@ -198,8 +195,11 @@ impl LogOptions {
             Durability::Written => (WriteMode::Plain, None),
             Durability::Memory => (WriteMode::Plain, Some(self.flush_interval)),
         };
-        let shape =
-            journal_shape(self.journal_bytes, self.journal_file_bytes, self.journal_write_bytes);
+        let shape = journal_shape(
+            self.journal_bytes,
+            self.journal_file_bytes,
+            self.journal_write_bytes,
+        );
         JournalOptions {
             max_in_flight: self.journal_writes_in_flight,
             ready_bytes: self.journal_ready_bytes,
@@ -215,8 +215,11 @@ impl LogOptions {
     }
 }
 
+/// Recovery must come to the same files as the shard that opens: writes are at most a quarter of
+/// one, so that they never decide about its length.
 fn journal_shape(bytes: u64, file_bytes: u64, max_write_bytes: usize) -> JournalOptions {
     let file_bytes = file_bytes.max(1);
+    let max_write_bytes = max_write_bytes.min((file_bytes / 4) as usize);
     JournalOptions {
         file_bytes,
         file_count: u32::try_from(bytes.div_ceil(file_bytes)).unwrap_or(u32::MAX),

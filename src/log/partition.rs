@@ -145,7 +145,10 @@ impl State {
             from: self.moved,
             journaled: self.journaled.at,
             accepted: self.tail.end(),
-            finished_bytes: self.finishing.front().map(|finishing| finishing.facts.size_bytes),
+            finished_bytes: self
+                .finishing
+                .front()
+                .map(|finishing| finishing.facts.size_bytes),
         }
     }
 
@@ -168,7 +171,9 @@ impl State {
         }
         let batches = self.tail.batches();
         let following = batches.partition_point(|batch| batch.end() <= moved);
-        let last = following.checked_sub(1).and_then(|index| batches.get(index));
+        let last = following
+            .checked_sub(1)
+            .and_then(|index| batches.get(index));
         if let Some(last) = last.filter(|last| last.end_offset > self.segment_durable.offset) {
             self.segment_durable = Boundary {
                 offset: last.end_offset,
@@ -184,7 +189,10 @@ impl State {
     /// All segments that hold records, oldest first.
     pub fn segments(&self) -> impl Iterator<Item = &SegmentFacts> {
         let finishing = self.finishing.iter().map(|finishing| &finishing.facts);
-        self.sealed.iter().chain(finishing).chain([&self.active.facts])
+        self.sealed
+            .iter()
+            .chain(finishing)
+            .chain([&self.active.facts])
     }
 }
 
@@ -206,7 +214,9 @@ impl<R: Runtime> Partition<R> {
     pub fn marks_changed(&self) {
         let marks = self.state.borrow().marks;
         if !marks.in_order() {
-            self.stop(StorageError::PartitionOffline(format!("marks out of order: {marks:?}")));
+            self.stop(StorageError::PartitionOffline(format!(
+                "marks out of order: {marks:?}"
+            )));
         }
         self.changed.notify();
     }
@@ -386,7 +396,12 @@ impl<R: Runtime> PartitionLog<R> {
 
     /// Bytes of batches in the log.
     pub fn size_bytes(&self) -> u64 {
-        self.0.state.borrow().segments().map(|segment| segment.size_bytes).sum()
+        self.0
+            .state
+            .borrow()
+            .segments()
+            .map(|segment| segment.size_bytes)
+            .sum()
     }
 
     /// The idempotent producers that the partition knows.

@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use crate::log::error::{ReadError, StorageError};
 use crate::log::files::segment_path;
-use crate::log::small_file::read_small;
 use crate::log::index::{IndexedBatch, OffsetEntry, SegmentIndex};
 use crate::log::partition::{Partition, State};
 use crate::log::partition_files::SegmentFile;
 use crate::log::segment::SegmentFacts;
+use crate::log::small_file::read_small;
 use crate::log::tail::ReadBatches;
 use crate::log::walk::{SegmentWalk, WalkError};
 use crate::model::Offset;
@@ -27,7 +27,6 @@ pub(super) struct FilePart {
     pub facts: SegmentFacts,
     /// Whole batches end here.
     pub limit: u64,
-    pub is_sealed: bool,
 }
 
 impl State {
@@ -36,16 +35,18 @@ impl State {
         if offset >= self.segment_durable.offset {
             return None;
         }
-        let sealed = self.sealed.partition_point(|facts| facts.end_offset <= offset);
+        let sealed = self
+            .sealed
+            .partition_point(|facts| facts.end_offset <= offset);
         if let Some(facts) = self.sealed.get(sealed) {
-            return Some(self.file_part(facts, true));
+            return Some(self.file_part(facts));
         }
         let mut open = self.segments().skip(self.sealed.len());
         let facts = open.find(|facts| offset < facts.end_offset)?;
-        Some(self.file_part(facts, false))
+        Some(self.file_part(facts))
     }
 
-    pub fn file_part(&self, facts: &SegmentFacts, is_sealed: bool) -> FilePart {
+    pub fn file_part(&self, facts: &SegmentFacts) -> FilePart {
         let durable = self.segment_durable.at;
         let limit = if facts.base_offset < durable.segment {
             facts.size_bytes
@@ -57,7 +58,6 @@ impl State {
         FilePart {
             facts: *facts,
             limit,
-            is_sealed,
         }
     }
 }
@@ -84,7 +84,9 @@ impl<R: Runtime> Partition<R> {
         let Some(part) = part.filter(|part| part.facts.base_offset <= from) else {
             return Err(ReadError::OutOfRange);
         };
-        let result = self.read_part(&part, from, end, max_bytes, whole_first).await;
+        let result = self
+            .read_part(&part, from, end, max_bytes, whole_first)
+            .await;
         result.map_err(|error| self.read_failed(error, from))
     }
 
@@ -96,7 +98,9 @@ impl<R: Runtime> Partition<R> {
         max_bytes: usize,
         whole_first: bool,
     ) -> Result<ReadBatches, WalkError> {
-        let mut walk = self.walk_to(part, from, max_bytes.saturating_add(SEARCH_BYTES)).await?;
+        let mut walk = self
+            .walk_to(part, from, max_bytes.saturating_add(SEARCH_BYTES))
+            .await?;
         walk.verify();
         let mut read = ReadBatches::nothing(from);
         while let Some((_, batch)) = walk.next().await? {
@@ -140,7 +144,9 @@ impl<R: Runtime> Partition<R> {
         offset: Offset,
         read_bytes: usize,
     ) -> Result<SegmentWalk<R>, WalkError> {
-        let mut walk = self.open_walk(part, u64::from(entry.position), read_bytes).await?;
+        let mut walk = self
+            .open_walk(part, u64::from(entry.position), read_bytes)
+            .await?;
         let mut is_first = true;
         while let Some((position, batch)) = walk.next().await? {
             let view = BatchView::first(&batch).map_err(|error| broken(position, error))?;
@@ -166,11 +172,19 @@ impl<R: Runtime> Partition<R> {
         let key = (self.id, part.facts.base_offset);
         let file = self.core.files.get(key, &self.dir).await?;
         let read_bytes = read_bytes.min(MAX_READ_BYTES);
-        Ok(SegmentWalk::new(self.core.rt.clone(), file, at, part.limit, read_bytes))
+        Ok(SegmentWalk::new(
+            self.core.rt.clone(),
+            file,
+            at,
+            part.limit,
+            read_bytes,
+        ))
     }
 
     async fn floor_offset(&self, part: &FilePart, offset: Offset) -> io::Result<OffsetEntry> {
-        Ok(self.with_index(part, |index| index.floor_offset(offset)).await?)
+        Ok(self
+            .with_index(part, |index| index.floor_offset(offset))
+            .await?)
     }
 
     /// Looks something up in the index of a segment, which is loaded, or rebuilt, when it is a sealed
@@ -199,7 +213,10 @@ impl<R: Runtime> Partition<R> {
         if state.active.facts.base_offset == base {
             return Some(look(&state.active.index));
         }
-        let finishing = state.finishing.iter().find(|f| f.facts.base_offset == base)?;
+        let finishing = state
+            .finishing
+            .iter()
+            .find(|f| f.facts.base_offset == base)?;
         Some(look(&finishing.index))
     }
 
@@ -240,7 +257,11 @@ impl<R: Runtime> Partition<R> {
 
     /// What a failed read means for whoever asked. Other partitions are not concerned.
     pub fn read_failed(&self, error: WalkError, offset: Offset) -> ReadError {
-        let base = self.state.borrow().file_part_of(offset).map(|part| part.facts.base_offset);
+        let base = self
+            .state
+            .borrow()
+            .file_part_of(offset)
+            .map(|part| part.facts.base_offset);
         match error {
             // The segment was removed meanwhile.
             WalkError::Io(error) if error.kind() == io::ErrorKind::NotFound => {

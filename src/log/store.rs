@@ -24,6 +24,9 @@ use crate::log::{deletion, epochs::EpochCache};
 use crate::model::{Offset, PartitionId};
 use crate::rt::{Budget, Event, Runtime, TaskClass};
 
+/// The name whose partitions' directories would be those of the shards.
+const RESERVED_TOPIC: &str = "shard";
+
 /// The logs of one shard. Clones are the same. Lives on its shard.
 pub struct ShardLog<R: Runtime>(Rc<Shard<R>>);
 
@@ -87,7 +90,10 @@ impl<R: Runtime> ShardLog<R> {
         });
         for recovered in recovered {
             let partition = open_partition(&shard.core, recovered, &config_of);
-            shard.partitions.borrow_mut().insert(partition.id, partition);
+            shard
+                .partitions
+                .borrow_mut()
+                .insert(partition.id, partition);
         }
         start_tasks(&shard);
         Ok(Self(shard))
@@ -105,10 +111,21 @@ impl<R: Runtime> ShardLog<R> {
         if let Some(existing) = self.partition(spec.id) {
             return Ok(existing);
         }
-        let dir = core.options.data_dir.join(partition_dir(&spec.topic, spec.id.index));
+        if spec.topic == RESERVED_TOPIC {
+            let why =
+                format!("a topic named {RESERVED_TOPIC:?} would share directories with the shards");
+            return Err(StorageError::Conflict(why));
+        }
+        let dir = core
+            .options
+            .data_dir
+            .join(partition_dir(&spec.topic, spec.id.index));
         deletion::create_dir(core, &spec, &dir).await?;
         let partition = Rc::new(new_partition(core.clone(), &spec, core.rt.wall_clock_ms()));
-        self.0.partitions.borrow_mut().insert(spec.id, partition.clone());
+        self.0
+            .partitions
+            .borrow_mut()
+            .insert(spec.id, partition.clone());
         Ok(PartitionLog(partition))
     }
 
@@ -167,13 +184,17 @@ impl<R: Runtime> ShardLog<R> {
 fn start_tasks<R: Runtime>(shard: &Rc<Shard<R>>) {
     let core = &shard.core;
     for _ in 0..core.options.moves_in_flight.max(1) {
-        core.rt.spawn(TaskClass::Background, run_mover(core.clone()));
+        core.rt
+            .spawn(TaskClass::Background, run_mover(core.clone()));
     }
     let checkpointer = run_checkpointer(Rc::downgrade(shard), core.clone());
     core.rt.spawn(TaskClass::Background, checkpointer);
     core.rt.spawn(TaskClass::Foreground, watch(shard.clone()));
     if core.options.shard.0 == 0 {
-        core.rt.spawn(TaskClass::Background, deletion::remove_leftovers(core.clone()));
+        core.rt.spawn(
+            TaskClass::Background,
+            deletion::remove_leftovers(core.clone()),
+        );
     }
 }
 
@@ -182,9 +203,9 @@ async fn watch<R: Runtime>(shard: Rc<Shard<R>>) {
     let core = &shard.core;
     let on_journal = core.journal.progressed();
     let failed = on_journal.wait_until(|| core.journal.failure().or_else(|| None));
-    let offline = core.progress.wait_until(|| {
-        (core.offline_reason().is_some() || core.closing.get()).then_some(())
-    });
+    let offline = core
+        .progress
+        .wait_until(|| (core.offline_reason().is_some() || core.closing.get()).then_some(()));
     let (failed, offline) = (std::pin::pin!(failed), std::pin::pin!(offline));
     if let futures_util::future::Either::Left((error, _)) =
         futures_util::future::select(failed, offline).await

@@ -72,7 +72,7 @@ struct Chunk {
     at: Position,
     bytes: BufMut,
     /// Its share of the shard's tail memory.
-    memory: Permit,
+    _memory: Permit,
 }
 
 impl Chunk {
@@ -123,7 +123,11 @@ impl Tail {
     pub fn load_block(&mut self, bytes: BufMut, memory: Permit) {
         let at = self.end.block_start();
         debug_assert_eq!(bytes.len() as u64, self.end.byte - at.byte);
-        self.chunks.push_back(Chunk { at, bytes, memory });
+        self.chunks.push_back(Chunk {
+            at,
+            bytes,
+            _memory: memory,
+        });
     }
 
     /// Bytes that can be pushed without another chunk.
@@ -263,11 +267,6 @@ impl Tail {
         self.batches.drain(..within);
         self.chunks.pop_front();
         true
-    }
-
-    /// Bytes of chunks held.
-    pub fn held_bytes(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.memory.amount()).sum()
     }
 
     /// Forgets everything (the partition is gone).

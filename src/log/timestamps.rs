@@ -39,12 +39,13 @@ impl<R: Runtime> PartitionLog<R> {
                 from: state.marks.log_start,
                 end: end.min(state.marks.durable),
             };
-            let sealed = state.sealed.len();
-            let reaches = |(_, facts): &(usize, &crate::log::SegmentFacts)| {
+            let reaches = |facts: &&crate::log::SegmentFacts| {
                 facts.max_timestamp_ms >= at_ms && facts.end_offset > wanted.from
             };
-            let parts = state.segments().enumerate().filter(reaches);
-            let parts = parts.map(|(index, facts)| state.file_part(facts, index < sealed));
+            let parts = state
+                .segments()
+                .filter(reaches)
+                .map(|facts| state.file_part(facts));
             (wanted, parts.collect::<Vec<_>>())
         };
         for part in parts {
@@ -64,7 +65,9 @@ impl<R: Runtime> PartitionLog<R> {
         let (largest, last_offset) = {
             let state = self.0.state.borrow();
             let log_start = state.marks.log_start;
-            let reachable = state.segments().filter(|facts| facts.end_offset > log_start);
+            let reachable = state
+                .segments()
+                .filter(|facts| facts.end_offset > log_start);
             let Some(facts) = reachable.rev_max() else {
                 return Ok(None);
             };
@@ -74,7 +77,8 @@ impl<R: Runtime> PartitionLog<R> {
             return Ok(None);
         }
         self.wait_durable(last_offset.plus(1)).await?;
-        self.offset_for_timestamp(largest, last_offset.plus(1)).await
+        self.offset_for_timestamp(largest, last_offset.plus(1))
+            .await
     }
 }
 
@@ -85,10 +89,12 @@ trait RevMax<'a> {
 
 impl<'a, I: Iterator<Item = &'a crate::log::SegmentFacts>> RevMax<'a> for I {
     fn rev_max(self) -> Option<&'a crate::log::SegmentFacts> {
-        self.reduce(|best, next| match next.max_timestamp_ms > best.max_timestamp_ms {
-            true => next,
-            false => best,
-        })
+        self.reduce(
+            |best, next| match next.max_timestamp_ms > best.max_timestamp_ms {
+                true => next,
+                false => best,
+            },
+        )
     }
 }
 
@@ -108,7 +114,9 @@ impl<R: Runtime> Partition<R> {
         };
         let entry = self.with_index(part, look).await?;
         let failed = |error| self.read_failed(error, part.facts.base_offset);
-        let mut walk = self.open_walk(part, u64::from(entry.position), READ_BYTES).await?;
+        let mut walk = self
+            .open_walk(part, u64::from(entry.position), READ_BYTES)
+            .await?;
         while let Some((_, batch)) = walk.next().await.map_err(failed)? {
             if let Some(found) = find_in_batch(&batch, wanted)? {
                 return Ok(Some(found));
@@ -124,7 +132,10 @@ impl<R: Runtime> Partition<R> {
             if batch.max_timestamp_ms < wanted.at_ms || batch.base_offset >= wanted.end {
                 continue;
             }
-            let pieces = state.tail.slice(batch.at, batch.end().byte).unwrap_or_default();
+            let pieces = state
+                .tail
+                .slice(batch.at, batch.end().byte)
+                .unwrap_or_default();
             let whole = match pieces.as_slice() {
                 [one] => one.clone(),
                 several => Buf::from_vec(several.concat_bytes()),
@@ -143,7 +154,9 @@ trait ConcatBytes {
 
 impl ConcatBytes for [Buf] {
     fn concat_bytes(&self) -> Vec<u8> {
-        self.iter().flat_map(|piece| piece.iter().copied()).collect()
+        self.iter()
+            .flat_map(|piece| piece.iter().copied())
+            .collect()
     }
 }
 
@@ -161,9 +174,9 @@ fn find_in_batch(batch: &[u8], wanted: Wanted) -> Result<Option<Found>, ReadErro
         let offset = view.base_offset().plus(i64::from(record.offset_delta));
         let timestamp_ms = match view.timestamp_type() {
             TimestampType::LogAppendTime => view.max_timestamp_ms(),
-            TimestampType::CreateTime => {
-                view.base_timestamp_ms().wrapping_add(record.timestamp_delta_ms)
-            }
+            TimestampType::CreateTime => view
+                .base_timestamp_ms()
+                .wrapping_add(record.timestamp_delta_ms),
         };
         let is_inside = offset >= wanted.from && offset < wanted.end;
         if is_inside && timestamp_ms >= wanted.at_ms {

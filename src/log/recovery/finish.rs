@@ -3,16 +3,16 @@
 use std::io;
 
 use crate::log::files::{segment_path, write_small};
-use crate::log::small_file::read_small;
 use crate::log::index::{IndexedBatch, SegmentIndex};
 use crate::log::marks::{Boundary, Position};
 use crate::log::partition_files::SegmentFile;
 use crate::log::producers::ProducerBatch;
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::SegmentFacts;
+use crate::log::small_file::read_small;
 use crate::log::walk::{SegmentWalk, WalkError};
-use crate::model::batch::{BatchError, BatchView};
 use crate::model::Offset;
+use crate::model::batch::{BatchError, BatchView};
 use crate::rt::{File, Runtime};
 
 use super::RecoveredPartition;
@@ -27,7 +27,12 @@ pub async fn finish<R: Runtime>(part: &mut Part<R>) -> io::Result<RecoveredParti
     if let Some(reason) = part.suspect.take() {
         part.take_offline(reason);
     }
-    let mut index = SegmentIndex::new(part.content.segments.last().map_or(Offset::ZERO, |f| f.base_offset));
+    let mut index = SegmentIndex::new(
+        part.content
+            .segments
+            .last()
+            .map_or(Offset::ZERO, |f| f.base_offset),
+    );
     let mut indexed = (0, 0);
     if !part.is_offline() {
         part.flush(true).await?;
@@ -58,40 +63,60 @@ async fn walk<R: Runtime>(part: &mut Part<R>) -> io::Result<Result<Indexed, Stri
         let is_last = number + 1 == plan.len();
         let base = piece.base;
         if number > 0 && base != at {
-            return Ok(Err(format!("segment {base} does not begin where the one before ends, at {at}")));
+            return Ok(Err(format!(
+                "segment {base} does not begin where the one before ends, at {at}"
+            )));
         }
         let (mut index, indexed) = load_index(part, base, piece.from).await?;
         let file = part.open(base).await?;
-        let mut walk = SegmentWalk::new(part.rt.clone(), file.clone(), piece.from, piece.to, READ_BYTES);
+        let mut walk = SegmentWalk::new(
+            part.rt.clone(),
+            file.clone(),
+            piece.from,
+            piece.to,
+            READ_BYTES,
+        );
         walk.verify();
         let end = loop {
             match walk.next().await {
                 Ok(None) => break walk.position(),
                 Ok(Some((position, batch))) => {
-                    let Ok(view) = BatchView::first(&batch) else { continue };
+                    let Ok(view) = BatchView::first(&batch) else {
+                        continue;
+                    };
                     if view.base_offset() != at {
-                        return Ok(Err(format!("segment {base}, byte {position}: offset {} where {at} is next", view.base_offset())));
+                        return Ok(Err(format!(
+                            "segment {base}, byte {position}: offset {} where {at} is next",
+                            view.base_offset()
+                        )));
                     }
                     at = view.end_offset();
                     observe(part, &view, position, &mut index);
                 }
                 // The last batch did not get into the journal as a whole.
-                Err(WalkError::Break { position, error: BatchError::Truncated })
-                    if is_last && at >= known_end => break position,
+                Err(WalkError::Break {
+                    position,
+                    error: BatchError::Truncated,
+                }) if is_last && at >= known_end => break position,
                 Err(WalkError::Io(error)) => return Err(error),
                 Err(error) => return Ok(Err(format!("segment {base}: {error}"))),
             }
         };
         cut(&file, end, piece.is_touched || !is_last).await?;
         if is_last {
-            part.content.end = Boundary { offset: at, at: Position::new(base, end) };
+            part.content.end = Boundary {
+                offset: at,
+                at: Position::new(base, end),
+            };
             last = Some((index, indexed));
         } else {
             write_index(part, base, index).await?;
         }
     }
     if at < known_end {
-        return Ok(Err(format!("the log ends at {at}, its checkpoint has {known_end}")));
+        return Ok(Err(format!(
+            "the log ends at {at}, its checkpoint has {known_end}"
+        )));
     }
     Ok(last.ok_or_else(|| "no segment".to_owned()))
 }
@@ -107,14 +132,21 @@ struct Piece {
 fn plan<R: Runtime>(part: &Part<R>) -> Result<Vec<Piece>, String> {
     let content = &part.content;
     let durable = content.segment_durable.at;
-    let mut bases: Vec<Offset> = content.segments.iter().map(|facts| facts.base_offset).collect();
+    let mut bases: Vec<Offset> = content
+        .segments
+        .iter()
+        .map(|facts| facts.base_offset)
+        .collect();
     bases.extend(part.replayed.keys());
     bases.sort_unstable();
     bases.dedup();
     bases.retain(|base| *base >= durable.segment);
     let piece = |base: Offset| {
         let replayed = part.replayed.get(&base).copied();
-        let facts = content.segments.iter().find(|facts| facts.base_offset == base);
+        let facts = content
+            .segments
+            .iter()
+            .find(|facts| facts.base_offset == base);
         let moved = match base.cmp(&content.moved.segment) {
             std::cmp::Ordering::Less => facts.map_or(0, |facts| facts.size_bytes),
             std::cmp::Ordering::Equal => content.moved.byte,
@@ -122,20 +154,32 @@ fn plan<R: Runtime>(part: &Part<R>) -> Result<Vec<Piece>, String> {
         };
         Piece {
             base,
-            from: if base == durable.segment { durable.byte } else { 0 },
+            from: if base == durable.segment {
+                durable.byte
+            } else {
+                0
+            },
             to: replayed.unwrap_or(moved),
             is_touched: replayed.is_some(),
         }
     };
     let pieces: Vec<Piece> = bases.into_iter().map(piece).collect();
     match pieces.is_empty() {
-        true => Err(format!("segment {} is missing from the checkpoint", durable.segment)),
+        true => Err(format!(
+            "segment {} is missing from the checkpoint",
+            durable.segment
+        )),
         false => Ok(pieces),
     }
 }
 
 /// Counts a batch that the checkpoint does not.
-fn observe<R: Runtime>(part: &mut Part<R>, view: &BatchView<'_>, position: u64, index: &mut SegmentIndex) {
+fn observe<R: Runtime>(
+    part: &mut Part<R>,
+    view: &BatchView<'_>,
+    position: u64,
+    index: &mut SegmentIndex,
+) {
     let base = index.floor_offset(Offset(i64::MIN)).offset;
     let now_ms = part.rt.wall_clock_ms();
     let indexed = IndexedBatch::of(view, u32::try_from(position).unwrap_or(u32::MAX));
@@ -145,15 +189,31 @@ fn observe<R: Runtime>(part: &mut Part<R>, view: &BatchView<'_>, position: u64, 
     if view.base_offset() < content.end.offset {
         return;
     }
-    content.epochs.observe(view.leader_epoch(), view.base_offset());
+    content
+        .epochs
+        .observe(view.leader_epoch(), view.base_offset());
     if let Some(producer) = ProducerBatch::of(view) {
-        content.producers.apply(&producer, view.base_offset(), now_ms);
+        content
+            .producers
+            .apply(&producer, view.base_offset(), now_ms);
     }
-    if content.segments.last().is_none_or(|facts| facts.base_offset < base) {
+    if content
+        .segments
+        .last()
+        .is_none_or(|facts| facts.base_offset < base)
+    {
         content.segments.push(SegmentFacts::empty(base, now_ms));
     }
-    if let Some(facts) = content.segments.iter_mut().find(|facts| facts.base_offset == base) {
-        facts.count(view.last_offset(), view.bytes().len() as u64, view.max_timestamp_ms());
+    if let Some(facts) = content
+        .segments
+        .iter_mut()
+        .find(|facts| facts.base_offset == base)
+    {
+        facts.count(
+            view.last_offset(),
+            view.bytes().len() as u64,
+            view.max_timestamp_ms(),
+        );
     }
 }
 
@@ -180,12 +240,28 @@ async fn load_index<R: Runtime>(part: &Part<R>, base: Offset, from: u64) -> io::
     }
 }
 
-async fn write_index<R: Runtime>(part: &Part<R>, base: Offset, mut index: SegmentIndex) -> io::Result<()> {
+async fn write_index<R: Runtime>(
+    part: &Part<R>,
+    base: Offset,
+    mut index: SegmentIndex,
+) -> io::Result<()> {
     index.finish();
     let offsets = index.offsets().encode(0..index.offsets().len());
     let times = index.times().encode(0..index.times().len());
-    write_small(&part.rt, &segment_path(&part.dir, base, SegmentFile::Index), 0, offsets).await?;
-    write_small(&part.rt, &segment_path(&part.dir, base, SegmentFile::TimeIndex), 0, times).await?;
+    write_small(
+        &part.rt,
+        &segment_path(&part.dir, base, SegmentFile::Index),
+        0,
+        offsets,
+    )
+    .await?;
+    write_small(
+        &part.rt,
+        &segment_path(&part.dir, base, SegmentFile::TimeIndex),
+        0,
+        times,
+    )
+    .await?;
     Ok(())
 }
 
@@ -210,7 +286,12 @@ async fn remove_strangers<R: Runtime>(part: &mut Part<R>) -> io::Result<()> {
     content
         .segments
         .retain(|facts| facts.end_offset > log_start || Some(facts.base_offset) == active);
-    let is_kept = |base: Offset| content.segments.iter().any(|facts| facts.base_offset == base);
+    let is_kept = |base: Offset| {
+        content
+            .segments
+            .iter()
+            .any(|facts| facts.base_offset == base)
+    };
     let mut removed = false;
     for entry in part.rt.read_dir(&part.dir).await? {
         if let Some((base, _)) = SegmentFile::parse(&entry.name)
@@ -226,14 +307,20 @@ async fn remove_strangers<R: Runtime>(part: &mut Part<R>) -> io::Result<()> {
     Ok(())
 }
 
-fn recovered<R: Runtime>(part: &mut Part<R>, index: SegmentIndex, indexed: (usize, usize)) -> RecoveredPartition {
+fn recovered<R: Runtime>(
+    part: &mut Part<R>,
+    index: SegmentIndex,
+    indexed: (usize, usize),
+) -> RecoveredPartition {
     let content = &mut part.content;
     if content.offline.is_none() {
         content.segment_durable = content.end;
         content.moved = content.end.at;
     }
     let mut sealed = content.segments.clone();
-    let active = sealed.pop().unwrap_or(SegmentFacts::empty(content.end.offset, 0));
+    let active = sealed
+        .pop()
+        .unwrap_or(SegmentFacts::empty(content.end.offset, 0));
     RecoveredPartition {
         id: content.id,
         topic: content.topic.clone(),

@@ -21,7 +21,9 @@ use crate::log::epochs::EpochCache;
 use crate::log::error::StorageError;
 use crate::log::files::segment_path;
 use crate::log::index::SegmentIndex;
-use crate::log::journal::{JournalScan, JournalStart, LostWrites, ScanError, Scanned, ScannedEntry};
+use crate::log::journal::{
+    JournalScan, JournalStart, LostWrites, ScanError, Scanned, ScannedEntry,
+};
 use crate::log::marks::{Boundary, Position};
 use crate::log::options::{JOURNAL_DIR, KnownPartition, RecoveryOptions, shard_dir};
 use crate::log::partition_files::{PartitionDir, SegmentFile, deleted_dir, partition_dir};
@@ -144,7 +146,9 @@ pub async fn recover<R: Runtime>(
     if !holds(Rule::RecoveryCommitsRunLast) {
         run_file.commit(next).await?;
     }
-    recovery.write_checkpoints(committed, run, partitions).await?;
+    recovery
+        .write_checkpoints(committed, run, partitions)
+        .await?;
     if holds(Rule::RecoveryCommitsRunLast) {
         run_file.commit(next).await?;
     }
@@ -372,9 +376,14 @@ impl<R: Runtime> Recovery<R> {
                 partitions: contents.map(|part| part.content.clone()).collect(),
             };
             let failed = |error| StorageError::from(error);
-            let mut slots = CheckpointSlots::open(&self.rt, &dir).await.map_err(failed)?;
+            let mut slots = CheckpointSlots::open(&self.rt, &dir)
+                .await
+                .map_err(failed)?;
             let before = committed.map(|run| run.id);
-            slots.write_next(before, run, &content.encode()).await.map_err(failed)?;
+            slots
+                .write_next(before, run, &content.encode())
+                .await
+                .map_err(failed)?;
         }
         Ok(())
     }
@@ -390,8 +399,13 @@ async fn load_checkpoint<R: Runtime>(
         run,
         reason,
     };
-    let slots = CheckpointSlots::open(rt, dir).await.map_err(|error| failed(error.to_string()))?;
-    let found = slots.load(run).await.map_err(|error| failed(error.to_string()))?;
+    let slots = CheckpointSlots::open(rt, dir)
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    let found = slots
+        .load(run)
+        .await
+        .map_err(|error| failed(error.to_string()))?;
     let checkpoint = found.ok_or_else(|| failed("both slots are damaged or missing".into()))?;
     Content::decode(&checkpoint.content).map_err(|error| failed(error.to_string()))
 }
@@ -401,12 +415,15 @@ async fn create_first_segment<R: Runtime>(rt: &R, dir: &Path) -> io::Result<()> 
         direct: true,
         create: Create::IfMissing,
     };
-    let file = rt.open(&segment_path(dir, Offset::ZERO, SegmentFile::Log), mode).await?;
+    let file = rt
+        .open(&segment_path(dir, Offset::ZERO, SegmentFile::Log), mode)
+        .await?;
     file.size()?;
     rt.sync_dir(dir).await
 }
 
 /// Directories of ours parse as partitions of a topic, too.
 fn is_ours(name: &str) -> bool {
-    name.strip_prefix("shard-").is_some_and(|number| number.parse::<u16>().is_ok())
+    name.strip_prefix("shard-")
+        .is_some_and(|number| number.parse::<u16>().is_ok())
 }

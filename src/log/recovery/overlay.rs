@@ -124,9 +124,15 @@ mod tests {
     fn what_is_in_segments_is_left_alone() {
         let reach = Reach::new(at(0, 5000));
         assert_eq!(reach.place(at(0, 0), 5000), Placement::Known);
-        let carried = Placement::Continues { skip: 0, at: at(0, 4096) };
+        let carried = Placement::Continues {
+            skip: 0,
+            at: at(0, 4096),
+        };
         assert_eq!(reach.place(at(0, 4096), 2000), carried);
-        let from_before = Placement::Continues { skip: 4096, at: at(0, 4096) };
+        let from_before = Placement::Continues {
+            skip: 4096,
+            at: at(0, 4096),
+        };
         assert_eq!(reach.place(at(0, 0), 6000), from_before);
         assert_eq!(reach.place(at(0, 5000), 10), Placement::Gap);
     }
@@ -135,9 +141,15 @@ mod tests {
     fn entries_continue_each_other() {
         let mut reach = Reach::new(at(0, 0));
         reach.extend(at(0, 0), 6000);
-        let next = Placement::Continues { skip: 0, at: at(0, 6000) };
+        let next = Placement::Continues {
+            skip: 0,
+            at: at(0, 6000),
+        };
         assert_eq!(reach.place(at(0, 6000), 10), next);
-        let carried = Placement::Continues { skip: 6000 - 4096, at: at(0, 6000) };
+        let carried = Placement::Continues {
+            skip: 6000 - 4096,
+            at: at(0, 6000),
+        };
         assert_eq!(reach.place(at(0, 4096), 5000), carried);
         assert_eq!(reach.place(at(0, 4096), 1904), Placement::Known);
         assert_eq!(reach.place(at(0, 6001), 10), Placement::Gap);
@@ -146,7 +158,10 @@ mod tests {
     #[test]
     fn a_new_segment_begins_at_its_first_byte() {
         let mut reach = Reach::new(at(0, 5000));
-        let next = Placement::Continues { skip: 0, at: at(7, 0) };
+        let next = Placement::Continues {
+            skip: 0,
+            at: at(7, 0),
+        };
         assert_eq!(reach.place(at(7, 0), 10), next);
         assert_eq!(reach.place(at(7, 1), 10), Placement::Gap);
         reach.extend(at(7, 0), 10);

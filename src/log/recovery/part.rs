@@ -103,7 +103,11 @@ impl<R: Runtime> Part<R> {
     }
 
     async fn take(&mut self, at: Position, mut skip: usize, payload: &[Buf]) -> io::Result<()> {
-        if self.pending.as_ref().is_some_and(|pending| pending.segment != at.segment) {
+        if self
+            .pending
+            .as_ref()
+            .is_some_and(|pending| pending.segment != at.segment)
+        {
             self.flush(true).await?;
             self.pending = None;
         }
@@ -118,7 +122,9 @@ impl<R: Runtime> Part<R> {
 
     /// Bytes that wait to be written.
     pub fn waiting_bytes(&self) -> usize {
-        self.pending.as_ref().map_or(0, |pending| pending.bytes.len())
+        self.pending
+            .as_ref()
+            .map_or(0, |pending| pending.bytes.len())
     }
 
     /// Writes the whole blocks that wait, and the rest, padded with zeros, when `rest_too`.
@@ -192,7 +198,10 @@ async fn write_padded<R: Runtime>(
     buf.extend_zeroed(bytes.len().next_multiple_of(BLOCK_BYTES) - bytes.len());
     let buf = buf.freeze();
     loop {
-        match file.write_at(vec![buf.clone()], offset, WriteMode::Durable).await {
+        match file
+            .write_at(vec![buf.clone()], offset, WriteMode::Durable)
+            .await
+        {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 tracing::warn!("recovery waits for disk space");
                 rt.sleep(RETRY).await;
