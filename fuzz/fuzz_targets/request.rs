@@ -41,8 +41,8 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let api = ApiKey::ALL[usize::from(*api) % ApiKey::ALL.len()];
     let is_response = *version >= 0x80;
-    let versions = api.versions();
-    let version = versions.start() + i16::from(*version & 0x7f) % versions.count() as i16;
+    let (first, last) = api.versions().into_inner();
+    let version = first + i16::from(*version & 0x7f) % (last - first + 1);
     read! { api, version, is_response, body:
         AlterConfigsRequest => AlterConfigsResponse,
         ApiVersionsRequest => ApiVersionsResponse,
