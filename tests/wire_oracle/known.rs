@@ -3,11 +3,11 @@
 use corelane::model::BrokerId;
 use corelane::model::{LeaderEpoch, Offset, PartitionIndex};
 use corelane::wire::messages::{
-    ApiVersion, ApiVersionsResponse, DescribableLogDirTopic, DescribeLogDirsPartition,
-    DescribeLogDirsRequest, DescribeLogDirsResponse, DescribeLogDirsResult, DescribeLogDirsTopic,
-    DescribeTopicPartitionsRequest, ListOffsetsPartition, ListOffsetsPartitionResponse,
-    ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic, ListOffsetsTopicResponse,
-    MetadataRequest,
+    ApiVersion, ApiVersionsResponse, DeleteTopicsResponse, DescribableLogDirTopic,
+    DescribeLogDirsPartition, DescribeLogDirsRequest, DescribeLogDirsResponse,
+    DescribeLogDirsResult, DescribeLogDirsTopic, DescribeTopicPartitionsRequest,
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
+    ListOffsetsTopic, ListOffsetsTopicResponse, MetadataRequest, MetadataResponse,
 };
 use corelane::wire::{
     ApiKey, DecodeError, ErrorCode, Message, RequestError, RequestHeader, Writer, decode_response,
@@ -205,6 +205,45 @@ fn nulls_are_as_the_schemas_say() {
         has_cursor("01 000007d0 00 00"),
         Err(DecodeError::Presence(0))
     );
+}
+
+/// Names gave way to topic ids; before that, they cannot be null. (The oracle reads any null.)
+#[test]
+fn names_become_nullable_with_topic_ids() {
+    for version in ApiKey::Metadata.versions() {
+        let request = MetadataRequest {
+            topics: Some(vec![Default::default()]),
+            ..Default::default()
+        };
+        let bytes = body(&request, version);
+        let topics = MetadataRequest::decode(&bytes, version)
+            .unwrap()
+            .topics
+            .unwrap();
+        assert_eq!(topics[0].name.is_none(), version >= 10, "request {version}");
+        let response = MetadataResponse {
+            topics: vec![Default::default()],
+            ..Default::default()
+        };
+        let bytes = body(&response, version);
+        let topics = MetadataResponse::decode(&bytes, version).unwrap().topics;
+        assert_eq!(
+            topics[0].name.is_none(),
+            version >= 12,
+            "response {version}"
+        );
+    }
+    for version in ApiKey::DeleteTopics.versions() {
+        let response = DeleteTopicsResponse {
+            responses: vec![Default::default()],
+            ..Default::default()
+        };
+        let bytes = body(&response, version);
+        let topics = DeleteTopicsResponse::decode(&bytes, version)
+            .unwrap()
+            .responses;
+        assert_eq!(topics[0].name.is_none(), version >= 6, "delete {version}");
+    }
 }
 
 #[test]
