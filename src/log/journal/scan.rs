@@ -258,7 +258,7 @@ impl<R: Runtime> JournalScan<R> {
             .later
             .iter()
             .flatten()
-            .find(|write| write.sequence > first && write.sequence < self.flushed_end);
+            .find(|write| write.sequence > first && write.sequence <= self.flushed_end);
         match next {
             Some(write) => {
                 (self.sequence, self.address) = (write.sequence, write.address);
