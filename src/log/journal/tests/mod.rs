@@ -145,8 +145,10 @@ async fn create<T: 'static>(
     .unwrap()
 }
 
+type Tokens<T> = Rc<RefCell<Vec<T>>>;
+
 /// Tokens in the order in which they came back.
-fn collect<T: 'static>() -> (Rc<RefCell<Vec<T>>>, impl Fn(Sequence, Vec<T>) + 'static) {
+fn collect<T: 'static>() -> (Tokens<T>, impl Fn(Sequence, Vec<T>) + 'static) {
     let tokens = Rc::new(RefCell::new(Vec::new()));
     let to = tokens.clone();
     (tokens, move |_, durable| to.borrow_mut().extend(durable))
