@@ -1,19 +1,28 @@
 //! The log of a partition: what is on disk, what is in memory, and how both come back after a crash.
 
+mod append;
 pub mod checkpoint;
+mod checkpoint_content;
+mod checkpointer;
 mod codec;
+mod core;
+mod deletion;
 pub mod epochs;
 mod error;
+mod files;
 pub mod index;
+mod index_cache;
 pub mod journal;
 pub mod lock;
 
 mod marks;
 mod move_plan;
+mod moves;
 mod options;
 mod partition;
 pub mod partition_files;
 pub mod producers;
+mod reader;
 pub mod record_log;
 mod recovery;
 pub mod retention;
@@ -23,6 +32,9 @@ mod segment;
 pub mod small_file;
 mod store;
 mod tail;
+mod timestamps;
+mod trim;
+mod walk;
 
 pub use error::{AppendError, ReadError, StorageError};
 pub use marks::Marks;

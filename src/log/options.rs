@@ -1,10 +1,12 @@
 //! What a log is told from outside: the node's settings, a topic's values, which partitions exist.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::log::journal::JournalOptions;
 use crate::model::{LeaderEpoch, NodeId, PartitionId, ShardIndex};
+use crate::rt::WriteMode;
 
 /// When a batch counts as safe (`corelane.durability`); one for the whole node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,3 +168,70 @@ pub struct RecoveryOptions {
     /// Memory for bytes on their way from journals to segments.
     pub memory_bytes: usize,
 }
+
+impl RecoveryOptions {
+    /// What goes with shards that open with these settings.
+    pub fn new(options: &LogOptions, shards: u16) -> Self {
+        Self {
+            node: options.node,
+            shards,
+            journal_bytes: options.journal_bytes,
+            journal_file_bytes: options.journal_file_bytes,
+            memory_bytes: 64 << 20,
+        }
+    }
+
+    /// The shape of each shard's journal in the run that begins.
+    pub(super) fn journal(&self) -> JournalOptions {
+        journal_shape(self.journal_bytes, self.journal_file_bytes, 0)
+    }
+}
+
+impl LogOptions {
+    /// The journal's shape and pace.
+    pub(super) fn journal(&self) -> JournalOptions {
+        let (write_mode, gather_for) = match self.durability {
+            Durability::Fsync => (WriteMode::Durable, None),
+            Durability::Written => (WriteMode::Plain, None),
+            Durability::Memory => (WriteMode::Plain, Some(self.flush_interval)),
+        };
+        let shape = journal_shape(
+            self.journal_bytes,
+            self.journal_file_bytes,
+            self.journal_write_bytes,
+        );
+        JournalOptions {
+            max_in_flight: self.journal_writes_in_flight,
+            ready_bytes: self.journal_ready_bytes,
+            write_mode,
+            gather_for,
+            ..shape
+        }
+    }
+
+    /// Where the shard keeps its journal and checkpoints.
+    pub(super) fn shard_dir(&self) -> PathBuf {
+        shard_dir(&self.data_dir, self.shard)
+    }
+}
+
+/// Recovery must come to the same files as the shard that opens: writes are at most a quarter of
+/// one, so that they never decide about its length.
+fn journal_shape(bytes: u64, file_bytes: u64, max_write_bytes: usize) -> JournalOptions {
+    let file_bytes = file_bytes.max(1);
+    let max_write_bytes = max_write_bytes.min((file_bytes / 4) as usize);
+    JournalOptions {
+        file_bytes,
+        file_count: u32::try_from(bytes.div_ceil(file_bytes)).unwrap_or(u32::MAX),
+        max_write_bytes,
+        ..JournalOptions::default()
+    }
+}
+
+/// A shard's own directory within the data directory.
+pub(super) fn shard_dir(data_dir: &Path, shard: ShardIndex) -> PathBuf {
+    data_dir.join(format!("shard-{shard}"))
+}
+
+/// A shard's journal directory within its own.
+pub(super) const JOURNAL_DIR: &str = "journal";

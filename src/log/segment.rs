@@ -1,8 +1,7 @@
 //! What is known of a segment without reading it, and when the next one begins.
 
-use crate::log::options::LogConfig;
+use crate::log::retention;
 use crate::model::Offset;
-use crate::model::batch::BatchView;
 
 /// One segment of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,41 +49,26 @@ impl SegmentFacts {
         self.end_offset = last_offset.plus(1);
     }
 
-    /// The timestamp that retention by time looks at.
-    pub fn retention_timestamp_ms(&self) -> i64 {
-        match self.max_timestamp_ms {
-            ..0 => self.created_ms,
-            timestamp => timestamp,
+    /// What retention looks at.
+    pub fn for_retention(&self) -> retention::SegmentFacts {
+        retention::SegmentFacts {
+            base_offset: self.base_offset,
+            end_offset: self.end_offset,
+            size_bytes: self.size_bytes,
+            largest_timestamp_ms: self.max_timestamp_ms,
+            last_modified_ms: self.created_ms,
         }
     }
-}
 
-/// Whether `batch` begins a new segment, by Kafka's rules: size, age by the batches' own timestamps
-/// (by the clock where they have none), a full index, offsets too far from the base.
-pub fn rolls(
-    active: &SegmentFacts,
-    index_is_full: bool,
-    batch: &BatchView<'_>,
-    now_ms: i64,
-    config: &LogConfig,
-) -> bool {
-    if active.size_bytes == 0 {
-        return false;
-    }
-    let bytes = batch.bytes().len() as u64;
-    let last_relative =
-        active.end_offset.0 - active.base_offset.0 + i64::from(batch.last_offset_delta());
-    active.size_bytes + bytes > config.segment_bytes
-        || last_relative > i64::from(i32::MAX)
-        || index_is_full
-        || age_ms(active, batch.max_timestamp_ms(), now_ms)
-            > config.segment_ms.saturating_sub(config.segment_jitter_ms)
-}
-
-fn age_ms(active: &SegmentFacts, batch_timestamp_ms: i64, now_ms: i64) -> i64 {
-    match active.first_timestamp_ms {
-        ..0 => now_ms.saturating_sub(active.created_ms),
-        first => batch_timestamp_ms.saturating_sub(first),
+    /// What rolling looks at.
+    pub fn for_rolling(&self, index_full: bool) -> retention::ActiveSegment {
+        retention::ActiveSegment {
+            base_offset: self.base_offset,
+            size_bytes: self.size_bytes,
+            first_timestamp_ms: self.first_timestamp_ms,
+            created_ms: self.created_ms,
+            index_full,
+        }
     }
 }
 
@@ -108,7 +92,6 @@ pub fn next_reservation(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::batch::BatchBuilder;
 
     #[test]
     fn reservations_double_up_to_the_segment() {
@@ -124,7 +107,6 @@ mod tests {
     #[test]
     fn facts_keep_the_first_largest_timestamp() {
         let mut facts = SegmentFacts::empty(Offset(5), 77);
-        assert_eq!(facts.retention_timestamp_ms(), 77);
         for (last, timestamp) in [(5, 10), (7, 30), (9, 30), (11, 20)] {
             facts.count(Offset(last), 100, timestamp);
         }

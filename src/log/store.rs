@@ -1,14 +1,31 @@
 //! All partitions' logs of one shard, and what they share.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::rc::Rc;
 
+use crate::log::checkpoint::CheckpointSlots;
+use crate::log::checkpointer::{self, Slots, run_checkpointer};
+use crate::log::core::{Core, Token};
 use crate::log::error::StorageError;
-use crate::log::options::{LogConfig, LogOptions, PartitionSpec};
-use crate::log::partition::PartitionLog;
+use crate::log::journal::{Journal, JournalIdentity};
+use crate::log::marks::{Marks, Position};
+use crate::log::moves::{move_all, run_mover};
+use crate::log::options::{JOURNAL_DIR, LogConfig, LogOptions, PartitionSpec};
+use crate::log::partition::{ActiveSegment, Partition, PartitionLog, State};
+use crate::log::partition_files::partition_dir;
+use crate::log::producers::ProducerStates;
 use crate::log::recovery::RecoveredPartition;
 use crate::log::run::RunId;
-use crate::model::PartitionId;
-use crate::rt::Runtime;
+use crate::log::segment::SegmentFacts;
+use crate::log::tail::Tail;
+use crate::log::{deletion, epochs::EpochCache};
+use crate::model::{Offset, PartitionId};
+use crate::rt::{Budget, Event, Runtime, TaskClass};
+
+/// The name whose partitions' directories would be those of the shards.
+const RESERVED_TOPIC: &str = "shard";
 
 /// The logs of one shard. Clones are the same. Lives on its shard.
 pub struct ShardLog<R: Runtime>(Rc<Shard<R>>);
@@ -19,12 +36,21 @@ impl<R: Runtime> Clone for ShardLog<R> {
     }
 }
 
-struct Shard<R: Runtime> {
-    rt: R,
+pub(super) struct Shard<R: Runtime> {
+    pub core: Rc<Core<R>>,
+    pub slots: Slots<R>,
+    pub checkpoint_turn: Budget,
+    partitions: RefCell<BTreeMap<PartitionId, Rc<Partition<R>>>>,
 }
 
-fn not_built() -> StorageError {
-    StorageError::Io("not built yet".into())
+impl<R: Runtime> Shard<R> {
+    pub fn get(&self, id: PartitionId) -> Option<Rc<Partition<R>>> {
+        self.partitions.borrow().get(&id).cloned()
+    }
+
+    pub fn all(&self) -> Vec<Rc<Partition<R>>> {
+        self.partitions.borrow().values().cloned().collect()
+    }
 }
 
 impl<R: Runtime> ShardLog<R> {
@@ -32,51 +58,244 @@ impl<R: Runtime> ShardLog<R> {
     /// it returned for this shard. `config_of` gives each one's topic values.
     pub async fn open(
         rt: R,
-        _options: LogOptions,
-        _run: RunId,
-        _recovered: Vec<RecoveredPartition>,
-        _config_of: impl Fn(PartitionId) -> Rc<LogConfig>,
+        options: LogOptions,
+        run: RunId,
+        recovered: Vec<RecoveredPartition>,
+        config_of: impl Fn(PartitionId) -> Rc<LogConfig>,
     ) -> Result<Self, StorageError> {
-        let _ = Self(Rc::new(Shard { rt }));
-        Err(not_built())
+        let dir = options.shard_dir();
+        let identity = JournalIdentity {
+            node: options.node,
+            shard: options.shard,
+            run,
+        };
+        let slots = CheckpointSlots::open(&rt, &dir).await?;
+        let on_durable = |_, tokens: Vec<Token<R>>| {
+            for token in tokens {
+                if let Some(partition) = token.partition.upgrade() {
+                    partition.on_durable(token.what);
+                }
+            }
+        };
+        let journal_dir = dir.join(JOURNAL_DIR);
+        let journal = options.journal();
+        let journal =
+            Journal::create(rt.clone(), &journal_dir, identity, journal, on_durable).await?;
+        let core = Rc::new(Core::new(rt, options, run, journal));
+        let shard = Rc::new(Shard {
+            core,
+            slots: RefCell::new(Some(slots)),
+            checkpoint_turn: Budget::new(1),
+            partitions: RefCell::default(),
+        });
+        for recovered in recovered {
+            let partition = open_partition(&shard.core, recovered, &config_of);
+            shard
+                .partitions
+                .borrow_mut()
+                .insert(partition.id, partition);
+        }
+        start_tasks(&shard);
+        Ok(Self(shard))
     }
 
-    /// Creates a partition; its directory is durable when it returns.
+    /// Creates a partition; its directory is durable when it returns. One that exists is returned.
+    ///
+    /// A directory of that name that belongs to a topic that was deleted is put aside first.
     pub async fn create_partition(
         &self,
-        _spec: PartitionSpec,
+        spec: PartitionSpec,
     ) -> Result<PartitionLog<R>, StorageError> {
-        let _ = &self.0.rt;
-        Err(not_built())
+        let core = &self.0.core;
+        core.check_online()?;
+        if let Some(existing) = self.partition(spec.id) {
+            return Ok(existing);
+        }
+        if spec.topic == RESERVED_TOPIC {
+            let why =
+                format!("a topic named {RESERVED_TOPIC:?} would share directories with the shards");
+            return Err(StorageError::Conflict(why));
+        }
+        let dir = core
+            .options
+            .data_dir
+            .join(partition_dir(&spec.topic, spec.id.index));
+        deletion::create_dir(core, &spec, &dir).await?;
+        let partition = Rc::new(new_partition(core.clone(), &spec, core.rt.wall_clock_ms()));
+        self.0
+            .partitions
+            .borrow_mut()
+            .insert(spec.id, partition.clone());
+        Ok(PartitionLog(partition))
     }
 
     /// The log of a partition that this shard owns.
-    pub fn partition(&self, _id: PartitionId) -> Option<PartitionLog<R>> {
-        None
+    pub fn partition(&self, id: PartitionId) -> Option<PartitionLog<R>> {
+        self.0.get(id).map(PartitionLog)
     }
 
     /// All of the shard's partitions.
     pub fn partitions(&self) -> Vec<PartitionLog<R>> {
-        Vec::new()
+        self.0.all().into_iter().map(PartitionLog).collect()
     }
 
     /// Deletes a partition: its directory has been renamed, durably, when this returns, and its
-    /// name is free; files are removed after `file.delete.delay.ms`.
-    pub async fn delete_partition(&self, _id: PartitionId) -> Result<(), StorageError> {
-        Err(not_built())
+    /// name is free; files are removed after `file.delete.delay.ms`. One that is not there is no
+    /// error.
+    pub async fn delete_partition(&self, id: PartitionId) -> Result<(), StorageError> {
+        let Some(partition) = self.0.partitions.borrow_mut().remove(&id) else {
+            return Ok(());
+        };
+        deletion::delete(&partition).await
     }
 
     /// Why the log directory is offline, if it is.
     pub fn is_offline(&self) -> Option<String> {
-        None
+        self.0.core.offline_reason()
     }
 
     /// Takes the log directory offline: another shard's write has failed.
-    pub fn take_offline(&self, _reason: &str) {}
+    pub fn take_offline(&self, reason: &str) {
+        self.0.core.take_offline(reason);
+    }
+
+    /// Writes a checkpoint now.
+    pub async fn checkpoint(&self) -> Result<(), StorageError> {
+        self.0.core.checkpointed().await
+    }
 
     /// A clean stop: moves everything to segments, writes a last checkpoint, and says in the journal
     /// that nothing is missing.
     pub async fn close(&self) -> Result<(), StorageError> {
-        Err(not_built())
+        let core = &self.0.core;
+        let has_unmoved = |partition: &Partition<R>| !partition.state.borrow().unmoved.is_empty();
+        move_all(core, self.0.all(), has_unmoved).await?;
+        core.closing.set(true);
+        core.tell_progress();
+        core.move_wanted.notify();
+        checkpointer::write_checkpoint(&self.0).await?;
+        core.journal.close(true).await?;
+        self.0.slots.borrow_mut().take();
+        core.files.clear();
+        Ok(())
+    }
+}
+
+fn start_tasks<R: Runtime>(shard: &Rc<Shard<R>>) {
+    let core = &shard.core;
+    for _ in 0..core.options.moves_in_flight.max(1) {
+        core.rt
+            .spawn(TaskClass::Background, run_mover(core.clone()));
+    }
+    let checkpointer = run_checkpointer(Rc::downgrade(shard), core.clone());
+    core.rt.spawn(TaskClass::Background, checkpointer);
+    core.rt.spawn(TaskClass::Foreground, watch(shard.clone()));
+    if core.options.shard.0 == 0 {
+        core.rt.spawn(
+            TaskClass::Background,
+            deletion::remove_leftovers(core.clone()),
+        );
+    }
+}
+
+/// Tells every partition's waiters when the journal fails or the directory goes offline.
+async fn watch<R: Runtime>(shard: Rc<Shard<R>>) {
+    let core = &shard.core;
+    let on_journal = core.journal.progressed();
+    let failed = on_journal.wait_until(|| core.journal.failure().or_else(|| None));
+    let offline = core
+        .progress
+        .wait_until(|| (core.offline_reason().is_some() || core.closing.get()).then_some(()));
+    let (failed, offline) = (std::pin::pin!(failed), std::pin::pin!(offline));
+    if let futures_util::future::Either::Left((error, _)) =
+        futures_util::future::select(failed, offline).await
+        && !core.closing.get()
+    {
+        core.take_offline(&error.to_string());
+    }
+    for partition in shard.all() {
+        partition.changed.notify();
+    }
+}
+
+fn new_partition<R: Runtime>(core: Rc<Core<R>>, spec: &PartitionSpec, now_ms: i64) -> Partition<R> {
+    let start = Position::default();
+    let state = State {
+        config: spec.config.clone(),
+        leader_epoch: spec.leader_epoch,
+        epochs: EpochCache::default(),
+        marks: Marks::default(),
+        tail: Tail::new(start),
+        completed: Default::default(),
+        journaled: Default::default(),
+        moved: start,
+        segment_durable: Default::default(),
+        sealed: VecDeque::new(),
+        finishing: VecDeque::new(),
+        active: ActiveSegment::new(SegmentFacts::empty(Offset::ZERO, now_ms)),
+        producers: ProducerStates::default(),
+        carries: true,
+        moving: 0,
+        move_wanted: None,
+        unmoved: VecDeque::new(),
+        stopped: None,
+    };
+    partition(core, spec.id, &spec.topic, state)
+}
+
+fn open_partition<R: Runtime>(
+    core: &Rc<Core<R>>,
+    found: RecoveredPartition,
+    config_of: &impl Fn(PartitionId) -> Rc<LogConfig>,
+) -> Rc<Partition<R>> {
+    let end = found.end;
+    let state = State {
+        config: config_of(found.id),
+        leader_epoch: found.leader_epoch,
+        epochs: found.epochs,
+        marks: Marks {
+            log_start: found.log_start,
+            segment_durable: end.offset,
+            durable: end.offset,
+            log_end: end.offset,
+        },
+        tail: Tail::new(end.at),
+        completed: end,
+        journaled: end,
+        moved: end.at,
+        segment_durable: end,
+        sealed: found.sealed.into(),
+        finishing: VecDeque::new(),
+        active: ActiveSegment {
+            facts: found.active,
+            index: found.index,
+            indexed: found.indexed,
+            reserved_bytes: 0,
+        },
+        producers: found.producers,
+        carries: true,
+        moving: 0,
+        move_wanted: None,
+        unmoved: VecDeque::new(),
+        stopped: found.offline.map(StorageError::PartitionOffline),
+    };
+    Rc::new(partition(core.clone(), found.id, &found.topic, state))
+}
+
+fn partition<R: Runtime>(
+    core: Rc<Core<R>>,
+    id: PartitionId,
+    topic: &str,
+    state: State,
+) -> Partition<R> {
+    let dir: &Path = &core.options.data_dir;
+    Partition {
+        dir: dir.join(partition_dir(topic, id.index)),
+        core,
+        id,
+        topic: topic.to_owned(),
+        turn: Budget::new(1),
+        changed: Event::new(),
+        state: RefCell::new(state),
     }
 }

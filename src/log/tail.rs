@@ -10,6 +10,10 @@ use crate::log::marks::{Position, block_floor};
 use crate::model::Offset;
 use crate::rt::{BLOCK_BYTES, Buf, BufMut, Permit};
 
+/// Shares of consecutive bytes. Two, as where a batch crosses from one chunk into the next, cost no
+/// allocation.
+pub type Pieces = smallvec::SmallVec<[Buf; 2]>;
+
 /// A batch in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TailBatch {
@@ -43,6 +47,16 @@ pub struct ReadBatches {
     pub next_offset: Offset,
 }
 
+impl ReadBatches {
+    /// No batch; the next read goes on at `from`.
+    pub fn nothing(from: Offset) -> Self {
+        Self {
+            next_offset: from,
+            ..Self::default()
+        }
+    }
+}
+
 /// The tail of one partition.
 #[derive(Debug)]
 pub struct Tail {
@@ -58,7 +72,7 @@ struct Chunk {
     at: Position,
     bytes: BufMut,
     /// Its share of the shard's tail memory.
-    memory: Permit,
+    _memory: Permit,
 }
 
 impl Chunk {
@@ -109,7 +123,11 @@ impl Tail {
     pub fn load_block(&mut self, bytes: BufMut, memory: Permit) {
         let at = self.end.block_start();
         debug_assert_eq!(bytes.len() as u64, self.end.byte - at.byte);
-        self.chunks.push_back(Chunk { at, bytes, memory });
+        self.chunks.push_back(Chunk {
+            at,
+            bytes,
+            _memory: memory,
+        });
     }
 
     /// Bytes that can be pushed without another chunk.
@@ -162,8 +180,8 @@ impl Tail {
     }
 
     /// Shares of the bytes of one segment from `from` to `to`; `None` when some are not in memory.
-    pub fn slice(&self, from: Position, to: u64) -> Option<Vec<Buf>> {
-        let mut pieces = Vec::with_capacity(2);
+    pub fn slice(&self, from: Position, to: u64) -> Option<Pieces> {
+        let mut pieces = Pieces::new();
         let mut at = from;
         let first = self
             .chunks
@@ -251,11 +269,6 @@ impl Tail {
         true
     }
 
-    /// Bytes of chunks held.
-    pub fn held_bytes(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.memory.amount()).sum()
-    }
-
     /// Forgets everything (the partition is gone).
     pub fn clear(&mut self) {
         self.chunks.clear();
@@ -285,7 +298,7 @@ impl Tail {
 
     fn extend_with(&self, pieces: &mut Vec<Buf>, run: Option<(Position, u64)>) -> Option<()> {
         if let Some((from, to)) = run {
-            pieces.append(&mut self.slice(from, to)?);
+            pieces.extend(self.slice(from, to)?);
         }
         Some(())
     }

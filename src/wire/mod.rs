@@ -89,7 +89,8 @@ pub trait Message<'a>: Wire<'a> {
             return Err(DecodeError::Version(version));
         }
         let mut reader = Reader::new(body, Self::KEY.version(version));
-        let message = Self::read(&mut reader)?;
+        let mut message = Self::default();
+        message.read(&mut reader)?;
         reader.finish()?;
         Ok(message)
     }

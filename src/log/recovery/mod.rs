@@ -1,16 +1,39 @@
 //! Bringing a data directory back to a state in which every acknowledged byte is in a segment.
+//!
+//! Segments are written, journals never. Two passes over the journals of the committed run: first
+//! the final marks, then the data. New checkpoints go beside the committed run's newest, and the
+//! file `run` commits everything in the end. Interrupted anywhere before, recovery starts again to
+//! the same result.
 
-use std::path::Path;
+mod finish;
+mod overlay;
+mod part;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::log::checkpoint::CheckpointSlots;
+use crate::log::checkpoint_content::Content;
+use crate::log::deletion::{make_dir, put_aside_stranger, rename_durably, topic_of};
+use crate::log::epochs::EpochCache;
 use crate::log::error::StorageError;
-use crate::log::marks::Boundary;
-use crate::log::options::{KnownPartition, RecoveryOptions};
+use crate::log::files::segment_path;
+use crate::log::index::SegmentIndex;
+use crate::log::journal::{
+    JournalScan, JournalStart, LostWrites, ScanError, Scanned, ScannedEntry,
+};
+use crate::log::marks::{Boundary, Position};
+use crate::log::options::{JOURNAL_DIR, KnownPartition, RecoveryOptions, shard_dir};
+use crate::log::partition_files::{PartitionDir, SegmentFile, deleted_dir, partition_dir};
 use crate::log::producers::ProducerStates;
-use crate::log::run::RunId;
+use crate::log::rules::{Rule, holds};
+use crate::log::run::{Run, RunError, RunFile, RunId};
 use crate::log::segment::SegmentFacts;
-use crate::model::{LeaderEpoch, Offset, PartitionId};
-use crate::rt::Runtime;
+use crate::model::{LeaderEpoch, Offset, PartitionId, ShardIndex};
+use crate::rt::{Create, File, OpenMode, Runtime};
+use part::Part;
 
 /// Why a node cannot start from its data directory.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +41,28 @@ pub enum RecoveryError {
     /// Reading or writing failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The committed run cannot be told.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] ScanError),
+    /// A shard of the committed run has no checkpoint that is whole: both slots are damaged.
+    #[error("{}: no whole checkpoint of run {run}: {reason}", dir.display())]
+    Checkpoint {
+        /// The shard's directory.
+        dir: PathBuf,
+        /// The committed run.
+        run: RunId,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl From<io::Error> for RecoveryError {
+    fn from(error: io::Error) -> Self {
+        Self::Storage(error.into())
+    }
 }
 
 /// What recovery found and did.
@@ -55,7 +100,7 @@ pub struct RecoveredPartition {
     pub id: PartitionId,
     /// Its topic's name.
     pub topic: String,
-    /// The highest leader epoch seen.
+    /// The highest leader epoch seen; −1 when none was.
     pub leader_epoch: LeaderEpoch,
     /// First offset that may be read.
     pub log_start: Offset,
@@ -65,21 +110,320 @@ pub struct RecoveredPartition {
     pub sealed: Vec<SegmentFacts>,
     /// The segment that is appended to.
     pub active: SegmentFacts,
+    /// Where leaders' terms begin.
+    pub epochs: EpochCache,
     /// Its idempotent producers.
     pub producers: ProducerStates,
     /// Why it cannot be used, if so.
     pub offline: Option<String>,
+    /// The active segment's index.
+    pub(super) index: SegmentIndex,
+    /// How many of its entries the files have.
+    pub(super) indexed: (usize, usize),
 }
 
 /// Recovers the whole data directory before any shard opens: replays the journals of the committed
-/// run, makes the segments durable, writes new checkpoints, and commits a new run. Interrupted at
-/// any moment, it starts again to the same result.
+/// run, makes the segments durable, writes new checkpoints, and commits a new run. `partitions` is
+/// what the cluster metadata knows; directories of anything else are put aside.
 pub async fn recover<R: Runtime>(
     rt: &R,
     data_dir: &Path,
     options: RecoveryOptions,
     partitions: &[KnownPartition],
 ) -> Result<Recovered, RecoveryError> {
-    let _ = (rt, data_dir, options, partitions);
-    Err(StorageError::Io("not built yet".into()).into())
+    let began = rt.now();
+    let mut run_file = RunFile::open(rt, data_dir).await?;
+    let committed = run_file.committed();
+    let mut recovery = Recovery::load(rt, data_dir, options, committed, partitions).await?;
+    recovery.put_aside_strangers(partitions).await?;
+    recovery.replay().await?;
+    let recovered = recovery.finish().await?;
+    let run = committed.map_or_else(|| RunId::default().next(rt), |run| run.id.next(rt));
+    let next = Run {
+        id: run,
+        shards: recovery.options.shards,
+    };
+    if !holds(Rule::RecoveryCommitsRunLast) {
+        run_file.commit(next).await?;
+    }
+    recovery
+        .write_checkpoints(committed, run, partitions)
+        .await?;
+    if holds(Rule::RecoveryCommitsRunLast) {
+        run_file.commit(next).await?;
+    }
+    let mut shards = vec![Vec::new(); usize::from(recovery.options.shards)];
+    for (known, partition) in partitions.iter().zip(recovered) {
+        if let Some(shard) = shards.get_mut(usize::from(known.shard.0)) {
+            shard.push(partition);
+        }
+    }
+    recovery.report.elapsed = rt.now() - began;
+    Ok(Recovered {
+        run,
+        clean: recovery.clean,
+        shards,
+        report: recovery.report,
+    })
+}
+
+struct Recovery<R: Runtime> {
+    rt: R,
+    data_dir: PathBuf,
+    options: RecoveryOptions,
+    /// Where each journal of the committed run begins.
+    starts: Vec<(ShardIndex, JournalStart)>,
+    parts: BTreeMap<PartitionId, Part<R>>,
+    clean: bool,
+    report: RecoveryReport,
+}
+
+impl<R: Runtime> Recovery<R> {
+    async fn load(
+        rt: &R,
+        data_dir: &Path,
+        options: RecoveryOptions,
+        committed: Option<Run>,
+        partitions: &[KnownPartition],
+    ) -> Result<Self, RecoveryError> {
+        let mut contents = BTreeMap::new();
+        let mut starts = Vec::new();
+        for shard in (0..committed.map_or(0, |run| run.shards)).map(ShardIndex) {
+            let run = committed.map(|run| run.id).unwrap_or_default();
+            let content = load_checkpoint(rt, &shard_dir(data_dir, shard), run).await?;
+            starts.push((shard, content.journal_start));
+            contents.extend(content.partitions.into_iter().map(|p| (p.id, p)));
+        }
+        let part = |known: &KnownPartition| {
+            let content = contents.remove(&known.id);
+            (known.id, Part::new(rt, data_dir, known, content))
+        };
+        Ok(Self {
+            parts: partitions.iter().map(part).collect(),
+            rt: rt.clone(),
+            data_dir: data_dir.to_owned(),
+            options,
+            starts,
+            clean: true,
+            report: RecoveryReport::default(),
+        })
+    }
+
+    /// Renames directories of topics that are no more, and makes those that were never finished.
+    async fn put_aside_strangers(&mut self, known: &[KnownPartition]) -> Result<(), RecoveryError> {
+        let names: BTreeMap<String, PartitionId> = known
+            .iter()
+            .map(|known| (partition_dir(&known.topic, known.id.index), known.id))
+            .collect();
+        for entry in self.rt.read_dir(&self.data_dir).await? {
+            let Some(PartitionDir::Live { topic, index }) = PartitionDir::parse(&entry.name) else {
+                continue;
+            };
+            if !entry.is_dir || names.contains_key(&entry.name) || is_ours(&entry.name) {
+                continue;
+            }
+            let dir = self.data_dir.join(&entry.name);
+            if let Some(owner) = topic_of(&self.rt, &dir).await? {
+                let aside = self.data_dir.join(deleted_dir(topic, index, owner));
+                rename_durably(&self.rt, &self.data_dir, &dir, &aside).await?;
+            }
+        }
+        let mut made = false;
+        for (id, part) in &mut self.parts {
+            let topic = part.content.topic.clone();
+            put_aside_stranger(&self.rt, &self.data_dir, &topic, id.index, id.topic).await?;
+            let is_there = topic_of(&self.rt, &part.dir).await?.is_some();
+            if !is_there && !part.is_new {
+                part.take_offline(format!("{} is missing", part.dir.display()));
+            } else if part.is_new {
+                make_dir(&self.rt, &part.dir, id.topic).await?;
+                create_first_segment(&self.rt, &part.dir).await?;
+                made = true;
+            }
+        }
+        if made {
+            self.rt.sync_dir(&self.data_dir).await?;
+        }
+        Ok(())
+    }
+
+    async fn replay(&mut self) -> Result<(), RecoveryError> {
+        for (shard, start) in self.starts.clone() {
+            let mut scan = self.scan(shard, start).await?;
+            while let Some(found) = scan.next().await? {
+                self.take_marks(found);
+            }
+            let outcome = scan.outcome();
+            self.clean &= outcome.clean;
+            self.report.journal_bytes_replayed += outcome.bytes;
+        }
+        for (shard, start) in self.starts.clone() {
+            let mut scan = self.scan(shard, start).await?;
+            while let Some(found) = scan.next().await? {
+                self.take_data(shard, found).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn scan(
+        &self,
+        shard: ShardIndex,
+        start: JournalStart,
+    ) -> Result<JournalScan<R>, RecoveryError> {
+        let dir = shard_dir(&self.data_dir, shard).join(JOURNAL_DIR);
+        Ok(JournalScan::open(&self.rt, &dir, self.options.node, shard, start).await?)
+    }
+
+    fn take_marks(&mut self, found: Scanned) {
+        let Scanned::Write(write) = found else {
+            return;
+        };
+        for entry in write.entries {
+            if let ScannedEntry::LogStart {
+                partition,
+                log_start,
+            } = entry
+                && let Some(part) = self.parts.get_mut(&partition)
+            {
+                part.content.log_start = part.content.log_start.max(log_start);
+            }
+        }
+    }
+
+    async fn take_data(&mut self, shard: ShardIndex, found: Scanned) -> Result<(), RecoveryError> {
+        let write = match found {
+            Scanned::Write(write) => write,
+            Scanned::Lost(lost) => {
+                self.take_loss(shard, &lost);
+                return Ok(());
+            }
+        };
+        for entry in write.entries {
+            if let ScannedEntry::Data {
+                partition,
+                leader_epoch,
+                segment_base,
+                position,
+                payload,
+            } = entry
+                && let Some(part) = self.parts.get_mut(&partition)
+            {
+                let at = Position::new(segment_base, position);
+                part.replay(at, leader_epoch, &payload).await?;
+            }
+        }
+        self.flush_when_much().await
+    }
+
+    /// Rot: what was flushed cannot be read. Partitions that nothing continues go offline.
+    fn take_loss(&mut self, shard: ShardIndex, lost: &LostWrites) {
+        let reason = format!(
+            "journal writes {} to {} of shard {shard} are damaged",
+            lost.first.0,
+            lost.end.0.saturating_sub(1),
+        );
+        self.report.warnings.push(reason.clone());
+        let concerned: Vec<PartitionId> = match &lost.partitions {
+            Some(some) => some.clone(),
+            None => self.parts.keys().copied().collect(),
+        };
+        for id in concerned {
+            if let Some(part) = self.parts.get_mut(&id) {
+                part.suspect = Some(reason.clone());
+            }
+        }
+    }
+
+    async fn flush_when_much(&mut self) -> Result<(), RecoveryError> {
+        let waiting: usize = self.parts.values().map(Part::waiting_bytes).sum();
+        if waiting > self.options.memory_bytes {
+            for part in self.parts.values_mut() {
+                part.flush(false).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<Vec<RecoveredPartition>, RecoveryError> {
+        let mut recovered = Vec::with_capacity(self.parts.len());
+        for (id, part) in &mut self.parts {
+            let partition = finish::finish(part).await?;
+            match &partition.offline {
+                Some(reason) => self.report.offline.push((*id, reason.clone())),
+                None => self.report.partitions += 1,
+            }
+            recovered.push(partition);
+        }
+        Ok(recovered)
+    }
+
+    /// New checkpoints, of a run that is not committed yet, beside the newest of the one that is.
+    async fn write_checkpoints(
+        &mut self,
+        committed: Option<Run>,
+        run: RunId,
+        partitions: &[KnownPartition],
+    ) -> Result<(), RecoveryError> {
+        for shard in (0..self.options.shards).map(ShardIndex) {
+            let dir = shard_dir(&self.data_dir, shard);
+            self.rt.create_dir(&dir).await?;
+            self.rt.sync_dir(&self.data_dir).await?;
+            let owned = partitions.iter().filter(|known| known.shard == shard);
+            let contents = owned.filter_map(|known| self.parts.get(&known.id));
+            let content = Content {
+                journal_start: self.options.journal().first_start(run),
+                partitions: contents.map(|part| part.content.clone()).collect(),
+            };
+            let failed = |error| StorageError::from(error);
+            let mut slots = CheckpointSlots::open(&self.rt, &dir)
+                .await
+                .map_err(failed)?;
+            let before = committed.map(|run| run.id);
+            slots
+                .write_next(before, run, &content.encode())
+                .await
+                .map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+async fn load_checkpoint<R: Runtime>(
+    rt: &R,
+    dir: &Path,
+    run: RunId,
+) -> Result<Content, RecoveryError> {
+    let failed = |reason: String| RecoveryError::Checkpoint {
+        dir: dir.to_owned(),
+        run,
+        reason,
+    };
+    let slots = CheckpointSlots::open(rt, dir)
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    let found = slots
+        .load(run)
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    let checkpoint = found.ok_or_else(|| failed("both slots are damaged or missing".into()))?;
+    Content::decode(&checkpoint.content).map_err(|error| failed(error.to_string()))
+}
+
+async fn create_first_segment<R: Runtime>(rt: &R, dir: &Path) -> io::Result<()> {
+    let mode = OpenMode {
+        direct: true,
+        create: Create::IfMissing,
+    };
+    let file = rt
+        .open(&segment_path(dir, Offset::ZERO, SegmentFile::Log), mode)
+        .await?;
+    file.size()?;
+    rt.sync_dir(dir).await
+}
+
+/// Directories of ours parse as partitions of a topic, too.
+fn is_ours(name: &str) -> bool {
+    name.strip_prefix("shard-")
+        .is_some_and(|number| number.parse::<u16>().is_ok())
 }

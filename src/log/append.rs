@@ -1,0 +1,491 @@
+//! Appending a batch: judged, given room, then accepted in one step.
+//!
+//! Everything that can wait or fail comes before the step in which offsets are assigned, so that an
+//! accepted batch is certain to fit its segment, the journal and memory.
+
+use std::rc::Rc;
+
+use smallvec::SmallVec;
+
+use crate::log::core::{Journaled, Token};
+use crate::log::error::AppendError;
+use crate::log::files::segment_path;
+use crate::log::index::IndexedBatch;
+use crate::log::journal::{Entry, JournalError, JournalPermit};
+use crate::log::marks::{Boundary, Position, block_floor};
+use crate::log::partition::{ActiveSegment, Appended, Finishing, Partition, PartitionLog, Unmoved};
+use crate::log::partition_files::SegmentFile;
+use crate::log::producers::{ProducerBatch, Verdict};
+use crate::log::retention::{IncomingBatch, RollLimits, should_roll};
+use crate::log::rules::{Rule, holds};
+use crate::log::segment::{SegmentFacts, next_reservation};
+use crate::log::tail::{Pieces, TailBatch};
+use crate::model::batch::{BatchView, HEADER_BYTES, TimestampType, stamp};
+use crate::model::{LeaderEpoch, Offset};
+use crate::rt::{BLOCK_BYTES, BufMut, File, Permit, Runtime};
+
+/// Where a batch will go.
+struct Room<R: Runtime> {
+    chunks: Chunks,
+    permit: JournalPermit<R, Token<R>>,
+}
+
+type Chunks = SmallVec<[(BufMut, Permit); 1]>;
+
+impl<R: Runtime> PartitionLog<R> {
+    /// Appends `batch`, exactly one that was checked at the gateway. Waits for room (memory, space
+    /// in the segment and the journal), then assigns offsets; first come, first served.
+    ///
+    /// A retry of a batch that is in the log already gets its first offsets; the caller waits for
+    /// them to be durable all the same.
+    pub async fn append(&self, batch: &[u8], now_ms: i64) -> Result<Appended, AppendError> {
+        let batch = match BatchView::first(batch) {
+            Ok(view) if view.bytes().len() == batch.len() => view,
+            _ => return Err(AppendError::NotABatch),
+        };
+        let _turn = self.0.turn.acquire(1).await;
+        self.0.check_usable()?;
+        let producer = ProducerBatch::of(&batch);
+        if let Some(duplicate) = self.0.judge(producer.as_ref(), &batch)? {
+            return Ok(duplicate);
+        }
+        let room = self.0.make_room(&batch, now_ms).await?;
+        self.0.accept(&batch, producer.as_ref(), room, now_ms)
+    }
+}
+
+impl<R: Runtime> Partition<R> {
+    fn judge(
+        &self,
+        producer: Option<&ProducerBatch>,
+        batch: &BatchView<'_>,
+    ) -> Result<Option<Appended>, AppendError> {
+        let Some(producer) = producer else {
+            return Ok(None);
+        };
+        let state = self.state.borrow();
+        match state.producers.check(producer)? {
+            Verdict::Append => Ok(None),
+            Verdict::Duplicate {
+                base_offset,
+                last_offset,
+                timestamp_ms,
+            } => Ok(Some(Appended {
+                base_offset,
+                end_offset: last_offset.plus(1),
+                log_append_time_ms: is_log_append_time(batch).then_some(timestamp_ms),
+                log_start: state.marks.log_start,
+                duplicate: true,
+            })),
+        }
+    }
+
+    async fn make_room(
+        self: &Rc<Self>,
+        batch: &BatchView<'_>,
+        now_ms: i64,
+    ) -> Result<Room<R>, AppendError> {
+        let bytes = batch.bytes().len();
+        self.check_size(bytes as u64)?;
+        if self.rolls_for(batch, now_ms) {
+            self.roll(now_ms).await?;
+        }
+        if holds(Rule::SpaceReserved) {
+            self.reserve_segment(bytes as u64).await?;
+        }
+        let mut chunks = Chunks::new();
+        if let Some(missing) = self.missing_block() {
+            self.load_block(missing).await?;
+        }
+        self.gather_chunks(bytes, &mut chunks).await?;
+        // What is carried again is less than a block.
+        let permit = self.core.journal.reserve(bytes + BLOCK_BYTES).await;
+        let permit = permit.map_err(|error| journal_full(error, bytes))?;
+        self.check_usable()?;
+        Ok(Room { chunks, permit })
+    }
+
+    fn check_size(&self, batch_bytes: u64) -> Result<(), AppendError> {
+        let state = self.state.borrow();
+        let limit_bytes = state
+            .config
+            .segment_bytes
+            .min(self.core.options.journal_bytes / 2)
+            .min(self.core.options.tail_bytes as u64);
+        match batch_bytes > limit_bytes {
+            true => Err(AppendError::TooLarge {
+                batch_bytes,
+                limit_bytes,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    fn rolls_for(&self, batch: &BatchView<'_>, now_ms: i64) -> bool {
+        let state = self.state.borrow();
+        let active = &state.active;
+        let index_full = active.index.is_full(state.config.segment_index_bytes);
+        let incoming = IncomingBatch {
+            last_offset: state
+                .marks
+                .log_end
+                .plus(i64::from(batch.last_offset_delta())),
+            max_timestamp_ms: batch.max_timestamp_ms(),
+            size_bytes: batch.bytes().len() as u64,
+        };
+        let limits = RollLimits {
+            segment_bytes: state.config.segment_bytes,
+            segment_ms: state.config.segment_ms,
+            jitter_ms: state.config.segment_jitter_ms,
+        };
+        should_roll(
+            &active.facts.for_rolling(index_full),
+            &incoming,
+            &limits,
+            now_ms,
+        )
+        .is_some()
+    }
+
+    /// Begins the next segment. Its name is the log end, so everything below must be journaled
+    /// first: no file may tell of what the journal does not hold.
+    pub(super) async fn roll(self: &Rc<Self>, now_ms: i64) -> Result<(), AppendError> {
+        self.wait_journaled().await?;
+        let end = self.state.borrow().marks.log_end;
+        self.core
+            .files
+            .create((self.id, end), &self.dir)
+            .await
+            .map_err(offline_unless_full)?;
+        self.check_usable()?;
+        {
+            let mut state = self.state.borrow_mut();
+            let next = ActiveSegment::new(SegmentFacts::empty(end, now_ms));
+            let before = std::mem::replace(&mut state.active, next);
+            let snapshot = state.producers.encode_kafka();
+            state.finishing.push_back(Finishing {
+                facts: before.facts,
+                index: before.index,
+                indexed: before.indexed,
+                snapshot,
+            });
+            state.tail.start_segment(end);
+            let at = Boundary {
+                offset: end,
+                at: Position::new(end, 0),
+            };
+            (state.completed, state.journaled) = (at, at);
+        }
+        self.request_move(crate::log::move_plan::Urgency::Everything);
+        Ok(())
+    }
+
+    async fn wait_journaled(&self) -> Result<(), AppendError> {
+        if self.core.needs_flush() {
+            self.core
+                .journal
+                .flush()
+                .await
+                .map_err(crate::log::StorageError::from)?;
+        }
+        let look = || match self.check_usable() {
+            Err(error) => Some(Err(error)),
+            Ok(()) => {
+                let state = self.state.borrow();
+                (state.completed.offset == state.marks.log_end).then_some(Ok(()))
+            }
+        };
+        Ok(self.core.progress.wait_until(look).await?)
+    }
+
+    /// Reserves space in the segment's file, durably.
+    async fn reserve_segment(&self, batch_bytes: u64) -> Result<(), AppendError> {
+        let (base, reserved, needed, limit) = {
+            let state = self.state.borrow();
+            let needed = state.tail.end().byte + batch_bytes;
+            let active = &state.active;
+            let limit = state.config.segment_bytes;
+            (
+                active.facts.base_offset,
+                active.reserved_bytes,
+                needed,
+                limit,
+            )
+        };
+        if needed <= reserved {
+            return Ok(());
+        }
+        let options = &self.core.options;
+        let steps = (options.reserve_bytes, options.reserve_max_bytes);
+        let generous = next_reservation(reserved, needed, limit, steps);
+        let exact = needed.next_multiple_of(BLOCK_BYTES as u64);
+        let file = self.core.files.get((self.id, base), &self.dir).await;
+        let file = file.map_err(offline_unless_full)?;
+        let from = block_floor(reserved);
+        let mut reached = generous;
+        let mut allocated = file.allocate(from, generous - from).await;
+        if allocated.is_err() && exact < generous {
+            reached = exact;
+            allocated = file.allocate(from, exact - from).await;
+        }
+        allocated.map_err(offline_unless_full)?;
+        file.sync().await.map_err(|error| self.fail(&error))?;
+        self.state.borrow_mut().active.reserved_bytes = reached;
+        Ok(())
+    }
+
+    fn missing_block(&self) -> Option<(Position, usize)> {
+        self.state.borrow().tail.missing_block()
+    }
+
+    /// Brings the unfinished block at the log's end back into memory: it will be carried again.
+    async fn load_block(self: &Rc<Self>, (at, used): (Position, usize)) -> Result<(), AppendError> {
+        let memory = self.wait_memory(BLOCK_BYTES).await?;
+        let file = self.core.files.get((self.id, at.segment), &self.dir).await;
+        let file = file.map_err(offline_unless_full)?;
+        let buf = self.alloc(BLOCK_BYTES).await?;
+        let (read, block) = file.read_at(buf, at.byte, BLOCK_BYTES).await;
+        read.map_err(offline_unless_full)?;
+        let Some(held) = block.get(..used) else {
+            let error = std::io::Error::other("the log's last block is missing from its segment");
+            return Err(offline_unless_full(error));
+        };
+        let mut chunk = self.alloc(BLOCK_BYTES).await?;
+        chunk.extend_from_slice(held);
+        let mut state = self.state.borrow_mut();
+        if state.tail.missing_block() == Some((at, used)) {
+            state.tail.load_block(chunk, memory);
+            self.core
+                .chunk_owners
+                .borrow_mut()
+                .push_back(Rc::downgrade(self));
+        }
+        Ok(())
+    }
+
+    /// Memory for what does not fit the open chunk.
+    async fn gather_chunks(&self, bytes: usize, chunks: &mut Chunks) -> Result<(), AppendError> {
+        let (mut missing, first) = {
+            let state = self.state.borrow();
+            let missing = bytes.saturating_sub(state.tail.room());
+            let max = self.core.options.chunk_bytes;
+            (missing, state.tail.next_chunk_bytes(missing, max))
+        };
+        if missing == 0 {
+            return Ok(());
+        }
+        if missing <= first
+            && let Some(memory) = self.core.try_memory(first)
+            && let Ok(buf) = self.core.rt.arena().alloc(first)
+        {
+            chunks.push((buf, memory));
+            return Ok(());
+        }
+        // One batch at a time gathers piece by piece: two could take each other's last piece.
+        let _turn = self.core.memory_turn.acquire(1).await;
+        while missing > 0 {
+            let piece = missing
+                .next_multiple_of(BLOCK_BYTES)
+                .min(self.core.options.chunk_bytes.max(BLOCK_BYTES));
+            let memory = self.wait_memory(piece).await?;
+            chunks.push((self.alloc(piece).await?, memory));
+            missing = missing.saturating_sub(piece);
+        }
+        Ok(())
+    }
+
+    async fn wait_memory(&self, bytes: usize) -> Result<Permit, AppendError> {
+        loop {
+            self.check_usable()?;
+            let seen = self.core.progress_count.get();
+            if let Some(memory) = self.core.try_memory(bytes) {
+                return Ok(memory);
+            }
+            self.core.press_moves();
+            self.core.progress_since(seen).await;
+        }
+    }
+
+    /// A buffer of memory that is already counted; the arena may still be short of it while
+    /// readers hold chunks that were given up.
+    async fn alloc(&self, bytes: usize) -> Result<BufMut, AppendError> {
+        const RETRY: std::time::Duration = std::time::Duration::from_millis(1);
+        loop {
+            self.check_usable()?;
+            match self.core.rt.arena().alloc(bytes) {
+                Ok(buf) => return Ok(buf),
+                Err(_) => {
+                    self.core.evict(bytes);
+                    self.core.rt.sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Assigns offsets and fixes the order. Nothing waits and nothing fails from here on.
+    fn accept(
+        self: &Rc<Self>,
+        batch: &BatchView<'_>,
+        producer: Option<&ProducerBatch>,
+        mut room: Room<R>,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        state.check_usable()?;
+        for (buf, memory) in room.chunks {
+            state.tail.add_spare(buf, memory);
+            self.core
+                .chunk_owners
+                .borrow_mut()
+                .push_back(Rc::downgrade(self));
+        }
+        let base = state.marks.log_end;
+        let last = base.plus(i64::from(batch.last_offset_delta()));
+        let at = state.tail.end();
+        push_stamped(&mut state.tail, batch.bytes(), base, state.leader_epoch);
+        state.tail.list(TailBatch {
+            base_offset: base,
+            end_offset: last.plus(1),
+            at,
+            bytes: batch.bytes().len() as u32,
+            max_timestamp_ms: batch.max_timestamp_ms(),
+        });
+        state.count(batch, last, at);
+        state.epochs.assign(state.leader_epoch, base);
+        if let Some(producer) = producer {
+            state.producers.apply(producer, base, now_ms);
+        }
+        state.marks.log_end = last.plus(1);
+        if self.is_safe_in_memory() {
+            state.marks.durable = state.marks.log_end;
+        }
+        let appended = Appended {
+            base_offset: base,
+            end_offset: last.plus(1),
+            log_append_time_ms: is_log_append_time(batch).then(|| batch.max_timestamp_ms()),
+            log_start: state.marks.log_start,
+            duplicate: false,
+        };
+        let (from, payload) = state.entry_payload(at);
+        let (leader_epoch, end) = (state.leader_epoch, state.end());
+        drop(guard);
+        self.journal(&mut room.permit, from, payload, leader_epoch, end);
+        if self.is_safe_in_memory() {
+            self.marks_changed();
+        }
+        Ok(appended)
+    }
+
+    fn journal(
+        self: &Rc<Self>,
+        permit: &mut JournalPermit<R, Token<R>>,
+        from: Position,
+        payload: Pieces,
+        leader_epoch: LeaderEpoch,
+        end: Boundary,
+    ) {
+        let core = &self.core;
+        let first = core.last_sequence.get().max(core.journal.durable_end());
+        let entry = Entry::Data {
+            partition: self.id,
+            leader_epoch,
+            segment_base: from.segment,
+            position: from.byte,
+            payload,
+            token: Token {
+                partition: Rc::downgrade(self),
+                what: Journaled::Data(end),
+            },
+        };
+        core.last_sequence.set(core.journal.append(permit, entry));
+        core.accepted_any.set(true);
+        self.state
+            .borrow_mut()
+            .note_unmoved(Unmoved { first, end: end.at });
+    }
+
+    fn fail(&self, error: &std::io::Error) -> AppendError {
+        let reason = format!("{}: {error}", self.dir.display());
+        self.core.take_offline(&reason);
+        crate::log::StorageError::Offline(reason).into()
+    }
+}
+
+impl crate::log::partition::State {
+    fn count(&mut self, batch: &BatchView<'_>, last: Offset, at: Position) {
+        let bytes = batch.bytes().len() as u64;
+        let active = &mut self.active;
+        active.facts.count(last, bytes, batch.max_timestamp_ms());
+        let indexed = IndexedBatch {
+            last_offset: last,
+            max_timestamp_ms: batch.max_timestamp_ms(),
+            position: u32::try_from(at.byte).unwrap_or(u32::MAX),
+            size_bytes: bytes as u32,
+        };
+        active
+            .index
+            .append(&indexed, self.config.index_interval_bytes);
+    }
+
+    /// Where the journal entry of the bytes from `at` on begins, and what it holds.
+    fn entry_payload(&mut self, at: Position) -> (Position, Pieces) {
+        let from = match self.carries && holds(Rule::CarryUnfinishedBlock) {
+            true => at.block_start(),
+            false => at,
+        };
+        self.carries = false;
+        let Some(payload) = self.tail.slice(from, self.tail.end().byte) else {
+            panic!("bytes that were just accepted are in memory");
+        };
+        (from, payload)
+    }
+
+    fn note_unmoved(&mut self, entry: Unmoved) {
+        match self.unmoved.back_mut() {
+            Some(last) if last.first == entry.first && last.end.segment == entry.end.segment => {
+                last.end = entry.end;
+            }
+            _ => self.unmoved.push_back(entry),
+        }
+    }
+}
+
+/// Copies the batch behind the tail with what the broker assigns, which lies outside its CRC.
+fn push_stamped(
+    tail: &mut crate::log::tail::Tail,
+    batch: &[u8],
+    base: Offset,
+    leader_epoch: LeaderEpoch,
+) {
+    let (header, records) = batch.split_at(HEADER_BYTES);
+    let mut stamped = [0; HEADER_BYTES];
+    stamped.copy_from_slice(header);
+    stamp(&mut stamped, base, leader_epoch);
+    tail.push(&stamped);
+    tail.push(records);
+}
+
+fn is_log_append_time(batch: &BatchView<'_>) -> bool {
+    batch.timestamp_type() == TimestampType::LogAppendTime
+}
+
+fn journal_full(error: JournalError, bytes: usize) -> AppendError {
+    match error {
+        JournalError::TooLarge { bytes: limit } => AppendError::TooLarge {
+            batch_bytes: bytes as u64,
+            limit_bytes: limit as u64,
+        },
+        other => crate::log::StorageError::from(other).into(),
+    }
+}
+
+/// No space is retriable; anything else from the file system is told as it is.
+fn offline_unless_full(error: std::io::Error) -> AppendError {
+    crate::log::StorageError::from(error).into()
+}
+
+/// Path of a segment's data file, for messages.
+pub(super) fn data_path(dir: &std::path::Path, base: Offset) -> std::path::PathBuf {
+    segment_path(dir, base, SegmentFile::Log)
+}

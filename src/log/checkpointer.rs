@@ -1,0 +1,234 @@
+//! Checkpoints: what lets the journal forget, and what recovery begins from.
+
+use std::rc::{Rc, Weak};
+
+use crate::log::checkpoint::{CheckpointError, CheckpointSlots};
+use crate::log::checkpoint_content::{Content, PartitionContent};
+use crate::log::core::Core;
+use crate::log::error::StorageError;
+use crate::log::files::{segment_path, write_small};
+use crate::log::index::{OffsetIndex, TimeIndex};
+use crate::log::journal::Sequence;
+use crate::log::moves::move_all;
+use crate::log::partition::{Partition, State};
+use crate::log::partition_files::SegmentFile;
+use crate::log::rules::{Rule, holds};
+use crate::log::store::Shard;
+use crate::rt::{File, Runtime};
+
+/// Index entries that are worth a sync of their own, so that little is walked after power loss.
+const SYNCED_INDEX_ENTRIES: usize = 4096;
+
+/// Writes a checkpoint whenever the journal has grown enough, is short of space, or one is asked
+/// for; ends when the log closes or goes offline.
+pub async fn run_checkpointer<R: Runtime>(shard: Weak<Shard<R>>, core: Rc<Core<R>>) {
+    let mut written_at = 0;
+    loop {
+        let due = core.progress.wait_until(|| due(&core, written_at)).await;
+        let (Due::Now { frees }, Some(shard)) = (due, shard.upgrade()) else {
+            return;
+        };
+        let seen = core.progress_count.get();
+        let result = match frees {
+            true => free_journal(&shard).await,
+            false => write_checkpoint(&shard).await,
+        };
+        match result {
+            Ok(()) => written_at = core.journal.pressure().written_bytes,
+            Err(StorageError::DiskFull) => {}
+            Err(error) => core.take_offline(&error.to_string()),
+        }
+        drop(shard);
+        if frees {
+            // Nothing more can be freed before something else has become durable or has moved.
+            core.progress_since(seen).await;
+        }
+    }
+}
+
+enum Due {
+    Now { frees: bool },
+    Never,
+}
+
+fn due<R: Runtime>(core: &Core<R>, written_at: u64) -> Option<Due> {
+    if core.closing.get() || core.offline_reason().is_some() {
+        return Some(Due::Never);
+    }
+    let pressure = core.journal.pressure();
+    let grown = pressure.written_bytes - written_at;
+    if grown > 0 && (grown >= core.options.checkpoint_bytes || pressure.is_pressed()) {
+        return Some(Due::Now { frees: true });
+    }
+    let asked = core.checkpoints.asked.get() > core.checkpoints.done.get();
+    asked.then_some(Due::Now { frees: false })
+}
+
+/// Moves what the journal holds now, then writes a checkpoint and lets the journal go so far.
+pub async fn free_journal<R: Runtime>(shard: &Shard<R>) -> Result<(), StorageError> {
+    let target = shard.core.journal.durable_end();
+    let is_behind = |partition: &Partition<R>| {
+        let state = partition.state.borrow();
+        state
+            .unmoved
+            .front()
+            .is_some_and(|entry| entry.first < target)
+    };
+    move_all(&shard.core, shard.all(), is_behind).await?;
+    write_checkpoint(shard).await
+}
+
+/// Writes a checkpoint of this moment; durable when it returns.
+pub async fn write_checkpoint<R: Runtime>(shard: &Shard<R>) -> Result<(), StorageError> {
+    let core = &shard.core;
+    let _turn = shard.checkpoint_turn.acquire(1).await;
+    let asked = core.checkpoints.asked.get();
+    let (content, start) = capture(shard);
+    // What it describes must be in the journal before it may be told.
+    wait_journaled(core).await?;
+    sync_segments(shard).await?;
+    grow_indexes(shard).await;
+    let bytes = content.encode();
+    let mut slots = shard.slots.borrow_mut().take().ok_or(closed())?;
+    let written = slots.write_next(Some(core.run), core.run, &bytes).await;
+    shard.slots.replace(Some(slots));
+    written?;
+    core.journal.trim(start);
+    core.checkpoints
+        .done
+        .set(core.checkpoints.done.get().max(asked));
+    core.tell_progress();
+    Ok(())
+}
+
+fn closed() -> StorageError {
+    StorageError::Offline("the log is closed".into())
+}
+
+/// Everything a checkpoint says, at one moment.
+fn capture<R: Runtime>(shard: &Shard<R>) -> (Content, Sequence) {
+    let core = &shard.core;
+    let mut start = core.journal.durable_end();
+    let mut partitions = Vec::new();
+    for partition in shard.all() {
+        let state = partition.state.borrow();
+        if holds(Rule::TrimKeepsUnmoved)
+            && let Some(oldest) = state.unmoved.front()
+        {
+            start = start.min(oldest.first);
+        }
+        partitions.push(partition_content(&partition, &state));
+    }
+    let content = Content {
+        journal_start: core.journal.position_of(start),
+        partitions,
+    };
+    (content, start)
+}
+
+fn partition_content<R: Runtime>(partition: &Partition<R>, state: &State) -> PartitionContent {
+    let offline = match &state.stopped {
+        Some(StorageError::PartitionOffline(reason)) => Some(reason.clone()),
+        _ => None,
+    };
+    PartitionContent {
+        id: partition.id,
+        topic: partition.topic.clone(),
+        offline,
+        leader_epoch: state.leader_epoch,
+        log_start: state.marks.log_start,
+        segment_durable: state.segment_durable,
+        moved: state.moved,
+        end: state.end(),
+        epochs: state.epochs.clone(),
+        segments: state.segments().copied().collect(),
+        producers: state.producers.clone(),
+    }
+}
+
+async fn wait_journaled<R: Runtime>(core: &Core<R>) -> Result<(), StorageError> {
+    if core.needs_flush() {
+        core.journal.flush().await?;
+        return Ok(());
+    }
+    let last = core.last_sequence.get();
+    if core.accepted_any.get() && holds(Rule::JournaledBeforeMove) {
+        core.journal.wait_durable(last).await?;
+    }
+    Ok(())
+}
+
+/// Below level `fsync` moves were not durable by themselves.
+async fn sync_segments<R: Runtime>(shard: &Shard<R>) -> Result<(), StorageError> {
+    let unsynced = std::mem::take(&mut *shard.core.unsynced.borrow_mut());
+    for key in unsynced {
+        let Some(partition) = shard.get(key.0) else {
+            continue;
+        };
+        match shard.core.files.get(key, &partition.dir).await {
+            Ok(file) => file.sync().await?,
+            // Retention has removed it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Index files of active segments get the entries of what is safely in the journal.
+async fn grow_indexes<R: Runtime>(shard: &Shard<R>) {
+    for partition in shard.all() {
+        if let Err(error) = grow_index(&partition).await {
+            tracing::warn!(dir = %partition.dir.display(), %error, "index not written");
+        }
+    }
+}
+
+async fn grow_index<R: Runtime>(partition: &Partition<R>) -> std::io::Result<()> {
+    let (base, had, now, offsets, times) = {
+        let mut state = partition.state.borrow_mut();
+        let safe = state.journaled.offset;
+        let active = &mut state.active;
+        let index = &active.index;
+        let now = (
+            index.offsets().entries_below(safe),
+            index.times().entries_below(safe),
+        );
+        let had = active.indexed;
+        if now.0 <= had.0 {
+            return Ok(());
+        }
+        let offsets = index.offsets().encode(had.0..now.0);
+        let times = index.times().encode(had.1..now.1);
+        active.indexed = now;
+        (active.facts.base_offset, had, now, offsets, times)
+    };
+    let rt = &partition.core.rt;
+    let path = segment_path(&partition.dir, base, SegmentFile::Index);
+    let index = write_small(
+        rt,
+        &path,
+        (had.0 * OffsetIndex::ENTRY_BYTES) as u64,
+        offsets,
+    )
+    .await?;
+    let path = segment_path(&partition.dir, base, SegmentFile::TimeIndex);
+    let times = write_small(rt, &path, (had.1 * TimeIndex::ENTRY_BYTES) as u64, times).await?;
+    if now.0 / SYNCED_INDEX_ENTRIES > had.0 / SYNCED_INDEX_ENTRIES {
+        times.sync().await?;
+        index.sync().await?;
+    }
+    Ok(())
+}
+
+impl From<CheckpointError> for StorageError {
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::DiskFull { .. } => Self::DiskFull,
+            other => Self::Offline(other.to_string()),
+        }
+    }
+}
+
+/// A shard's slots while nobody writes them.
+pub type Slots<R> = std::cell::RefCell<Option<CheckpointSlots<R>>>;

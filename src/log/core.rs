@@ -1,0 +1,217 @@
+//! What the partitions of a shard share: journal, memory, open files, and the fate of the directory.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, VecDeque};
+use std::rc::{Rc, Weak};
+
+use crate::log::error::StorageError;
+use crate::log::files::{Files, SegmentKey};
+use crate::log::index_cache::IndexCache;
+use crate::log::journal::{Journal, JournalError, Sequence};
+use crate::log::marks::Boundary;
+use crate::log::options::{Durability, LogOptions};
+use crate::log::partition::Partition;
+use crate::log::run::RunId;
+use crate::model::Offset;
+use crate::rt::{Budget, Event, Permit, Runtime, WriteMode};
+
+/// What the journal hands back once an entry is durable.
+pub struct Token<R: Runtime> {
+    /// Whose entry it was, if the partition still exists.
+    pub partition: Weak<Partition<R>>,
+    /// What has become durable with it.
+    pub what: Journaled,
+}
+
+/// What a journal entry makes durable.
+#[derive(Clone, Copy, Debug)]
+pub enum Journaled {
+    /// Everything accepted up to here.
+    Data(Boundary),
+    /// A log start.
+    LogStart(Offset),
+}
+
+/// The shared parts of a shard's log.
+pub struct Core<R: Runtime> {
+    pub rt: R,
+    pub options: LogOptions,
+    pub run: RunId,
+    pub journal: Journal<R, Token<R>>,
+    pub files: Files<R>,
+    pub indexes: IndexCache,
+    /// Memory of all tails.
+    pub tail_memory: Budget,
+    /// Whose turn it is to wait for tail memory piece by piece.
+    pub memory_turn: Budget,
+    /// Cold reads in flight.
+    pub cold_reads: Budget,
+    /// Notified when bytes have become durable, have moved, or the directory went offline.
+    pub progress: Event,
+    /// Counts what `progress` tells.
+    pub progress_count: Cell<u64>,
+    /// Partitions that have something to move.
+    pub move_queue: RefCell<VecDeque<Weak<Partition<R>>>>,
+    /// Notified when `move_queue` has grown, and when the log closes.
+    pub move_wanted: Event,
+    /// Owners of chunks, in the order in which the chunks came.
+    pub chunk_owners: RefCell<VecDeque<Weak<Partition<R>>>>,
+    /// Segment files written without a promise, to be synced by the next checkpoint.
+    pub unsynced: RefCell<BTreeSet<SegmentKey>>,
+    /// The write to which the last entry went.
+    pub last_sequence: Cell<Sequence>,
+    /// Whether an entry was journaled in this run.
+    pub accepted_any: Cell<bool>,
+    /// Checkpoints asked for, and done.
+    pub checkpoints: CheckpointRequests,
+    /// The log is being closed: background tasks end.
+    pub closing: Cell<bool>,
+    offline: RefCell<Option<String>>,
+}
+
+/// Who waits for a checkpoint.
+#[derive(Debug, Default)]
+pub struct CheckpointRequests {
+    pub asked: Cell<u64>,
+    pub done: Cell<u64>,
+}
+
+impl<R: Runtime> Core<R> {
+    pub fn new(rt: R, options: LogOptions, run: RunId, journal: Journal<R, Token<R>>) -> Self {
+        Self {
+            files: Files::new(rt.clone(), options.open_files),
+            indexes: IndexCache::default(),
+            tail_memory: Budget::new(options.tail_bytes),
+            memory_turn: Budget::new(1),
+            cold_reads: Budget::new(options.cold_reads.max(1)),
+            progress: Event::new(),
+            progress_count: Cell::new(0),
+            move_queue: RefCell::default(),
+            move_wanted: Event::new(),
+            chunk_owners: RefCell::default(),
+            unsynced: RefCell::default(),
+            last_sequence: Cell::new(Sequence(0)),
+            accepted_any: Cell::new(false),
+            checkpoints: CheckpointRequests::default(),
+            closing: Cell::new(false),
+            offline: RefCell::new(None),
+            rt,
+            options,
+            run,
+            journal,
+        }
+    }
+
+    /// Whether bytes are safe only after a flush of their own.
+    pub fn needs_flush(&self) -> bool {
+        self.options.durability != Durability::Fsync
+    }
+
+    /// How segments are written at this durability level.
+    pub fn write_mode(&self) -> WriteMode {
+        match self.options.durability {
+            Durability::Fsync => WriteMode::Durable,
+            Durability::Written | Durability::Memory => WriteMode::Plain,
+        }
+    }
+
+    /// Fails when the log directory is offline.
+    pub fn check_online(&self) -> Result<(), StorageError> {
+        match &*self.offline.borrow() {
+            Some(reason) => Err(StorageError::Offline(reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Why the log directory is offline, if it is.
+    pub fn offline_reason(&self) -> Option<String> {
+        self.offline.borrow().clone()
+    }
+
+    /// A write failed: nothing is accepted or acknowledged any more. The first reason stays.
+    pub fn take_offline(&self, reason: &str) {
+        self.offline
+            .borrow_mut()
+            .get_or_insert_with(|| reason.to_owned());
+        self.tell_progress();
+        self.move_wanted.notify();
+    }
+
+    /// Something moved on.
+    pub fn tell_progress(&self) {
+        self.progress_count.set(self.progress_count.get() + 1);
+        self.progress.notify();
+    }
+
+    /// Waits for something to move on since `seen`, a former `progress_count`.
+    pub async fn progress_since(&self, seen: u64) {
+        let look = || (self.progress_count.get() != seen).then_some(());
+        self.progress.wait_until(look).await;
+    }
+
+    /// Tail memory of `bytes`, if it is there or can be made by evicting what is in segments.
+    pub fn try_memory(&self, bytes: usize) -> Option<Permit> {
+        if let Some(permit) = self.tail_memory.try_acquire(bytes) {
+            return Some(permit);
+        }
+        self.evict(bytes);
+        self.tail_memory.try_acquire(bytes)
+    }
+
+    /// Gives up the oldest chunks that may be, until `bytes` are free.
+    pub fn evict(&self, bytes: usize) {
+        let has_room = || self.tail_memory.taken() + bytes <= self.tail_memory.total();
+        let candidates = self.chunk_owners.borrow().len();
+        for _ in 0..candidates {
+            if has_room() {
+                return;
+            }
+            let Some(owner) = self.chunk_owners.borrow_mut().pop_front() else {
+                return;
+            };
+            let Some(partition) = owner.upgrade() else {
+                continue;
+            };
+            if !partition.evict_chunk() {
+                self.chunk_owners.borrow_mut().push_back(owner);
+            }
+        }
+    }
+
+    /// Lets the partitions with the oldest chunks move all they can.
+    pub fn press_moves(&self) {
+        const AT_ONCE: usize = 64;
+        let owners: Vec<_> = {
+            let owners = self.chunk_owners.borrow();
+            owners
+                .iter()
+                .take(AT_ONCE)
+                .filter_map(Weak::upgrade)
+                .collect()
+        };
+        for partition in owners {
+            partition.request_move(crate::log::move_plan::Urgency::Everything);
+        }
+    }
+
+    /// Waits until a checkpoint that began after this call is durable.
+    pub async fn checkpointed(self: &Rc<Self>) -> Result<(), StorageError> {
+        let ticket = self.checkpoints.asked.get() + 1;
+        self.checkpoints.asked.set(ticket);
+        self.tell_progress();
+        let look = || match self.check_online() {
+            Err(error) => Some(Err(error)),
+            Ok(()) => (self.checkpoints.done.get() >= ticket).then_some(Ok(())),
+        };
+        self.progress.wait_until(look).await
+    }
+}
+
+impl From<JournalError> for StorageError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::DiskFull => Self::DiskFull,
+            other => Self::Offline(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Directories of partitions: created durably, renamed before their name is free, removed behind.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::log::core::Core;
+use crate::log::error::StorageError;
+use crate::log::moves::{drop_gone, wait_idle};
+use crate::log::options::PartitionSpec;
+use crate::log::partition::Partition;
+use crate::log::partition_files::{
+    PARTITION_METADATA, PartitionDir, decode_partition_metadata, deleted_dir,
+    encode_partition_metadata, partition_dir,
+};
+use crate::log::rules::{Rule, holds};
+use crate::log::small_file::{read_small, replace_small};
+use crate::model::{Offset, PartitionIndex, TopicId};
+use crate::rt::{Runtime, TaskClass};
+
+/// Creates a partition's directory with its first, empty segment; durable when it returns.
+pub async fn create_dir<R: Runtime>(
+    core: &Core<R>,
+    spec: &PartitionSpec,
+    dir: &Path,
+) -> Result<(), StorageError> {
+    let data_dir = &core.options.data_dir;
+    put_aside_stranger(
+        &core.rt,
+        data_dir,
+        &spec.topic,
+        spec.id.index,
+        spec.id.topic,
+    )
+    .await?;
+    core.files.forget_partition(spec.id);
+    make_dir(&core.rt, dir, spec.id.topic).await?;
+    core.files.create((spec.id, Offset::ZERO), dir).await?;
+    core.rt.sync_dir(data_dir).await?;
+    Ok(())
+}
+
+/// A partition's directory and the file that names its topic's id, without a segment yet; durable
+/// once its parent is synced, too.
+pub async fn make_dir<R: Runtime>(rt: &R, dir: &Path, topic: TopicId) -> Result<(), StorageError> {
+    rt.create_dir(dir).await?;
+    let text = encode_partition_metadata(topic).into_bytes();
+    replace_small(rt, &dir.join(PARTITION_METADATA), text).await?;
+    Ok(())
+}
+
+/// Renames a directory that has the partition's name and belongs to another topic id: its topic was
+/// deleted.
+pub async fn put_aside_stranger<R: Runtime>(
+    rt: &R,
+    data_dir: &Path,
+    topic: &str,
+    index: PartitionIndex,
+    id: TopicId,
+) -> Result<(), StorageError> {
+    let dir = data_dir.join(partition_dir(topic, index));
+    match topic_of(rt, &dir).await? {
+        Some(owner) if owner != id && holds(Rule::TopicIdCheck) => {
+            let aside = data_dir.join(deleted_dir(topic, index, owner));
+            rename_durably(rt, data_dir, &dir, &aside).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The topic id that a directory belongs to; `None` when it is not there or was never finished.
+pub async fn topic_of<R: Runtime>(rt: &R, dir: &Path) -> io::Result<Option<TopicId>> {
+    let text = read_small(rt, &dir.join(PARTITION_METADATA)).await?;
+    Ok(text.and_then(|text| decode_partition_metadata(&text).ok()))
+}
+
+/// Renames a directory; what the target was is gone.
+pub async fn rename_durably<R: Runtime>(
+    rt: &R,
+    data_dir: &Path,
+    from: &Path,
+    to: &Path,
+) -> Result<(), StorageError> {
+    remove_tree(rt, to).await?;
+    rt.rename(from, to).await?;
+    rt.sync_dir(data_dir).await?;
+    Ok(())
+}
+
+/// Takes a partition, which is no longer listed, off its name; removes its files behind.
+pub async fn delete<R: Runtime>(partition: &Rc<Partition<R>>) -> Result<(), StorageError> {
+    let core = partition.core.clone();
+    partition.state.borrow_mut().stopped = Some(StorageError::Deleted);
+    partition.changed.notify();
+    core.tell_progress();
+    // An append that is under way ends with an error, a move with the file as it is.
+    let _turn = partition.turn.acquire(1).await;
+    wait_idle(partition).await;
+    core.files.forget_partition(partition.id);
+    core.indexes.remove_partition(partition.id);
+    let delay_ms = {
+        let mut state = partition.state.borrow_mut();
+        state.tail.clear();
+        state.unmoved.clear();
+        state.config.file_delete_delay_ms
+    };
+    drop_gone(&core);
+    let data_dir = &core.options.data_dir;
+    let aside = deleted_dir(&partition.topic, partition.id.index, partition.id.topic);
+    let aside = data_dir.join(aside);
+    rename_durably(&core.rt, data_dir, &partition.dir, &aside).await?;
+    let rt = core.rt.clone();
+    core.rt
+        .spawn(TaskClass::Background, remove_later(rt, aside, delay_ms));
+    Ok(())
+}
+
+async fn remove_later<R: Runtime>(rt: R, dir: PathBuf, delay_ms: i64) {
+    rt.sleep(Duration::from_millis(delay_ms.max(0) as u64))
+        .await;
+    if let Err(error) = remove_tree(&rt, &dir).await {
+        tracing::warn!(dir = %dir.display(), %error, "deleted partition not removed");
+    }
+}
+
+/// Removes a directory of files; none is no error.
+pub async fn remove_tree<R: Runtime>(rt: &R, dir: &Path) -> io::Result<()> {
+    let entries = match rt.read_dir(dir).await {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        if !entry.is_dir {
+            rt.remove_file(&dir.join(&entry.name)).await?;
+        }
+    }
+    rt.remove_dir(dir).await
+}
+
+/// Removes what earlier runs deleted and did not get to remove.
+pub async fn remove_leftovers<R: Runtime>(core: Rc<Core<R>>) {
+    let data_dir = &core.options.data_dir;
+    let Ok(entries) = core.rt.read_dir(data_dir).await else {
+        return;
+    };
+    for entry in entries {
+        let deleted = matches!(
+            PartitionDir::parse(&entry.name),
+            Some(PartitionDir::Deleted { .. })
+        );
+        if entry.is_dir && deleted {
+            remove_later(core.rt.clone(), data_dir.join(&entry.name), 0).await;
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Reading what is no longer in memory: whole batches from segment files, checked before they leave.
+
+use std::io;
+use std::rc::Rc;
+
+use crate::log::error::{ReadError, StorageError};
+use crate::log::files::segment_path;
+use crate::log::index::{IndexedBatch, OffsetEntry, SegmentIndex};
+use crate::log::partition::{Partition, State};
+use crate::log::partition_files::SegmentFile;
+use crate::log::segment::SegmentFacts;
+use crate::log::small_file::read_small;
+use crate::log::tail::ReadBatches;
+use crate::log::walk::{SegmentWalk, WalkError};
+use crate::model::Offset;
+use crate::model::batch::BatchView;
+use crate::rt::Runtime;
+
+/// Longest single read.
+const MAX_READ_BYTES: usize = 1 << 20;
+/// What looking for a batch costs at most beside it: the index is that sparse.
+const SEARCH_BYTES: usize = 16 << 10;
+
+/// The part of a segment that can be read from its file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FilePart {
+    pub facts: SegmentFacts,
+    /// Whole batches end here.
+    pub limit: u64,
+}
+
+impl State {
+    /// The segment whose file holds `offset`.
+    pub fn file_part_of(&self, offset: Offset) -> Option<FilePart> {
+        if offset >= self.segment_durable.offset {
+            return None;
+        }
+        let sealed = self
+            .sealed
+            .partition_point(|facts| facts.end_offset <= offset);
+        if let Some(facts) = self.sealed.get(sealed) {
+            return Some(self.file_part(facts));
+        }
+        let mut open = self.segments().skip(self.sealed.len());
+        let facts = open.find(|facts| offset < facts.end_offset)?;
+        Some(self.file_part(facts))
+    }
+
+    pub fn file_part(&self, facts: &SegmentFacts) -> FilePart {
+        let durable = self.segment_durable.at;
+        let limit = if facts.base_offset < durable.segment {
+            facts.size_bytes
+        } else if facts.base_offset == durable.segment {
+            durable.byte
+        } else {
+            0
+        };
+        FilePart {
+            facts: *facts,
+            limit,
+        }
+    }
+}
+
+impl<R: Runtime> Partition<R> {
+    /// As [`crate::log::PartitionLog::read`], of what is below the tail.
+    pub async fn read_cold(
+        self: &Rc<Self>,
+        from: Offset,
+        end: Offset,
+        max_bytes: usize,
+        whole_first: bool,
+    ) -> Result<ReadBatches, ReadError> {
+        let _permit = self.core.cold_reads.acquire(1).await;
+        let part = {
+            let state = self.state.borrow();
+            let end = end.min(state.marks.durable);
+            if let Some(read) = state.tail.read(from, end, max_bytes, whole_first) {
+                return Ok(read);
+            }
+            state.file_part_of(from)
+        };
+        // Retention may have taken it while this waited.
+        let Some(part) = part.filter(|part| part.facts.base_offset <= from) else {
+            return Err(ReadError::OutOfRange);
+        };
+        let result = self
+            .read_part(&part, from, end, max_bytes, whole_first)
+            .await;
+        result.map_err(|error| self.read_failed(error, from))
+    }
+
+    async fn read_part(
+        &self,
+        part: &FilePart,
+        from: Offset,
+        end: Offset,
+        max_bytes: usize,
+        whole_first: bool,
+    ) -> Result<ReadBatches, WalkError> {
+        let mut walk = self
+            .walk_to(part, from, max_bytes.saturating_add(SEARCH_BYTES))
+            .await?;
+        walk.verify();
+        let mut read = ReadBatches::nothing(from);
+        while let Some((_, batch)) = walk.next().await? {
+            let Ok(view) = BatchView::first(&batch) else {
+                break;
+            };
+            let fits = read.bytes + batch.len() <= max_bytes || (read.bytes == 0 && whole_first);
+            if view.end_offset() > end || !fits {
+                break;
+            }
+            read.bytes += batch.len();
+            read.next_offset = view.end_offset();
+            read.pieces.push(batch);
+        }
+        Ok(read)
+    }
+
+    /// A walk that stands before the batch that holds `offset`.
+    async fn walk_to(
+        &self,
+        part: &FilePart,
+        offset: Offset,
+        read_bytes: usize,
+    ) -> Result<SegmentWalk<R>, WalkError> {
+        let entry = self.floor_offset(part, offset).await?;
+        match self.walk_from(part, entry, offset, read_bytes).await {
+            Err(WalkError::Break { .. }) if entry.position > 0 => {
+                // The index lied: without it.
+                self.core.indexes.remove((self.id, part.facts.base_offset));
+                let start = SegmentIndex::new(part.facts.base_offset).floor_offset(offset);
+                self.walk_from(part, start, offset, read_bytes).await
+            }
+            walk => walk,
+        }
+    }
+
+    async fn walk_from(
+        &self,
+        part: &FilePart,
+        entry: OffsetEntry,
+        offset: Offset,
+        read_bytes: usize,
+    ) -> Result<SegmentWalk<R>, WalkError> {
+        let mut walk = self
+            .open_walk(part, u64::from(entry.position), read_bytes)
+            .await?;
+        let mut is_first = true;
+        while let Some((position, batch)) = walk.next().await? {
+            let view = BatchView::first(&batch).map_err(|error| broken(position, error))?;
+            if is_first && !entry.matches(&view) {
+                return Err(broken(position, crate::model::batch::BatchError::Truncated));
+            }
+            is_first = false;
+            if view.last_offset() >= offset {
+                walk.step_back(position);
+                break;
+            }
+        }
+        Ok(walk)
+    }
+
+    /// A walk through the file of a segment from a byte where a batch begins.
+    pub async fn open_walk(
+        &self,
+        part: &FilePart,
+        at: u64,
+        read_bytes: usize,
+    ) -> io::Result<SegmentWalk<R>> {
+        let key = (self.id, part.facts.base_offset);
+        let file = self.core.files.get(key, &self.dir).await?;
+        let read_bytes = read_bytes.min(MAX_READ_BYTES);
+        Ok(SegmentWalk::new(
+            self.core.rt.clone(),
+            file,
+            at,
+            part.limit,
+            read_bytes,
+        ))
+    }
+
+    async fn floor_offset(&self, part: &FilePart, offset: Offset) -> io::Result<OffsetEntry> {
+        Ok(self
+            .with_index(part, |index| index.floor_offset(offset))
+            .await?)
+    }
+
+    /// Looks something up in the index of a segment, which is loaded, or rebuilt, when it is a sealed
+    /// one's.
+    pub async fn with_index<T>(
+        &self,
+        part: &FilePart,
+        look: impl Fn(&SegmentIndex) -> T,
+    ) -> io::Result<T> {
+        if let Some(index) = self.open_index(part, &look) {
+            return Ok(index);
+        }
+        let key = (self.id, part.facts.base_offset);
+        if let Some(index) = self.core.indexes.get(key) {
+            return Ok(look(&index));
+        }
+        let index = Rc::new(self.load_index(part).await?);
+        self.core.indexes.put(key, index.clone());
+        Ok(look(&index))
+    }
+
+    /// Of a segment that is not sealed, the index is in memory.
+    fn open_index<T>(&self, part: &FilePart, look: &impl Fn(&SegmentIndex) -> T) -> Option<T> {
+        let base = part.facts.base_offset;
+        let state = self.state.borrow();
+        if state.active.facts.base_offset == base {
+            return Some(look(&state.active.index));
+        }
+        let finishing = state
+            .finishing
+            .iter()
+            .find(|f| f.facts.base_offset == base)?;
+        Some(look(&finishing.index))
+    }
+
+    async fn load_index(&self, part: &FilePart) -> io::Result<SegmentIndex> {
+        let facts = &part.facts;
+        let rt = &self.core.rt;
+        let path = |file| segment_path(&self.dir, facts.base_offset, file);
+        let offsets = read_small(rt, &path(SegmentFile::Index)).await?;
+        let times = read_small(rt, &path(SegmentFile::TimeIndex)).await?;
+        if let (Some(offsets), Some(times)) = (offsets, times)
+            && let Ok(index) = SegmentIndex::load(
+                facts.base_offset,
+                facts.end_offset,
+                facts.size_bytes,
+                &offsets,
+                &times,
+            )
+            && is_whole(&index, facts)
+        {
+            return Ok(index);
+        }
+        self.rebuild_index(part).await
+    }
+
+    async fn rebuild_index(&self, part: &FilePart) -> io::Result<SegmentIndex> {
+        let interval = self.state.borrow().config.index_interval_bytes;
+        let mut index = SegmentIndex::new(part.facts.base_offset);
+        let mut walk = self.open_walk(part, 0, MAX_READ_BYTES).await?;
+        while let Ok(Some((position, batch))) = walk.next().await {
+            if let Ok(view) = BatchView::first(&batch) {
+                let position = u32::try_from(position).unwrap_or(u32::MAX);
+                index.append(&IndexedBatch::of(&view, position), interval);
+            }
+        }
+        index.finish();
+        Ok(index)
+    }
+
+    /// What a failed read means for whoever asked. Other partitions are not concerned.
+    pub fn read_failed(&self, error: WalkError, offset: Offset) -> ReadError {
+        let base = self
+            .state
+            .borrow()
+            .file_part_of(offset)
+            .map(|part| part.facts.base_offset);
+        match error {
+            // The segment was removed meanwhile.
+            WalkError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+                ReadError::OutOfRange
+            }
+            WalkError::Io(error) => ReadError::from(error),
+            broken @ WalkError::Break { .. } => {
+                let base = base.unwrap_or_default();
+                let path = segment_path(&self.dir, base, SegmentFile::Log);
+                let message = format!("{}: {broken}", path.display());
+                tracing::error!("{message}");
+                ReadError::Storage(StorageError::Corrupt(message))
+            }
+        }
+    }
+}
+
+/// A finished time index ends with the segment's largest timestamp.
+fn is_whole(index: &SegmentIndex, facts: &SegmentFacts) -> bool {
+    facts.max_timestamp_ms < 0 || index.largest_timestamp().timestamp_ms == facts.max_timestamp_ms
+}
+
+fn broken(position: u64, error: crate::model::batch::BatchError) -> WalkError {
+    WalkError::Break { position, error }
+}

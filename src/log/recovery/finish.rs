@@ -1,0 +1,338 @@
+//! The end of a partition's recovery: batches are walked and verified, files are cut to what holds.
+
+use std::io;
+
+use crate::log::files::{segment_path, write_small};
+use crate::log::index::{IndexedBatch, SegmentIndex};
+use crate::log::marks::{Boundary, Position};
+use crate::log::partition_files::SegmentFile;
+use crate::log::producers::ProducerBatch;
+use crate::log::rules::{Rule, holds};
+use crate::log::segment::SegmentFacts;
+use crate::log::small_file::read_small;
+use crate::log::walk::{SegmentWalk, WalkError};
+use crate::model::Offset;
+use crate::model::batch::{BatchError, BatchView};
+use crate::rt::{File, Runtime};
+
+use super::RecoveredPartition;
+use super::part::Part;
+
+const READ_BYTES: usize = 1 << 20;
+/// Only the spacing of index entries hangs on it.
+const INDEX_INTERVAL_BYTES: u64 = 4096;
+
+/// Brings a partition's files to what was recovered.
+pub async fn finish<R: Runtime>(part: &mut Part<R>) -> io::Result<RecoveredPartition> {
+    if let Some(reason) = part.suspect.take() {
+        part.take_offline(reason);
+    }
+    let mut index = SegmentIndex::new(
+        part.content
+            .segments
+            .last()
+            .map_or(Offset::ZERO, |f| f.base_offset),
+    );
+    let mut indexed = (0, 0);
+    if !part.is_offline() {
+        part.flush(true).await?;
+        match walk(part).await? {
+            Ok(found) => (index, indexed) = found,
+            Err(reason) => part.take_offline(reason),
+        }
+    }
+    if !part.is_offline() {
+        remove_strangers(part).await?;
+    }
+    part.close();
+    Ok(recovered(part, index, indexed))
+}
+
+type Indexed = (SegmentIndex, (usize, usize));
+
+/// Walks everything beyond the segment-durable boundary; the reason why it cannot, if so.
+async fn walk<R: Runtime>(part: &mut Part<R>) -> io::Result<Result<Indexed, String>> {
+    let plan = match plan(part) {
+        Ok(plan) => plan,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let known_end = part.content.end.offset;
+    let mut at = part.content.segment_durable.offset;
+    let mut last = None;
+    for (number, piece) in plan.iter().enumerate() {
+        let is_last = number + 1 == plan.len();
+        let base = piece.base;
+        if number > 0 && base != at {
+            return Ok(Err(format!(
+                "segment {base} does not begin where the one before ends, at {at}"
+            )));
+        }
+        let (mut index, indexed) = load_index(part, base, piece.from).await?;
+        let file = part.open(base).await?;
+        let mut walk = SegmentWalk::new(
+            part.rt.clone(),
+            file.clone(),
+            piece.from,
+            piece.to,
+            READ_BYTES,
+        );
+        walk.verify();
+        let end = loop {
+            match walk.next().await {
+                Ok(None) => break walk.position(),
+                Ok(Some((position, batch))) => {
+                    let Ok(view) = BatchView::first(&batch) else {
+                        continue;
+                    };
+                    if view.base_offset() != at {
+                        return Ok(Err(format!(
+                            "segment {base}, byte {position}: offset {} where {at} is next",
+                            view.base_offset()
+                        )));
+                    }
+                    at = view.end_offset();
+                    observe(part, &view, position, &mut index);
+                }
+                // The last batch did not get into the journal as a whole.
+                Err(WalkError::Break {
+                    position,
+                    error: BatchError::Truncated,
+                }) if is_last && at >= known_end => break position,
+                Err(WalkError::Io(error)) => return Err(error),
+                Err(error) => return Ok(Err(format!("segment {base}: {error}"))),
+            }
+        };
+        cut(&file, end, piece.is_touched || !is_last).await?;
+        if is_last {
+            part.content.end = Boundary {
+                offset: at,
+                at: Position::new(base, end),
+            };
+            last = Some((index, indexed));
+        } else {
+            write_index(part, base, index).await?;
+        }
+    }
+    if at < known_end {
+        return Ok(Err(format!(
+            "the log ends at {at}, its checkpoint has {known_end}"
+        )));
+    }
+    Ok(last.ok_or_else(|| "no segment".to_owned()))
+}
+
+/// A segment to walk: from a batch boundary to the end of its bytes.
+struct Piece {
+    base: Offset,
+    from: u64,
+    to: u64,
+    is_touched: bool,
+}
+
+fn plan<R: Runtime>(part: &Part<R>) -> Result<Vec<Piece>, String> {
+    let content = &part.content;
+    let durable = content.segment_durable.at;
+    let mut bases: Vec<Offset> = content
+        .segments
+        .iter()
+        .map(|facts| facts.base_offset)
+        .collect();
+    bases.extend(part.replayed.keys());
+    bases.sort_unstable();
+    bases.dedup();
+    bases.retain(|base| *base >= durable.segment);
+    let piece = |base: Offset| {
+        let replayed = part.replayed.get(&base).copied();
+        let facts = content
+            .segments
+            .iter()
+            .find(|facts| facts.base_offset == base);
+        let moved = match base.cmp(&content.moved.segment) {
+            std::cmp::Ordering::Less => facts.map_or(0, |facts| facts.size_bytes),
+            std::cmp::Ordering::Equal => content.moved.byte,
+            std::cmp::Ordering::Greater => 0,
+        };
+        Piece {
+            base,
+            from: if base == durable.segment {
+                durable.byte
+            } else {
+                0
+            },
+            to: replayed.unwrap_or(moved),
+            is_touched: replayed.is_some(),
+        }
+    };
+    let pieces: Vec<Piece> = bases.into_iter().map(piece).collect();
+    match pieces.is_empty() {
+        true => Err(format!(
+            "segment {} is missing from the checkpoint",
+            durable.segment
+        )),
+        false => Ok(pieces),
+    }
+}
+
+/// Counts a batch that the checkpoint does not.
+fn observe<R: Runtime>(
+    part: &mut Part<R>,
+    view: &BatchView<'_>,
+    position: u64,
+    index: &mut SegmentIndex,
+) {
+    let base = index.floor_offset(Offset(i64::MIN)).offset;
+    let now_ms = part.rt.wall_clock_ms();
+    let indexed = IndexedBatch::of(view, u32::try_from(position).unwrap_or(u32::MAX));
+    index.append(&indexed, INDEX_INTERVAL_BYTES);
+    let content = &mut part.content;
+    content.leader_epoch = content.leader_epoch.max(view.leader_epoch());
+    if view.base_offset() < content.end.offset {
+        return;
+    }
+    content
+        .epochs
+        .observe(view.leader_epoch(), view.base_offset());
+    if let Some(producer) = ProducerBatch::of(view) {
+        content
+            .producers
+            .apply(&producer, view.base_offset(), now_ms);
+    }
+    if content
+        .segments
+        .last()
+        .is_none_or(|facts| facts.base_offset < base)
+    {
+        content.segments.push(SegmentFacts::empty(base, now_ms));
+    }
+    if let Some(facts) = content
+        .segments
+        .iter_mut()
+        .find(|facts| facts.base_offset == base)
+    {
+        facts.count(
+            view.last_offset(),
+            view.bytes().len() as u64,
+            view.max_timestamp_ms(),
+        );
+    }
+}
+
+/// What the index files have of a segment below `from`, where its batches are walked on.
+async fn load_index<R: Runtime>(part: &Part<R>, base: Offset, from: u64) -> io::Result<Indexed> {
+    let fresh = (SegmentIndex::new(base), (0, 0));
+    if from == 0 {
+        return Ok(fresh);
+    }
+    let path = |file| segment_path(&part.dir, base, file);
+    let offsets = read_small(&part.rt, &path(SegmentFile::Index)).await?;
+    let times = read_small(&part.rt, &path(SegmentFile::TimeIndex)).await?;
+    let (Some(offsets), Some(times)) = (offsets, times) else {
+        return Ok(fresh);
+    };
+    // An index may leave out any entry: one that cannot be used costs time when it is looked up.
+    let end = part.content.segment_durable.offset;
+    match SegmentIndex::load(base, end, from, &offsets, &times) {
+        Ok(index) => {
+            let indexed = (index.offsets().len(), index.times().len());
+            Ok((index, indexed))
+        }
+        Err(_) => Ok(fresh),
+    }
+}
+
+async fn write_index<R: Runtime>(
+    part: &Part<R>,
+    base: Offset,
+    mut index: SegmentIndex,
+) -> io::Result<()> {
+    index.finish();
+    let offsets = index.offsets().encode(0..index.offsets().len());
+    let times = index.times().encode(0..index.times().len());
+    write_small(
+        &part.rt,
+        &segment_path(&part.dir, base, SegmentFile::Index),
+        0,
+        offsets,
+    )
+    .await?;
+    write_small(
+        &part.rt,
+        &segment_path(&part.dir, base, SegmentFile::TimeIndex),
+        0,
+        times,
+    )
+    .await?;
+    Ok(())
+}
+
+/// Cuts a file to its exact length, durably.
+async fn cut<F: File>(file: &F, size: u64, is_wanted: bool) -> io::Result<()> {
+    if is_wanted && file.size()? != size {
+        file.set_len(size).await?;
+        if holds(Rule::SealCutDurable) {
+            file.sync().await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes files of segments that are no longer, or not yet, part of the log.
+async fn remove_strangers<R: Runtime>(part: &mut Part<R>) -> io::Result<()> {
+    let content = &mut part.content;
+    content.log_start = content.log_start.min(content.end.offset);
+    let log_start = content.log_start;
+    content.epochs.truncate_from_start(log_start);
+    let active = content.segments.last().map(|facts| facts.base_offset);
+    content
+        .segments
+        .retain(|facts| facts.end_offset > log_start || Some(facts.base_offset) == active);
+    let is_kept = |base: Offset| {
+        content
+            .segments
+            .iter()
+            .any(|facts| facts.base_offset == base)
+    };
+    let mut removed = false;
+    for entry in part.rt.read_dir(&part.dir).await? {
+        if let Some((base, _)) = SegmentFile::parse(&entry.name)
+            && !is_kept(base)
+        {
+            part.rt.remove_file(&part.dir.join(&entry.name)).await?;
+            removed = true;
+        }
+    }
+    if removed || !part.replayed.is_empty() {
+        part.rt.sync_dir(&part.dir).await?;
+    }
+    Ok(())
+}
+
+fn recovered<R: Runtime>(
+    part: &mut Part<R>,
+    index: SegmentIndex,
+    indexed: (usize, usize),
+) -> RecoveredPartition {
+    let content = &mut part.content;
+    if content.offline.is_none() {
+        content.segment_durable = content.end;
+        content.moved = content.end.at;
+    }
+    let mut sealed = content.segments.clone();
+    let active = sealed
+        .pop()
+        .unwrap_or(SegmentFacts::empty(content.end.offset, 0));
+    RecoveredPartition {
+        id: content.id,
+        topic: content.topic.clone(),
+        leader_epoch: content.leader_epoch,
+        log_start: content.log_start,
+        end: content.end,
+        sealed,
+        active,
+        epochs: content.epochs.clone(),
+        producers: content.producers.clone(),
+        index,
+        indexed,
+        offline: content.offline.clone(),
+    }
+}

@@ -1,0 +1,212 @@
+//! One partition while it is recovered: its checkpoint, and the journal's bytes on top.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::log::checkpoint_content::PartitionContent;
+use crate::log::files::segment_path;
+use crate::log::lock::open_locked;
+use crate::log::marks::{Boundary, Position};
+use crate::log::options::KnownPartition;
+use crate::log::partition_files::{SegmentFile, partition_dir};
+use crate::log::producers::ProducerStates;
+use crate::log::segment::SegmentFacts;
+use crate::log::walk::alloc;
+use crate::model::{LeaderEpoch, Offset};
+use crate::rt::{BLOCK_BYTES, Buf, Create, File, OpenMode, Runtime, WriteMode};
+
+use super::overlay::{Pending, Placement, Reach};
+
+const MAX_WRITE_BYTES: usize = 1 << 20;
+
+/// A partition that is being recovered.
+pub struct Part<R: Runtime> {
+    pub rt: R,
+    pub dir: PathBuf,
+    pub content: PartitionContent,
+    /// It was created after the last checkpoint, or never finished.
+    pub is_new: bool,
+    pub reach: Reach,
+    /// Segments that the journal has written to, with the bytes they have then.
+    pub replayed: BTreeMap<Offset, u64>,
+    pub pending: Option<Pending>,
+    /// Entries of it may be lost, unless a later one continues.
+    pub suspect: Option<String>,
+    file: Option<(Offset, R::File)>,
+}
+
+impl<R: Runtime> Part<R> {
+    /// A known partition, with what the last checkpoint says of it.
+    pub fn new(
+        rt: &R,
+        data_dir: &Path,
+        known: &KnownPartition,
+        content: Option<PartitionContent>,
+    ) -> Self {
+        let is_new = content.is_none();
+        let content = content.unwrap_or_else(|| blank(known, rt.wall_clock_ms()));
+        Self {
+            rt: rt.clone(),
+            dir: data_dir.join(partition_dir(&known.topic, known.id.index)),
+            reach: Reach::new(content.moved),
+            content,
+            is_new,
+            replayed: BTreeMap::new(),
+            pending: None,
+            suspect: None,
+            file: None,
+        }
+    }
+
+    /// Whether the partition cannot be used.
+    pub fn is_offline(&self) -> bool {
+        self.content.offline.is_some()
+    }
+
+    /// Takes the partition out of use, for this reason unless there is one.
+    pub fn take_offline(&mut self, reason: String) {
+        self.content.offline.get_or_insert(reason);
+        self.pending = None;
+    }
+
+    /// Takes an entry of the journal; returns how many bytes wait to be written now.
+    pub async fn replay(
+        &mut self,
+        at: Position,
+        epoch: LeaderEpoch,
+        payload: &[Buf],
+    ) -> io::Result<()> {
+        if self.is_offline() {
+            return Ok(());
+        }
+        self.content.leader_epoch = self.content.leader_epoch.max(epoch);
+        let bytes: usize = payload.iter().map(|piece| piece.len()).sum();
+        match self.reach.place(at, bytes as u64) {
+            Placement::Known => self.suspect = None,
+            Placement::Continues { skip, at } => {
+                self.suspect = None;
+                self.take(at, skip as usize, payload).await?;
+                self.reach.extend(at, bytes as u64 - skip);
+                self.replayed.insert(at.segment, self.reach.end().byte);
+            }
+            Placement::Gap => self.take_offline(format!(
+                "the journal's bytes go on at {} of segment {}, those before end at {} of segment {}",
+                at.byte,
+                at.segment,
+                self.reach.end().byte,
+                self.reach.end().segment,
+            )),
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, at: Position, mut skip: usize, payload: &[Buf]) -> io::Result<()> {
+        if self
+            .pending
+            .as_ref()
+            .is_some_and(|pending| pending.segment != at.segment)
+        {
+            self.flush(true).await?;
+            self.pending = None;
+        }
+        let pending = self.pending.get_or_insert_with(|| Pending::at(at));
+        for piece in payload {
+            let skipped = skip.min(piece.len());
+            skip -= skipped;
+            pending.bytes.extend_from_slice(&piece[skipped..]);
+        }
+        Ok(())
+    }
+
+    /// Bytes that wait to be written.
+    pub fn waiting_bytes(&self) -> usize {
+        self.pending
+            .as_ref()
+            .map_or(0, |pending| pending.bytes.len())
+    }
+
+    /// Writes the whole blocks that wait, and the rest, padded with zeros, when `rest_too`.
+    pub async fn flush(&mut self, rest_too: bool) -> io::Result<()> {
+        let Some(pending) = &mut self.pending else {
+            return Ok(());
+        };
+        let segment = pending.segment;
+        let (start, blocks) = pending.take_blocks();
+        let rest = (pending.start, pending.bytes.clone());
+        let file = self.open(segment).await?;
+        for (number, piece) in blocks.chunks(MAX_WRITE_BYTES).enumerate() {
+            let offset = start + (number * MAX_WRITE_BYTES) as u64;
+            write_padded(&self.rt, &file, offset, piece).await?;
+        }
+        if rest_too && !rest.1.is_empty() {
+            write_padded(&self.rt, &file, rest.0, &rest.1).await?;
+        }
+        Ok(())
+    }
+
+    /// A segment's data file, created when missing.
+    pub async fn open(&mut self, segment: Offset) -> io::Result<R::File> {
+        if let Some((_, file)) = self.file.as_ref().filter(|(base, _)| *base == segment) {
+            return Ok(file.clone());
+        }
+        self.close();
+        let path = segment_path(&self.dir, segment, SegmentFile::Log);
+        let mode = OpenMode {
+            direct: true,
+            create: Create::IfMissing,
+        };
+        let file = open_locked(&self.rt, &path, mode).await?;
+        self.file = Some((segment, file.clone()));
+        Ok(file)
+    }
+
+    /// Lets go of the open file.
+    pub fn close(&mut self) {
+        self.file = None;
+    }
+}
+
+/// A partition of which no checkpoint knows.
+fn blank(known: &KnownPartition, now_ms: i64) -> PartitionContent {
+    PartitionContent {
+        id: known.id,
+        topic: known.topic.clone(),
+        offline: None,
+        leader_epoch: LeaderEpoch::NONE,
+        log_start: Offset::ZERO,
+        segment_durable: Boundary::default(),
+        moved: Position::default(),
+        end: Boundary::default(),
+        epochs: Default::default(),
+        segments: vec![SegmentFacts::empty(Offset::ZERO, now_ms)],
+        producers: ProducerStates::default(),
+    }
+}
+
+/// Writes bytes durably, zeros up to the next block behind them, waiting for room on a full disk.
+async fn write_padded<R: Runtime>(
+    rt: &R,
+    file: &R::File,
+    offset: u64,
+    bytes: &[u8],
+) -> io::Result<()> {
+    const RETRY: Duration = Duration::from_secs(1);
+    let mut buf = alloc(rt, bytes.len()).await?;
+    buf.extend_from_slice(bytes);
+    buf.extend_zeroed(bytes.len().next_multiple_of(BLOCK_BYTES) - bytes.len());
+    let buf = buf.freeze();
+    loop {
+        match file
+            .write_at(vec![buf.clone()], offset, WriteMode::Durable)
+            .await
+        {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!("recovery waits for disk space");
+                rt.sleep(RETRY).await;
+            }
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Finding records by timestamp.
+
+use std::rc::Rc;
+
+use crate::compress::{Codec, Codecs, output_limit_bytes};
+use crate::log::error::{ReadError, StorageError};
+use crate::log::partition::{Partition, PartitionLog};
+use crate::log::reader::FilePart;
+use crate::model::batch::{BatchView, Compression, Records, TimestampType};
+use crate::model::{LeaderEpoch, Offset};
+use crate::rt::{Buf, Runtime};
+
+/// A record found: its timestamp, its offset, and the epoch under which it was appended.
+pub type Found = (i64, Offset, LeaderEpoch);
+
+const READ_BYTES: usize = 256 << 10;
+
+/// What is looked for: a timestamp of at least `at_ms`, within a range of offsets.
+#[derive(Clone, Copy)]
+struct Wanted {
+    at_ms: i64,
+    from: Offset,
+    end: Offset,
+}
+
+impl<R: Runtime> PartitionLog<R> {
+    /// The first record by offset, below `end`, whose timestamp is `at_ms` or later: its
+    /// timestamp, offset and leader epoch.
+    pub async fn offset_for_timestamp(
+        &self,
+        at_ms: i64,
+        end: Offset,
+    ) -> Result<Option<Found>, ReadError> {
+        self.0.check_usable()?;
+        let (wanted, parts) = {
+            let state = self.0.state.borrow();
+            let wanted = Wanted {
+                at_ms,
+                from: state.marks.log_start,
+                end: end.min(state.marks.durable),
+            };
+            let reaches = |facts: &&crate::log::SegmentFacts| {
+                facts.max_timestamp_ms >= at_ms && facts.end_offset > wanted.from
+            };
+            let parts = state
+                .segments()
+                .filter(reaches)
+                .map(|facts| state.file_part(facts));
+            (wanted, parts.collect::<Vec<_>>())
+        };
+        for part in parts {
+            if let Some(found) = self.0.find_in_file(&part, wanted).await? {
+                return Ok(Some(found));
+            }
+            if let Some(found) = self.0.find_in_tail(part.facts.base_offset, wanted)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first record with the largest timestamp: its timestamp, offset and leader epoch.
+    pub async fn max_timestamp(&self) -> Result<Option<Found>, ReadError> {
+        self.0.check_usable()?;
+        let (largest, last_offset) = {
+            let state = self.0.state.borrow();
+            let log_start = state.marks.log_start;
+            let reachable = state
+                .segments()
+                .filter(|facts| facts.end_offset > log_start);
+            let Some(facts) = reachable.rev_max() else {
+                return Ok(None);
+            };
+            (facts.max_timestamp_ms, facts.max_timestamp_offset)
+        };
+        if largest < 0 {
+            return Ok(None);
+        }
+        self.wait_durable(last_offset.plus(1)).await?;
+        self.offset_for_timestamp(largest, last_offset.plus(1))
+            .await
+    }
+}
+
+/// The first of the largest.
+trait RevMax<'a> {
+    fn rev_max(self) -> Option<&'a crate::log::SegmentFacts>;
+}
+
+impl<'a, I: Iterator<Item = &'a crate::log::SegmentFacts>> RevMax<'a> for I {
+    fn rev_max(self) -> Option<&'a crate::log::SegmentFacts> {
+        self.reduce(
+            |best, next| match next.max_timestamp_ms > best.max_timestamp_ms {
+                true => next,
+                false => best,
+            },
+        )
+    }
+}
+
+impl<R: Runtime> Partition<R> {
+    async fn find_in_file(
+        self: &Rc<Self>,
+        part: &FilePart,
+        wanted: Wanted,
+    ) -> Result<Option<Found>, ReadError> {
+        if part.limit == 0 {
+            return Ok(None);
+        }
+        let _permit = self.core.cold_reads.acquire(1).await;
+        let look = |index: &crate::log::index::SegmentIndex| {
+            // One before: an entry with that very timestamp names the batch that brought it.
+            index.floor_timestamp(wanted.at_ms.saturating_sub(1), wanted.from)
+        };
+        let entry = self.with_index(part, look).await?;
+        let failed = |error| self.read_failed(error, part.facts.base_offset);
+        let mut walk = self
+            .open_walk(part, u64::from(entry.position), READ_BYTES)
+            .await?;
+        while let Some((_, batch)) = walk.next().await.map_err(failed)? {
+            if let Some(found) = find_in_batch(&batch, wanted)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn find_in_tail(&self, segment: Offset, wanted: Wanted) -> Result<Option<Found>, ReadError> {
+        let state = self.state.borrow();
+        let of_segment = |batch: &&crate::log::tail::TailBatch| batch.at.segment == segment;
+        for batch in state.tail.batches().iter().filter(of_segment) {
+            if batch.max_timestamp_ms < wanted.at_ms || batch.base_offset >= wanted.end {
+                continue;
+            }
+            let pieces = state
+                .tail
+                .slice(batch.at, batch.end().byte)
+                .unwrap_or_default();
+            let whole = match pieces.as_slice() {
+                [one] => one.clone(),
+                several => Buf::from_vec(several.concat_bytes()),
+            };
+            if let Some(found) = find_in_batch(&whole, wanted)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+trait ConcatBytes {
+    fn concat_bytes(&self) -> Vec<u8>;
+}
+
+impl ConcatBytes for [Buf] {
+    fn concat_bytes(&self) -> Vec<u8> {
+        self.iter()
+            .flat_map(|piece| piece.iter().copied())
+            .collect()
+    }
+}
+
+fn find_in_batch(batch: &[u8], wanted: Wanted) -> Result<Option<Found>, ReadError> {
+    let corrupt = |what: String| ReadError::Storage(StorageError::Corrupt(what));
+    let view = BatchView::first(batch).map_err(|error| corrupt(error.to_string()))?;
+    let outside = view.base_offset() >= wanted.end || view.last_offset() < wanted.from;
+    if view.max_timestamp_ms() < wanted.at_ms || outside {
+        return Ok(None);
+    }
+    let plain = decompressed(&view).map_err(corrupt)?;
+    let records = plain.as_deref().unwrap_or(view.records());
+    for record in Records::new(records, view.record_count()) {
+        let record = record.map_err(|error| corrupt(error.to_string()))?;
+        let offset = view.base_offset().plus(i64::from(record.offset_delta));
+        let timestamp_ms = match view.timestamp_type() {
+            TimestampType::LogAppendTime => view.max_timestamp_ms(),
+            TimestampType::CreateTime => view
+                .base_timestamp_ms()
+                .wrapping_add(record.timestamp_delta_ms),
+        };
+        let is_inside = offset >= wanted.from && offset < wanted.end;
+        if is_inside && timestamp_ms >= wanted.at_ms {
+            return Ok(Some((timestamp_ms, offset, view.leader_epoch())));
+        }
+    }
+    Ok(None)
+}
+
+fn decompressed(view: &BatchView<'_>) -> Result<Option<Vec<u8>>, String> {
+    if view.compression() == Compression::None {
+        return Ok(None);
+    }
+    let codec = Codec::from_number(view.compression() as u8).ok_or("unknown codec")?;
+    let mut out = Vec::new();
+    let limit = output_limit_bytes(view.records().len());
+    Codecs::new()
+        .decompress(codec, view.records(), &mut out, limit)
+        .map_err(|error| error.to_string())?;
+    Ok(Some(out))
+}
