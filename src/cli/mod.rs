@@ -50,6 +50,7 @@ macro_rules! commands {
 
 commands! {
     api => Api,
+    serve => Serve,
     version => Version,
 }
 
