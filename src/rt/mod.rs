@@ -7,12 +7,14 @@
 //!
 //! Behaviour that every implementation must show stands as tests in `contract`.
 
+mod buddy;
 mod buf;
 #[cfg(test)]
 pub(crate) mod contract;
 mod frames;
 mod glommio;
 mod local;
+mod region;
 mod ring;
 
 use std::future::Future;

@@ -60,6 +60,8 @@ impl GlommioRuntime {
     /// The runtime of the executor that calls.
     fn new(ring: Ring, memory_bytes: usize) -> Self {
         let executor = glommio::executor();
+        let arena = Arena::new(memory_bytes);
+        arena.set_registrar(Rc::new(ring.clone()));
         let queue = |shares, name| {
             let latency = Latency::Matters(PREEMPT_AFTER);
             executor.create_task_queue(Shares::Static(shares), latency, name)
@@ -69,7 +71,7 @@ impl GlommioRuntime {
         Self {
             shared: Rc::new(Shared {
                 ring,
-                arena: Arena::new(memory_bytes),
+                arena,
                 foreground: queue(SHARES_FOREGROUND, "foreground"),
                 background: queue(SHARES_BACKGROUND, "background"),
                 start,

@@ -14,6 +14,7 @@
 mod file;
 mod fs;
 mod held;
+mod registered;
 mod setup;
 mod socket;
 
@@ -54,6 +55,7 @@ struct RingInner {
     uring: RefCell<IoUring>,
     eventfd: OwnedFd,
     features: setup::Features,
+    registered: registered::Slots,
     ops: RefCell<Slab<Op>>,
     disk_in_flight: Cell<usize>,
     disk_waiting: RefCell<VecDeque<squeue::Entry>>,
@@ -108,11 +110,13 @@ impl Ring {
         let (uring, features) = setup::build()?;
         let eventfd = setup::eventfd()?;
         setup::register_eventfd(&uring, &eventfd)?;
+        let registered = registered::Slots::new(&uring);
         Ok(Self {
             inner: Rc::new(RingInner {
                 uring: RefCell::new(uring),
                 eventfd,
                 features,
+                registered,
                 ops: RefCell::default(),
                 disk_in_flight: Cell::new(0),
                 disk_waiting: RefCell::default(),
