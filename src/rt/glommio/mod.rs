@@ -24,6 +24,7 @@ use glommio::{Latency, Shares, TaskQueueHandle};
 use super::ring::{self, Ring, RingFile, RingListener, RingSocket};
 use super::{Arena, DirEntry, DiskSpace, Event, OpenMode, Runtime, TaskClass};
 
+pub(super) use launch::raise_limits;
 pub use launch::{LaunchError, ShardHandle, Shards, allowed_cpus, run_one, run_shards};
 
 /// How long a busy core goes without looking at glommio's timers and wake-ups. (Completions of the

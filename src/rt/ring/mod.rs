@@ -35,6 +35,7 @@ use slab::Slab;
 pub use file::RingFile;
 pub use fs::{disk_space, read_dir};
 pub use held::Held;
+pub use setup::RingSupport;
 pub use socket::{RingListener, RingSocket};
 
 use super::Event;
