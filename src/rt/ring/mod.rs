@@ -175,7 +175,7 @@ impl Ring {
         self.turn();
         let cancelled = setup::cancel_all(&self.inner.uring.borrow(), CLOSE_WAIT);
         self.turn();
-        if self.wait_for_all().is_err() || cancelled.is_err() && self.in_flight() > 0 {
+        if cancelled.and_then(|()| self.wait_for_all()).is_err() && self.in_flight() > 0 {
             tracing::warn!(
                 "the kernel still works on memory of an ended shard; it stays allocated"
             );
