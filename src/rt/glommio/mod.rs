@@ -272,13 +272,28 @@ struct Panicked;
 mod tests {
     use std::future::Future;
     use std::path::PathBuf;
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use futures_util::future::{Either, select};
 
     use super::GlommioRuntime;
+    use crate::rt::Runtime;
 
     fn run<F: Future<Output = ()> + 'static>(check: impl FnOnce(GlommioRuntime, PathBuf) -> F) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_path_buf();
-        super::run_one(64 << 20, |runtime| check(runtime, path)).unwrap();
+        super::run_one(64 << 20, |runtime| {
+            let limit = runtime.sleep(Duration::from_secs(30));
+            let check = check(runtime, path);
+            async move {
+                match select(pin!(check), pin!(limit)).await {
+                    Either::Left(_) => {}
+                    Either::Right(_) => panic!("the check waits for ever"),
+                }
+            }
+        })
+        .unwrap();
     }
 
     crate::rt::contract::contract_tests!(run);
