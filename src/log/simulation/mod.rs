@@ -153,7 +153,9 @@ mod tests {
     fn check(ending: Ending) {
         let mut all = Report::default();
         for seed in seeds() {
-            if std::env::var("VERBOSE").is_ok() { eprintln!("seed {seed} {ending:?}"); }
+            if std::env::var("VERBOSE").is_ok() {
+                eprintln!("seed {seed} {ending:?}");
+            }
             match run_seed(seed, ending) {
                 Ok(report) => all.add(&report),
                 Err(what) => panic!("seed {seed} ({ending:?}): {what}"),
