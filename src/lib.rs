@@ -12,5 +12,6 @@ pub mod partition;
 pub mod rt;
 pub mod server;
 pub mod shard;
+#[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod wire;

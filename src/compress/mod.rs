@@ -5,7 +5,7 @@
 //! | gzip   | gzip members (RFC 1952)                            | 1..=9, −1 is 6 (−1)   |
 //! | snappy | xerial's chunks; raw snappy is read too            | none                  |
 //! | lz4    | one LZ4 frame, independent 64 KiB blocks           | 1..=17 (9), no effect |
-//! | zstd   | frames (RFC 8878), windows of up to 8 MiB          | −131072..=22 (3)      |
+//! | zstd   | frames (RFC 8878), windows of 8 MiB and less       | −131072..=22 (3)      |
 //!
 //! What is decompressed comes from the network or from a disk that may lie: no length in it is
 //! believed before bytes stand behind it, and the output never passes the caller's limit.

@@ -27,6 +27,11 @@ impl<'a> BoundedOutput<'a> {
         self.bytes.get(self.start..).unwrap_or_default()
     }
 
+    /// Takes back what was produced so far.
+    pub(super) fn restart(&mut self) {
+        self.bytes.truncate(self.start);
+    }
+
     fn room_bytes(&self) -> usize {
         self.limit_bytes.saturating_sub(self.produced().len())
     }
@@ -64,11 +69,10 @@ impl<'a> BoundedOutput<'a> {
         self.bytes.resize(before + space_bytes, 0);
         let (done, space) = self.bytes.split_at_mut(before);
         let written = write(done.get(self.start..).unwrap_or_default(), space);
+        self.bytes
+            .truncate(before + written.as_ref().copied().unwrap_or(0));
         match written {
-            Ok(written_bytes) => {
-                self.bytes.truncate(before + written_bytes);
-                Ok(())
-            }
+            Ok(_) => Ok(()),
             Err(_) if space_bytes < max_bytes => Err(self.too_large()),
             Err(error) => Err(error),
         }

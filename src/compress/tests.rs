@@ -247,15 +247,50 @@ fn lengths_that_lie_allocate_nothing() {
     }
 }
 
+/// A frame that claims a window of 2^`window_log` bytes, as Java's producer does at level 22.
+fn wide_frame(window_log: u8, input: &[u8]) -> Vec<u8> {
+    use ::zstd::zstd_safe::CParameter;
+    let mut writer = zstd_stream::Encoder::new(Vec::new(), 3).unwrap();
+    writer
+        .set_parameter(CParameter::WindowLog(window_log.into()))
+        .unwrap();
+    writer.write_all(input).unwrap();
+    let frame = writer.finish().unwrap();
+    assert_eq!(frame[5], (window_log - 10) << 3);
+    frame
+}
+
 #[test]
-fn zstd_windows_end_at_8_mib() {
-    let frame = |window_log: u8| {
-        let last_raw_block_of_1 = [1 | 1 << 3, 0, 0, b'x'];
-        let header = [0x28, 0xb5, 0x2f, 0xfd, 0x00, (window_log - 10) << 3];
-        [&header[..], &last_raw_block_of_1].concat()
-    };
-    assert_eq!(decompressed(Codec::Zstd, &frame(23)).unwrap(), b"x");
-    decompressed(Codec::Zstd, &frame(24)).unwrap_err();
+fn zstd_windows_cost_nothing() {
+    for input in [text(1_000), text(1 << 20), vec![0; 1 << 20]] {
+        for window_log in [23, 24, 27] {
+            let frame = wide_frame(window_log, &input);
+            let mut out = b"before".to_vec();
+            let mut codecs = Codecs::new();
+            codecs
+                .decompress(Codec::Zstd, &frame, &mut out, input.len())
+                .unwrap();
+            assert!(out[6..] == input);
+            assert!(
+                out.capacity() <= 4 * input.len().max(64 << 10),
+                "{}",
+                out.capacity()
+            );
+            if let Some(limit_bytes) = input.len().checked_sub(1) {
+                let result = codecs.decompress(Codec::Zstd, &frame, &mut out, limit_bytes);
+                assert_eq!(result, Err(DecompressError::TooLarge { limit_bytes }));
+            }
+            let cut = &frame[..frame.len() - 1];
+            codecs
+                .decompress(Codec::Zstd, cut, &mut out, 4 << 20)
+                .unwrap_err();
+        }
+    }
+    // 2^28 and beyond are claimed by no producer, but claims are free.
+    let last_raw_block_of_1 = [1 | 1 << 3, 0, 0, b'x'];
+    let header = [0x28, 0xb5, 0x2f, 0xfd, 0x00, (31 - 10) << 3];
+    let frame = [&header[..], &last_raw_block_of_1].concat();
+    assert_eq!(decompressed(Codec::Zstd, &frame).unwrap(), b"x");
 }
 
 #[test]

@@ -2,16 +2,18 @@
 
 use zstd::zstd_safe::{
     CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective, compress_bound,
-    get_error_name, zstd_sys::ZSTD_EndDirective,
+    get_error_name,
+    zstd_sys::{ZSTD_EndDirective, ZSTD_ErrorCode},
 };
 
 use super::{BoundedOutput, Codec, DecompressError, Level};
 
-/// Largest window that is written or read: 2^23 bytes, what RFC 8878 asks every reader to support.
+/// Largest window that is written, and that a context is given memory for: 2^23 bytes, what RFC 8878
+/// asks every reader to support.
 ///
-/// A reader must hold a window of the size that a frame's header claims. Levels up to 19 stay within;
-/// Kafka's Java producer claims more from level 20 on (up to 128 MiB), and such batches can be stored
-/// and served, but not opened here.
+/// Levels up to 19 stay within. Kafka's Java producer claims 32 to 128 MiB from level 20 on, however
+/// short the batch (seen with kafka-clients 4.1.0): such frames are decoded at once, so that the output is
+/// the window and a claim costs nothing.
 const WINDOW_LOG_MAX: u32 = 23;
 /// From this level on zstd would choose a larger window.
 const FIRST_WIDE_LEVEL: i32 = 20;
@@ -55,17 +57,11 @@ impl Zstd {
         out: &mut BoundedOutput<'_>,
     ) -> Result<(), DecompressError> {
         let context = self.reader()?;
-        let mut input = InBuffer::around(input);
-        loop {
-            let (left_bytes, advanced) = out
-                .stream(|bytes| step(context, &mut input, bytes))?
-                .map_err(|code| corrupt(get_error_name(code)))?;
-            let input_is_read = input.pos() == input.src.len();
-            if left_bytes == 0 && input_is_read {
-                return Ok(());
-            }
-            if !advanced {
-                return Err(corrupt("the frame is cut short"));
+        match decompress_in_steps(context, input, out)? {
+            Steps::Done => Ok(()),
+            Steps::WindowTooLarge => {
+                out.restart();
+                decompress_at_once(context, input, out)
             }
         }
     }
@@ -102,6 +98,39 @@ fn begin_frame(context: &mut CCtx<'_>, level: Level) -> Result<(), usize> {
     Ok(())
 }
 
+enum Steps {
+    Done,
+    WindowTooLarge,
+}
+
+fn decompress_in_steps(
+    context: &mut DCtx<'_>,
+    input: &[u8],
+    out: &mut BoundedOutput<'_>,
+) -> Result<Steps, DecompressError> {
+    let mut input = InBuffer::around(input);
+    loop {
+        let (left_bytes, advanced) = match out.stream(|bytes| step(context, &mut input, bytes))? {
+            Ok(stepped) => stepped,
+            Err(code)
+                if is(
+                    code,
+                    ZSTD_ErrorCode::ZSTD_error_frameParameter_windowTooLarge,
+                ) =>
+            {
+                return Ok(Steps::WindowTooLarge);
+            }
+            Err(code) => return Err(corrupt(get_error_name(code))),
+        };
+        if left_bytes == 0 && input.pos() == input.src.len() {
+            return Ok(Steps::Done);
+        }
+        if !advanced {
+            return Err(corrupt("the frame is cut short"));
+        }
+    }
+}
+
 /// Decompresses into spare capacity. Answers what zstd still expects (0 at a frame's end) and whether
 /// anything was read or written.
 fn step(
@@ -114,6 +143,35 @@ fn step(
     let left_bytes = context.decompress_stream(&mut output, input)?;
     let advanced = input.pos() > in_before || output.pos() > out_before;
     Ok((left_bytes, advanced))
+}
+
+/// Decompresses into output of a size that is guessed, and doubled while it is too small.
+fn decompress_at_once(
+    context: &mut DCtx<'_>,
+    input: &[u8],
+    out: &mut BoundedOutput<'_>,
+) -> Result<(), DecompressError> {
+    let mut guess_bytes = input.len().saturating_mul(8).max(64 << 10);
+    loop {
+        let mut is_too_small = false;
+        let decompressed = out.block(guess_bytes, |_, space| {
+            context.decompress(space, input).map_err(|code| {
+                is_too_small = is(code, ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall);
+                corrupt(get_error_name(code))
+            })
+        });
+        match decompressed {
+            Err(DecompressError::Corrupt { .. }) if is_too_small => {
+                guess_bytes = guess_bytes.saturating_mul(2);
+            }
+            done => return done,
+        }
+    }
+}
+
+/// zstd's functions answer an error as its number, negated.
+fn is(code: usize, error: ZSTD_ErrorCode) -> bool {
+    code == (error as usize).wrapping_neg()
 }
 
 fn corrupt(reason: &'static str) -> DecompressError {

@@ -1,21 +1,26 @@
 //! The log of a partition: what is on disk, what is in memory, and how both come back after a crash.
 
+pub mod checkpoint;
 mod codec;
 pub mod epochs;
 mod error;
 pub mod index;
-mod lock;
+pub mod journal;
+pub mod lock;
+
 mod marks;
 mod move_plan;
 mod options;
 mod partition;
 pub mod partition_files;
 pub mod producers;
+pub mod record_log;
 mod recovery;
 pub mod retention;
 pub mod rules;
 pub mod run;
 mod segment;
+pub mod small_file;
 mod store;
 mod tail;
 

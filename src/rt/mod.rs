@@ -8,8 +8,12 @@
 //! Behaviour that every implementation must show stands as tests in `contract`.
 
 mod buf;
+#[cfg(test)]
+pub(crate) mod contract;
 mod frames;
+mod glommio;
 mod local;
+mod ring;
 
 use std::future::Future;
 use std::io;
@@ -19,6 +23,9 @@ use std::time::Duration;
 
 pub use buf::{Arena, ArenaFull, Buf, BufMut};
 pub use frames::{Frame, FrameError, FrameReader};
+pub use glommio::{
+    GlommioRuntime, LaunchError, ShardHandle, Shards, allowed_cpus, run_one, run_shards,
+};
 pub use local::{Budget, Event, Permit};
 
 /// Alignment, in bytes, of address, length and offset of every operation on a direct file.

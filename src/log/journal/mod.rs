@@ -1,0 +1,303 @@
+//! The journal: one sequential stream of a shard, in which everything accepted becomes durable.
+//!
+//! A group of entries goes out as one write into a ring of preallocated files. An acknowledgement
+//! waits for the contiguous completed prefix of the writes; what a partition's segment holds
+//! durably may be forgotten here by [`Journal::trim`].
+
+mod compose;
+mod files;
+mod format;
+mod group;
+mod options;
+mod reader;
+mod ring;
+mod scan;
+mod state;
+mod sweep;
+mod writer;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use smallvec::SmallVec;
+
+pub use options::{JournalOptions, JournalStart};
+pub use scan::{JournalScan, LostWrites, ScanEnd, ScanError, Scanned, ScannedEntry, ScannedWrite};
+
+use crate::log::run::RunId;
+use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, ShardIndex};
+use crate::rt::{Buf, Event, Runtime, TaskClass};
+use state::Shared;
+
+/// Number of a journal write within its run, from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sequence(pub u64);
+
+/// Whose journal it is. A write of another identity is void.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalIdentity {
+    /// The node.
+    pub node: NodeId,
+    /// Its shard.
+    pub shard: ShardIndex,
+    /// The start of the node.
+    pub run: RunId,
+}
+
+/// The bytes of an entry, in order. Two pieces, as where a batch crosses from one chunk of a
+/// partition's tail into the next, cost no allocation.
+pub type Pieces = SmallVec<[Buf; 2]>;
+
+/// What can be journaled. The token is handed back once the entry is durable.
+#[derive(Debug)]
+pub enum Entry<T> {
+    /// Bytes of a segment.
+    Data {
+        /// Whose segment.
+        partition: PartitionId,
+        /// The leader's term under which they were accepted.
+        leader_epoch: LeaderEpoch,
+        /// First offset of the segment.
+        segment_base: Offset,
+        /// Where in the segment the bytes begin.
+        position: u64,
+        /// The bytes.
+        payload: Pieces,
+        /// Handed back.
+        token: T,
+    },
+    /// A log start that moved.
+    LogStart {
+        /// Whose.
+        partition: PartitionId,
+        /// Where the log starts now.
+        log_start: Offset,
+        /// Handed back.
+        token: T,
+    },
+}
+
+/// Why the journal cannot do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The disk has no room for the journal. Try again later.
+    #[error("no disk space for the journal")]
+    DiskFull,
+    /// The entry would take more than half of the journal.
+    #[error("an entry of {bytes} bytes does not fit into the journal twice")]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+    },
+    /// A write failed. That is final: nothing is acknowledged any more.
+    #[error("the journal has failed: {0}")]
+    Failed(Rc<io::Error>),
+    /// The journal was closed.
+    #[error("the journal is closed")]
+    Closed,
+    /// The files could not be opened or prepared.
+    #[error("{}: {source}", path.display())]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// What the file system said.
+        source: Rc<io::Error>,
+    },
+}
+
+impl<T> Entry<T> {
+    /// What to ask [`Journal::reserve`] for.
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Data { payload, .. } => payload.iter().map(|buf| buf.len()).sum(),
+            Self::LogStart { .. } => 0,
+        }
+    }
+}
+
+/// How full the journal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalPressure {
+    /// Bytes of writes that are not trimmed.
+    pub live_bytes: u64,
+    /// Bytes promised to permits and gathered entries, at worst.
+    pub promised_bytes: u64,
+    /// What the two may come to.
+    pub capacity_bytes: u64,
+    /// Bytes of all writes since the run began: take the difference between two checkpoints.
+    pub written_bytes: u64,
+    /// Tasks that wait in [`Journal::reserve`].
+    pub waiting: usize,
+}
+
+impl JournalPressure {
+    /// Whether space should be given back now: half full, or somebody waits.
+    pub fn is_pressed(&self) -> bool {
+        self.waiting > 0 || (self.live_bytes + self.promised_bytes) * 2 >= self.capacity_bytes
+    }
+}
+
+/// The open journal of a shard. Dropping it stops its tasks without a closing record, as a crash
+/// would; see [`Journal::close`].
+pub struct Journal<R: Runtime, T: 'static> {
+    shared: Rc<Shared<R, T>>,
+}
+
+impl<R: Runtime, T: 'static> Journal<R, T> {
+    /// A fresh journal of a fresh, committed run in `dir`, which is created when missing; files of
+    /// earlier runs are recycled. Returns once `ready_bytes` are prepared; the rest follows in the
+    /// background.
+    ///
+    /// `on_durable` gets the tokens of each durable write, in the order of writes, and must not
+    /// wait. Entries are durable in the sense of the options' write mode.
+    ///
+    /// # Errors
+    /// `Open`, with `StorageFull` within when the disk lacks room for `ready_bytes`.
+    pub async fn create(
+        rt: R,
+        dir: &Path,
+        identity: JournalIdentity,
+        options: JournalOptions,
+        on_durable: impl Fn(Sequence, Vec<T>) + 'static,
+    ) -> Result<Self, JournalError> {
+        let options = options.checked();
+        let opened = files::open(&rt, dir, &options).await?;
+        let shared = Rc::new(Shared::new(
+            rt.clone(),
+            identity,
+            options,
+            opened.prepared_bytes,
+            Box::new(on_durable),
+        ));
+        let files = opened.files;
+        rt.spawn(
+            TaskClass::Background,
+            files::prepare(shared.clone(), files.clone()),
+        );
+        rt.spawn(TaskClass::Foreground, writer::write(shared.clone(), files));
+        rt.spawn(TaskClass::Foreground, writer::watch(shared.clone()));
+        Ok(Self { shared })
+    }
+
+    /// Completes when the ring can take one entry of `payload_bytes`, at worst in writes of its
+    /// own. First come, first served. Dropping the permit gives back what was not used.
+    ///
+    /// # Errors
+    /// `DiskFull` while the ring cannot be prepared further, `TooLarge`, `Failed`, `Closed`.
+    pub async fn reserve(&self, payload_bytes: usize) -> Result<JournalPermit<R, T>, JournalError> {
+        let bytes = self.shared.cost(payload_bytes)?;
+        self.shared.take_space(bytes).await?;
+        Ok(JournalPermit {
+            shared: self.shared.clone(),
+            bytes,
+        })
+    }
+
+    /// Joins the group that is being gathered; the order of calls is the order in the journal.
+    /// Never waits. A long entry is divided over several writes at block boundaries of its
+    /// segment, and its token comes back with the last. Returns the sequence of that write.
+    ///
+    /// After a failure or [`Journal::close`] the entry is dropped, with its token.
+    pub fn append(&self, permit: &mut JournalPermit<R, T>, entry: Entry<T>) -> Sequence {
+        self.shared.append(&mut permit.bytes, entry)
+    }
+
+    /// Completes when the write `sequence`, and every earlier one, is durable.
+    ///
+    /// # Errors
+    /// `Failed`, `Closed`.
+    pub async fn wait_durable(&self, sequence: Sequence) -> Result<(), JournalError> {
+        let shared = &self.shared;
+        let look = || shared.durable_or_error(sequence);
+        shared.durable_event.wait_until(look).await
+    }
+
+    /// Everything below has completed.
+    pub fn durable_end(&self) -> Sequence {
+        Sequence(self.shared.state.borrow().durable_end)
+    }
+
+    /// Everything below survives power loss: moves to segments go no further. The same as
+    /// [`Journal::durable_end`] when writes are durable by themselves, else see [`Journal::flush`].
+    pub fn flushed_end(&self) -> Sequence {
+        Sequence(self.shared.state.borrow().flushed_end)
+    }
+
+    /// Writes and flushes everything appended so far, and returns [`Journal::flushed_end`].
+    ///
+    /// # Errors
+    /// `Failed`, `Closed`.
+    pub async fn flush(&self) -> Result<Sequence, JournalError> {
+        let target = self.shared.request_flush();
+        let shared = &self.shared;
+        let look = || shared.flushed_or_error(target);
+        shared.durable_event.wait_until(look).await
+    }
+
+    /// Writes below `start` may be overwritten: the caller has a durable checkpoint that names
+    /// `start`. Never reaches beyond [`Journal::durable_end`].
+    pub fn trim(&self, start: Sequence) {
+        self.shared.trim(start);
+    }
+
+    /// What a checkpoint must say so that replay can begin at `sequence`: one that is not trimmed,
+    /// at most [`Journal::durable_end`] (anything later counts as that).
+    pub fn position_of(&self, sequence: Sequence) -> JournalStart {
+        self.shared.position_of(sequence)
+    }
+
+    /// How full the journal is.
+    pub fn pressure(&self) -> JournalPressure {
+        self.shared.pressure()
+    }
+
+    /// Notified when [`JournalPressure::is_pressed`] may have become true.
+    pub fn pressed(&self) -> &Event {
+        &self.shared.pressed_event
+    }
+
+    /// Notified when [`Journal::durable_end`] moves and when the journal fails.
+    pub fn progressed(&self) -> &Event {
+        &self.shared.durable_event
+    }
+
+    /// The write error after which nothing is acknowledged any more.
+    pub fn failure(&self) -> Option<JournalError> {
+        self.shared.state.borrow().failure.clone()
+    }
+
+    /// Writes out what was appended, then a record that everything before it was flushed (that the
+    /// stop was clean, when `clean`), and lets go of the files.
+    ///
+    /// # Errors
+    /// `Failed`: then the record is missing.
+    pub async fn close(&self, clean: bool) -> Result<(), JournalError> {
+        self.shared.request_close(clean);
+        let shared = &self.shared;
+        let look = || shared.has_stopped().then_some(());
+        shared.durable_event.wait_until(look).await;
+        match self.failure() {
+            Some(failure @ JournalError::Failed(_)) => Err(failure),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<R: Runtime, T: 'static> Drop for Journal<R, T> {
+    fn drop(&mut self) {
+        self.shared.stop();
+    }
+}
+
+/// Journal space that is promised to its holder.
+pub struct JournalPermit<R: Runtime, T: 'static> {
+    shared: Rc<Shared<R, T>>,
+    bytes: u64,
+}
+
+impl<R: Runtime, T: 'static> Drop for JournalPermit<R, T> {
+    fn drop(&mut self) {
+        self.shared.give_back(self.bytes);
+    }
+}

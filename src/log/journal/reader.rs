@@ -1,0 +1,122 @@
+//! Reading a ring of journal files in large pieces.
+
+use std::io;
+use std::path::Path;
+
+use super::JournalIdentity;
+use super::files::path_of;
+use super::format::{HEADER_BYTES, Header};
+use super::options::LONGEST_WRITE_BYTES;
+use super::ring::Geometry;
+use super::scan::front_is_intact;
+use crate::log::lock::open_locked;
+use crate::log::rules::{Rule, holds};
+use crate::log::run::RunId;
+use crate::rt::{BLOCK_BYTES, Buf, File, OpenMode, Runtime};
+
+const READ_BYTES: u64 = 1 << 20;
+
+/// The files of a ring, locked, and the piece that was read last.
+pub(super) struct RingReader<R: Runtime> {
+    rt: R,
+    identity: JournalIdentity,
+    geometry: Geometry,
+    files: Vec<Option<R::File>>,
+    piece: Option<(u64, Buf)>,
+}
+
+impl<R: Runtime> RingReader<R> {
+    pub async fn open(
+        rt: &R,
+        dir: &Path,
+        identity: JournalIdentity,
+        geometry: Geometry,
+    ) -> io::Result<Self> {
+        let mut files = Vec::new();
+        for index in 0..geometry.file_count {
+            let file = open_locked(rt, &path_of(dir, index), OpenMode::DIRECT).await;
+            files.push(match file {
+                Ok(file) => Some(file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => return Err(error),
+            });
+        }
+        Ok(Self {
+            rt: rt.clone(),
+            identity,
+            geometry,
+            files,
+            piece: None,
+        })
+    }
+
+    /// `len` bytes from `address` on, less at the end of a file.
+    pub async fn bytes(&mut self, address: u64, len: usize) -> io::Result<Buf> {
+        let in_file = self.geometry.rest_of_file(address);
+        let len = len.min(in_file as usize);
+        if let Some(found) = self.in_piece(address, len) {
+            return Ok(found);
+        }
+        let (index, offset) = self.geometry.place(address);
+        let wanted = READ_BYTES.max(len as u64).min(in_file) as usize;
+        let wanted = wanted.next_multiple_of(BLOCK_BYTES);
+        // Give the last piece back before asking for the next one.
+        self.piece = None;
+        let buffer = self.rt.arena().alloc(wanted).map_err(io::Error::other)?;
+        let Some(Some(file)) = self.files.get(index) else {
+            return Ok(buffer.freeze());
+        };
+        let (read, buffer) = file.read_at(buffer, offset, wanted).await;
+        read?;
+        let piece = buffer.freeze();
+        let found = piece.slice(0..len.min(piece.len()));
+        self.piece = Some((address, piece));
+        Ok(found)
+    }
+
+    fn in_piece(&self, address: u64, len: usize) -> Option<Buf> {
+        let (start, piece) = self.piece.as_ref()?;
+        let from = usize::try_from(address.checked_sub(*start)?).ok()?;
+        let to = from.checked_add(len)?;
+        (to <= piece.len()).then(|| piece.slice(from..to))
+    }
+
+    /// The whole header of a write of this run at `address`, with everything up to its table's
+    /// end.
+    pub async fn header_at(&mut self, address: u64) -> io::Result<Option<(Header, Buf)>> {
+        let Some((header, front)) = self.any_header_at(address).await? else {
+            return Ok(None);
+        };
+        let same_run = header.identity.run == self.identity.run || !holds(Rule::RunCheck);
+        Ok((same_run && header.address == address).then_some((header, front)))
+    }
+
+    /// The same of any run.
+    async fn any_header_at(&mut self, address: u64) -> io::Result<Option<(Header, Buf)>> {
+        let block = self.bytes(address, BLOCK_BYTES).await?;
+        let Some((header, _)) = Header::decode(&block) else {
+            return Ok(None);
+        };
+        let JournalIdentity { node, shard, .. } = self.identity;
+        let ours = header.identity.node == node && header.identity.shard == shard;
+        let longest = self
+            .geometry
+            .rest_of_file(address)
+            .min(LONGEST_WRITE_BYTES as u64);
+        if !ours || header.write_bytes() as u64 > longest {
+            return Ok(None);
+        }
+        let front = self.bytes(address, header.front_bytes()).await?;
+        Ok(
+            (front.len() >= HEADER_BYTES && front_is_intact(&header, &front))
+                .then_some((header, front)),
+        )
+    }
+
+    /// A later run than this one, when it has written: its first write is always at the front.
+    pub async fn later_run(&mut self) -> io::Result<Option<RunId>> {
+        let first = self.any_header_at(0).await?;
+        let run = first.map(|(header, _)| header.identity.run);
+        Ok(run.filter(|run| run.number > self.identity.run.number && holds(Rule::RunCheck)))
+    }
+}

@@ -1,0 +1,443 @@
+//! What the journal's callers and its writer share, and every change to it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+
+use super::group::{Gathering, worst_case_bytes};
+use super::ring::Ring;
+use super::{
+    Entry, JournalError, JournalIdentity, JournalOptions, JournalPressure, JournalStart, Sequence,
+};
+use crate::log::rules::{Rule, holds};
+use crate::rt::{Event, Runtime, WriteMode};
+
+/// Takes the tokens of a durable write.
+pub(super) type OnDurable<T> = Box<dyn Fn(Sequence, Vec<T>)>;
+
+pub(super) struct Shared<R: Runtime, T> {
+    pub rt: R,
+    pub identity: JournalIdentity,
+    pub options: JournalOptions,
+    pub state: RefCell<State<T>>,
+    /// Something for the writer to do.
+    pub writer_event: Event,
+    /// The first entry after a pause.
+    pub activity_event: Event,
+    pub durable_event: Event,
+    pub pressed_event: Event,
+    space_event: Event,
+    on_durable: OnDurable<T>,
+    running_tasks: Cell<usize>,
+}
+
+pub(super) struct State<T> {
+    pub gathering: Gathering<T>,
+    pub ring: Ring,
+    /// Writes in flight and those that completed before an earlier one, from `durable_end` on.
+    pub window: VecDeque<Slot<T>>,
+    pub durable_end: u64,
+    pub flushed_end: u64,
+    /// Some write on disk says that everything below was flushed.
+    pub told_end: u64,
+    /// Sequence after the last write that carries entries.
+    pub entries_end: u64,
+    pub flush_target: u64,
+    /// What was gathered has waited long enough.
+    pub gather_due: bool,
+    /// Idle for long enough.
+    pub close_due: bool,
+    /// Asked to end, cleanly or not.
+    pub closing: Option<bool>,
+    pub stopping: bool,
+    /// The last record is on its way.
+    pub closed: bool,
+    pub failure: Option<JournalError>,
+    pub appended_entries: u64,
+    /// Memory for a write's entry table.
+    pub table: Vec<u8>,
+    disk_full: bool,
+    waiting: VecDeque<u64>,
+    next_ticket: u64,
+}
+
+pub(super) struct Slot<T> {
+    pub done: bool,
+    pub tokens: Vec<T>,
+}
+
+const TASKS: usize = 3;
+
+impl<R: Runtime, T: 'static> Shared<R, T> {
+    pub fn new(
+        rt: R,
+        identity: JournalIdentity,
+        options: JournalOptions,
+        prepared_bytes: u64,
+        on_durable: OnDurable<T>,
+    ) -> Self {
+        let max_write_bytes = options.max_write_bytes;
+        let ring = Ring::new(options.geometry(), max_write_bytes, prepared_bytes);
+        let state = State {
+            gathering: Gathering::new(max_write_bytes),
+            ring,
+            window: VecDeque::new(),
+            durable_end: 0,
+            flushed_end: 0,
+            told_end: 0,
+            entries_end: 0,
+            flush_target: 0,
+            gather_due: false,
+            close_due: false,
+            closing: None,
+            stopping: false,
+            closed: false,
+            table: Vec::new(),
+            failure: None,
+            appended_entries: 0,
+            disk_full: false,
+            waiting: VecDeque::new(),
+            next_ticket: 0,
+        };
+        Self {
+            rt,
+            identity,
+            options,
+            state: RefCell::new(state),
+            writer_event: Event::new(),
+            activity_event: Event::new(),
+            durable_event: Event::new(),
+            pressed_event: Event::new(),
+            space_event: Event::new(),
+            on_durable,
+            running_tasks: Cell::new(TASKS),
+        }
+    }
+
+    // --- space ---
+
+    /// Ring bytes that an entry may take.
+    pub fn cost(&self, payload_bytes: usize) -> Result<u64, JournalError> {
+        let cost = worst_case_bytes(payload_bytes, self.options.max_write_bytes);
+        if cost > self.state.borrow().ring.capacity_bytes() / 2 {
+            return Err(JournalError::TooLarge {
+                bytes: payload_bytes,
+            });
+        }
+        Ok(cost)
+    }
+
+    pub async fn take_space(&self, bytes: u64) -> Result<(), JournalError> {
+        if let Some(taken) = self.state.borrow_mut().try_take(bytes, None) {
+            return taken;
+        }
+        let turn = Turn::new(self);
+        self.pressed_event.notify();
+        let look = || self.state.borrow_mut().try_take(bytes, Some(turn.ticket));
+        self.space_event.wait_until(look).await
+    }
+
+    pub fn give_back(&self, bytes: u64) {
+        self.state.borrow_mut().ring.release(bytes);
+        self.space_event.notify();
+    }
+
+    pub fn trim(&self, start: Sequence) {
+        let mut state = self.state.borrow_mut();
+        let start = start.0.min(state.durable_end);
+        state.ring.trim(start);
+        drop(state);
+        self.space_event.notify();
+        self.writer_event.notify();
+    }
+
+    pub fn prepared(&self, bytes: u64) {
+        let mut state = self.state.borrow_mut();
+        state.ring.set_prepared(bytes);
+        state.disk_full = false;
+        drop(state);
+        self.space_event.notify();
+        self.writer_event.notify();
+    }
+
+    /// A write took less than its entries were promised.
+    pub fn space_freed(&self) {
+        self.space_event.notify();
+    }
+
+    /// The ring cannot be prepared further for now.
+    pub fn disk_full(&self) {
+        self.state.borrow_mut().disk_full = true;
+        self.space_event.notify();
+    }
+
+    pub fn pressure(&self) -> JournalPressure {
+        let state = self.state.borrow();
+        JournalPressure {
+            live_bytes: state.ring.live_bytes(),
+            promised_bytes: state.ring.promised_bytes(),
+            capacity_bytes: state.ring.capacity_bytes(),
+            written_bytes: state.ring.written_bytes(),
+            waiting: state.waiting.len(),
+        }
+    }
+
+    // --- entries ---
+
+    /// Adds an entry, whose space is taken from what `permit_bytes` holds.
+    pub fn append(&self, permit_bytes: &mut u64, entry: Entry<T>) -> Sequence {
+        let mut state = self.state.borrow_mut();
+        let gathered_before = state.gathering.bytes();
+        let was_empty = state.gathering.is_empty();
+        if !state.is_open() {
+            return Sequence(state.gathering.end_sequence());
+        }
+        let cost = worst_case_bytes(entry.payload_bytes(), self.options.max_write_bytes);
+        let missing = cost.saturating_sub(*permit_bytes);
+        debug_assert!(missing == 0, "an entry without a permit for it");
+        state.ring.promise(missing);
+        *permit_bytes = permit_bytes.saturating_sub(cost);
+        state.appended_entries += 1;
+        let sequence = state.gathering.append(entry, cost);
+        let eager = self.options.eager_bytes();
+        let now_eager = gathered_before < eager && state.gathering.bytes() >= eager;
+        drop(state);
+        if was_empty {
+            self.activity_event.notify();
+        }
+        if was_empty || now_eager {
+            self.writer_event.notify();
+        }
+        Sequence(sequence)
+    }
+
+    pub fn position_of(&self, sequence: Sequence) -> JournalStart {
+        let state = self.state.borrow();
+        let wanted = sequence.0.min(state.durable_end);
+        let (sequence, (address, previous_checksum)) = match state.ring.position_of(wanted) {
+            Some(position) => (wanted, position),
+            // Trimmed already: the oldest that is kept.
+            None => state.ring.oldest(),
+        };
+        JournalStart {
+            run: self.identity.run,
+            sequence: Sequence(sequence),
+            flushed_end: Sequence(state.flushed_end),
+            address,
+            previous_checksum,
+            geometry: state.ring.geometry(),
+        }
+    }
+
+    // --- completion ---
+
+    /// The write `sequence` has ended.
+    pub fn complete(&self, sequence: u64, result: io::Result<()>) {
+        if let Err(error) = result {
+            return self.fail(error);
+        }
+        let mut state = self.state.borrow_mut();
+        if state.failure.is_some() {
+            return;
+        }
+        let index = sequence.checked_sub(state.window_start());
+        if let Some(slot) = index.and_then(|index| state.window.get_mut(index as usize)) {
+            slot.done = true;
+        }
+        let end = if holds(Rule::AckWaitsForPrefix) {
+            state.completed_end()
+        } else {
+            sequence + 1
+        };
+        drop(state);
+        self.acknowledge_below(end);
+    }
+
+    /// Hands back the tokens of every write below `end`.
+    pub fn acknowledge_below(&self, end: u64) {
+        let durable = self.options.write_mode == WriteMode::Durable;
+        loop {
+            let next = self.state.borrow_mut().acknowledge_next(end, durable);
+            let Some((sequence, tokens)) = next else {
+                break;
+            };
+            (self.on_durable)(Sequence(sequence), tokens);
+        }
+        self.state.borrow_mut().forget_completed();
+        self.durable_event.notify();
+        if self.pressure().is_pressed() {
+            self.pressed_event.notify();
+        }
+    }
+
+    pub fn flushed(&self, end: u64) {
+        let mut state = self.state.borrow_mut();
+        state.flushed_end = state.flushed_end.max(end);
+        drop(state);
+        self.durable_event.notify();
+    }
+
+    pub fn durable_or_error(&self, sequence: Sequence) -> Option<Result<(), JournalError>> {
+        let state = self.state.borrow();
+        state.reached(state.durable_end > sequence.0)
+    }
+
+    pub fn flushed_or_error(&self, target: u64) -> Option<Result<Sequence, JournalError>> {
+        let state = self.state.borrow();
+        let reached = state.reached(state.flushed_end >= target)?;
+        Some(reached.map(|()| Sequence(state.flushed_end)))
+    }
+
+    pub fn request_flush(&self) -> u64 {
+        let mut state = self.state.borrow_mut();
+        let target = state.gathering.end_sequence();
+        state.flush_target = state.flush_target.max(target);
+        drop(state);
+        self.writer_event.notify();
+        target
+    }
+
+    // --- the end ---
+
+    pub fn fail(&self, error: io::Error) {
+        let mut state = self.state.borrow_mut();
+        if state.failure.is_none() {
+            state.failure = Some(JournalError::Failed(Rc::new(error)));
+        }
+        drop(state);
+        self.stop();
+    }
+
+    pub fn request_close(&self, clean: bool) {
+        let mut state = self.state.borrow_mut();
+        state.closing.get_or_insert(clean);
+        drop(state);
+        self.notify_all();
+    }
+
+    /// Ends every task without another write.
+    pub fn stop(&self) {
+        let mut state = self.state.borrow_mut();
+        state.stopping = true;
+        state.failure.get_or_insert(JournalError::Closed);
+        drop(state);
+        self.notify_all();
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        let state = self.state.borrow();
+        state.stopping || state.closing.is_some()
+    }
+
+    /// One of the journal's tasks has let go of its files.
+    pub fn task_stopped(&self) {
+        self.running_tasks.set(self.running_tasks.get() - 1);
+        self.durable_event.notify();
+    }
+
+    pub fn has_stopped(&self) -> bool {
+        self.running_tasks.get() == 0
+    }
+
+    fn notify_all(&self) {
+        self.writer_event.notify();
+        self.activity_event.notify();
+        self.durable_event.notify();
+        self.space_event.notify();
+        self.pressed_event.notify();
+    }
+}
+
+impl<T> State<T> {
+    fn is_open(&self) -> bool {
+        self.failure.is_none() && self.closing.is_none()
+    }
+
+    /// Takes space when it is there and everyone who asked before has theirs.
+    fn try_take(&mut self, bytes: u64, ticket: Option<u64>) -> Option<Result<(), JournalError>> {
+        if let Some(failure) = &self.failure {
+            return Some(Err(failure.clone()));
+        }
+        if self.closing.is_some() {
+            return Some(Err(JournalError::Closed));
+        }
+        let is_first = self.waiting.front().copied() == ticket;
+        if (is_first && self.ring.has_room(bytes)) || !holds(Rule::SpaceReserved) {
+            self.ring.promise(bytes);
+            return Some(Ok(()));
+        }
+        (self.disk_full && !self.ring.is_prepared()).then_some(Err(JournalError::DiskFull))
+    }
+
+    fn reached(&self, reached: bool) -> Option<Result<(), JournalError>> {
+        match &self.failure {
+            _ if reached => Some(Ok(())),
+            Some(failure) => Some(Err(failure.clone())),
+            None => None,
+        }
+    }
+
+    /// Sequence of the window's first slot.
+    fn window_start(&self) -> u64 {
+        self.ring.next_sequence() - self.window.len() as u64
+    }
+
+    /// End of the contiguous completed prefix.
+    fn completed_end(&self) -> u64 {
+        let done = self.window.iter().take_while(|slot| slot.done).count();
+        self.window_start() + done as u64
+    }
+
+    fn acknowledge_next(&mut self, end: u64, durable: bool) -> Option<(u64, Vec<T>)> {
+        if self.durable_end >= end || self.failure.is_some() {
+            return None;
+        }
+        let sequence = self.durable_end;
+        let index = sequence - self.window_start();
+        let slot = self.window.get_mut(index as usize)?;
+        self.durable_end += 1;
+        if durable {
+            self.flushed_end = self.durable_end;
+        }
+        Some((sequence, std::mem::take(&mut slot.tokens)))
+    }
+
+    fn forget_completed(&mut self) {
+        while self.window_start() < self.durable_end
+            && self.window.front().is_some_and(|slot| slot.done)
+        {
+            self.window.pop_front();
+        }
+    }
+
+    /// Whether entries are on their way, or on disk without a later word that they were flushed.
+    pub fn is_untold(&self) -> bool {
+        !self.gathering.is_empty() || self.entries_end > self.told_end
+    }
+}
+
+/// A place in the queue for space; leaving it, also by cancellation, lets the next one look.
+struct Turn<'a, R: Runtime, T: 'static> {
+    shared: &'a Shared<R, T>,
+    ticket: u64,
+}
+
+impl<'a, R: Runtime, T: 'static> Turn<'a, R, T> {
+    fn new(shared: &'a Shared<R, T>) -> Self {
+        let mut state = shared.state.borrow_mut();
+        let ticket = state.next_ticket;
+        state.next_ticket += 1;
+        state.waiting.push_back(ticket);
+        Self { shared, ticket }
+    }
+}
+
+impl<R: Runtime, T: 'static> Drop for Turn<'_, R, T> {
+    fn drop(&mut self) {
+        let mut state = self.shared.state.borrow_mut();
+        state.waiting.retain(|ticket| *ticket != self.ticket);
+        drop(state);
+        self.shared.space_event.notify();
+    }
+}

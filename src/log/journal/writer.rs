@@ -1,0 +1,286 @@
+//! The task that writes, and the one that watches for pauses.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use super::compose::lay_out;
+use super::format::{Header, WriteKind};
+use super::state::{Shared, Slot, State};
+use crate::log::rules::{Rule, holds};
+use crate::rt::{ArenaFull, BLOCK_BYTES, Buf, File, Runtime, WriteMode};
+
+/// How long to wait for memory when no write in flight is about to give some back.
+const MEMORY_RETRY: Duration = Duration::from_millis(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Write(WriteKind),
+    Sync,
+    Wait,
+    Stop,
+}
+
+/// A write that is laid out.
+struct Write {
+    sequence: u64,
+    file: usize,
+    offset: u64,
+    bufs: Vec<Buf>,
+    mode: WriteMode,
+}
+
+/// Writes group after group until the journal stops.
+pub(super) async fn write<R: Runtime, T: 'static>(shared: Rc<Shared<R, T>>, files: Vec<R::File>) {
+    let mut in_flight = FuturesUnordered::new();
+    let mut dirty = vec![false; files.len()];
+    loop {
+        match shared.step(in_flight.len()) {
+            Step::Stop => break,
+            Step::Write(kind) => match shared.compose(kind) {
+                Ok(write) => {
+                    dirty[write.file] |= write.mode == WriteMode::Plain;
+                    in_flight.push(submit(files[write.file].clone(), write));
+                }
+                Err(ArenaFull { .. }) => {
+                    let retry = shared.rt.sleep(MEMORY_RETRY);
+                    wait(&shared, &mut in_flight, retry).await;
+                }
+            },
+            Step::Sync => {
+                let end = shared.state.borrow().ring.next_sequence();
+                match sync(&files, &mut dirty).await {
+                    Ok(()) => shared.flushed(end),
+                    Err(error) => shared.fail(error),
+                }
+            }
+            Step::Wait => {
+                let count = in_flight.len();
+                let look = || (shared.step(count) != Step::Wait).then_some(());
+                wait(
+                    &shared,
+                    &mut in_flight,
+                    shared.writer_event.wait_until(look),
+                )
+                .await;
+            }
+        }
+    }
+    // Their outcome still counts: a clean stop's record, or the buffers of a failed journal.
+    while let Some((sequence, result)) = in_flight.next().await {
+        shared.complete(sequence, result);
+    }
+    drop(files);
+    shared.stop();
+    shared.task_stopped();
+}
+
+async fn submit<F: File>(file: F, write: Write) -> (u64, io::Result<()>) {
+    let written = file.write_at(write.bufs, write.offset, write.mode).await;
+    (write.sequence, written)
+}
+
+/// Waits for `or`, or for a write in flight, which is then taken account of.
+async fn wait<R: Runtime, T: 'static>(
+    shared: &Shared<R, T>,
+    in_flight: &mut FuturesUnordered<impl Future<Output = (u64, io::Result<()>)>>,
+    or: impl Future<Output = ()>,
+) {
+    if in_flight.is_empty() {
+        return or.await;
+    }
+    if let Either::Left((Some((sequence, result)), _)) = select(in_flight.next(), pin!(or)).await {
+        shared.complete(sequence, result);
+    }
+}
+
+async fn sync<F: File>(files: &[F], dirty: &mut [bool]) -> io::Result<()> {
+    for (file, dirty) in files.iter().zip(dirty) {
+        if std::mem::take(dirty) {
+            file.sync().await?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes what was gathered due, and tells the disk of a pause: one timer each, however many
+/// entries pass.
+pub(super) async fn watch<R: Runtime, T: 'static>(shared: Rc<Shared<R, T>>) {
+    loop {
+        let activity = || {
+            let untold = shared.state.borrow().is_untold();
+            (untold || shared.is_stopping()).then_some(())
+        };
+        shared.activity_event.wait_until(activity).await;
+        if shared.is_stopping() {
+            break;
+        }
+        let period = shared.options.gather_for;
+        let seen = shared.state.borrow().appended_entries;
+        let pause = shared
+            .rt
+            .sleep(period.unwrap_or(shared.options.close_after));
+        let stopped = || shared.is_stopping().then_some(());
+        let stopped = shared.activity_event.wait_until(stopped);
+        select(pin!(pause), pin!(stopped)).await;
+        let mut state = shared.state.borrow_mut();
+        state.gather_due = !state.gathering.is_empty();
+        state.close_due = !state.gather_due && state.appended_entries == seen;
+        drop(state);
+        shared.writer_event.notify();
+    }
+    shared.task_stopped();
+}
+
+impl<R: Runtime, T: 'static> Shared<R, T> {
+    /// What the writer does next, with `in_flight` writes on their way.
+    fn step(&self, in_flight: usize) -> Step {
+        let state = self.state.borrow();
+        if state.stopping {
+            return Step::Stop;
+        }
+        if self.wants_sync(&state) {
+            return if in_flight == 0 {
+                Step::Sync
+            } else {
+                Step::Wait
+            };
+        }
+        let gathered = state.gathering.first().map(|group| group.write_bytes());
+        match gathered {
+            Some(bytes) if in_flight < self.options.max_in_flight => {
+                let ready = self.is_ready(&state, in_flight);
+                if ready && state.address_for(bytes).is_some() {
+                    return Step::Write(WriteKind::Entries);
+                }
+                Step::Wait
+            }
+            None if in_flight == 0 => self.step_when_empty(&state),
+            _ => Step::Wait,
+        }
+    }
+
+    /// Whether the gathered entries go out now: at once when the disk is idle, as a large write
+    /// when it is not, and in any case when somebody asked.
+    fn is_ready(&self, state: &State<T>, in_flight: usize) -> bool {
+        let idle = in_flight == 0 && self.options.gather_for.is_none();
+        idle || state.gather_due
+            || state.closing.is_some()
+            || state.flush_target > state.ring.next_sequence()
+            || state.gathering.bytes() >= self.options.eager_bytes()
+    }
+
+    /// Whether everything written so far has to be flushed before the next write.
+    fn wants_sync(&self, state: &State<T>) -> bool {
+        let written = state.ring.next_sequence();
+        let asked = state.flush_target > state.flushed_end && state.flush_target <= written;
+        let ending = state.gathering.is_empty() && (state.close_due || state.closing.is_some());
+        self.options.write_mode == WriteMode::Plain
+            && (asked || (ending && state.flushed_end < written))
+    }
+
+    fn step_when_empty(&self, state: &State<T>) -> Step {
+        let block = BLOCK_BYTES as u64;
+        let fits = state.address_for(block as usize).is_some();
+        match state.closing {
+            Some(_) if state.closed || !fits => Step::Stop,
+            Some(true) => Step::Write(WriteKind::Clean),
+            Some(false) => Step::Write(WriteKind::Closing),
+            None if state.close_due && state.is_untold() && fits && state.ring.has_room(block) => {
+                Step::Write(WriteKind::Closing)
+            }
+            None => Step::Wait,
+        }
+    }
+
+    /// Lays out the next write. Nothing has changed when there is no memory for it.
+    fn compose(&self, kind: WriteKind) -> Result<Write, ArenaFull> {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        let first = state.gathering.first();
+        let (inline, blocks, entries) = first.map_or((0, 0, 0), |group| {
+            (group.inline_bytes, group.block_bytes, group.pieces.len())
+        });
+        let bytes = first.map_or(BLOCK_BYTES, |group| group.write_bytes());
+        let buffer = self.rt.arena().alloc(bytes - blocks)?;
+        let sequence = state.ring.next_sequence();
+        let address = state
+            .address_for(bytes)
+            .unwrap_or_else(|| state.ring.next_address(bytes as u64));
+        let header = Header {
+            kind,
+            identity: self.identity,
+            sequence,
+            address,
+            flushed_end: state.flushed_end,
+            entry_count: entries as u32,
+            inline_bytes: inline as u32,
+            block_bytes: blocks as u32,
+            previous_checksum: state.ring.last_checksum(),
+            payload_checksum: 0,
+        };
+        let group = state.gathering.take_first();
+        let pieces = group.as_ref().map_or(&[][..], |group| &group.pieces);
+        let (bufs, checksum) = lay_out(header, pieces, buffer, &mut state.table);
+        state.ring.push(address, bytes as u64, checksum);
+        state.told_end = state.flushed_end;
+        let mut tokens = Vec::new();
+        match group {
+            Some(group) => {
+                state.ring.release(group.promised_bytes);
+                state.entries_end = sequence + 1;
+                tokens = group.tokens;
+                state.gathering.recycle(group.pieces);
+                state.gather_due &= !state.gathering.is_empty();
+                state.close_due = false;
+            }
+            None => {
+                state.gathering.skip_sequence();
+                state.close_due = false;
+                state.closed = state.closing.is_some();
+            }
+        }
+        state.window.push_back(Slot {
+            done: false,
+            tokens,
+        });
+        let (file, offset) = state.ring.geometry().place(address);
+        drop(guard);
+        self.after_compose(sequence);
+        let mode = match kind {
+            WriteKind::Entries => self.options.write_mode,
+            WriteKind::Closing | WriteKind::Clean => WriteMode::Durable,
+        };
+        Ok(Write {
+            sequence,
+            file,
+            offset,
+            bufs,
+            mode,
+        })
+    }
+
+    fn after_compose(&self, sequence: u64) {
+        if !holds(Rule::AckWaitsForDurable) {
+            self.acknowledge_below(sequence + 1);
+        }
+        self.space_freed();
+    }
+}
+
+impl<T> State<T> {
+    /// Where a write of `bytes` goes; none while it would overwrite what is kept.
+    fn address_for(&self, bytes: usize) -> Option<u64> {
+        let bytes = bytes as u64;
+        if holds(Rule::SpaceReserved) {
+            self.ring.fit(bytes)
+        } else {
+            Some(self.ring.next_address(bytes))
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Small files that are replaced as a whole: after a crash there is the old one or the new one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::rt::{Buf, File, OpenMode, Runtime, WriteMode};
+
+/// No file that is read this way is longer; one that claims to be is refused.
+const LIMIT_BYTES: u64 = 64 << 20;
+
+/// The whole content of a file; `None` when it does not exist.
+///
+/// # Errors
+/// `FileTooLarge` for more than 64 MiB; what the file system gives.
+pub async fn read_small<R: Runtime>(rt: &R, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match rt.open(path, OpenMode::BUFFERED).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let size = file.size()?;
+    if size > LIMIT_BYTES {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let buffer = rt.arena().alloc(size as usize).map_err(io::Error::other)?;
+    let (result, buffer) = file.read_at(buffer, 0, size as usize).await;
+    result?;
+    Ok(Some(buffer.to_vec()))
+}
+
+/// Replaces a file, durably when it returns.
+pub async fn replace_small<R: Runtime>(rt: &R, path: &Path, bytes: Vec<u8>) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let fresh = fresh_path(path);
+    let file = rt.open(&fresh, OpenMode::BUFFERED_CREATE).await?;
+    // An attempt that was cut short may have left a longer one.
+    file.set_len(0).await?;
+    file.write_at(vec![Buf::from_vec(bytes)], 0, WriteMode::Plain)
+        .await?;
+    file.sync().await?;
+    rt.rename(&fresh, path).await?;
+    rt.sync_dir(dir).await
+}
+
+fn fresh_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    name.into()
+}

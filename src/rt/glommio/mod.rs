@@ -1,0 +1,246 @@
+//! The runtime of production: glommio as executor of one core, a ring of our own for all I/O.
+//!
+//! glommio is named in this folder alone. It gives threads, task queues with shares and timers;
+//! files and sockets go through [`Ring`].
+#![expect(unsafe_code, reason = "glommio takes over a raw descriptor")]
+
+mod launch;
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{FromRawFd, IntoRawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use glommio::io::BufferedFile;
+use glommio::{Latency, Shares, TaskQueueHandle};
+
+use super::ring::{self, Ring, RingFile, RingListener, RingSocket};
+use super::{Arena, DirEntry, DiskSpace, Event, OpenMode, Runtime, TaskClass};
+
+pub use launch::{LaunchError, ShardHandle, Shards, allowed_cpus, run_one, run_shards};
+
+/// How long one class may keep the core while the other waits, and thus how late a completion may
+/// be seen on a busy core.
+const TURN_FOREGROUND: Duration = Duration::from_millis(1);
+const TURN_BACKGROUND: Duration = Duration::from_micros(500);
+/// Parts of a busy core.
+const SHARES_FOREGROUND: usize = 1000;
+const SHARES_BACKGROUND: usize = 150;
+
+/// The runtime of one shard.
+#[derive(Clone)]
+pub struct GlommioRuntime {
+    shared: Rc<Shared>,
+}
+
+struct Shared {
+    ring: Ring,
+    arena: Arena,
+    foreground: TaskQueueHandle,
+    background: TaskQueueHandle,
+    start: Instant,
+    panicked: Cell<bool>,
+    panic: Event,
+}
+
+impl GlommioRuntime {
+    /// The runtime of the executor that calls.
+    fn new(ring: Ring, memory_bytes: usize) -> Self {
+        let executor = glommio::executor();
+        let queue = |shares, turn, name| {
+            executor.create_task_queue(Shares::Static(shares), Latency::Matters(turn), name)
+        };
+        #[expect(clippy::disallowed_methods, reason = "this is where time comes from")]
+        let start = Instant::now();
+        Self {
+            shared: Rc::new(Shared {
+                ring,
+                arena: Arena::new(memory_bytes),
+                foreground: queue(SHARES_FOREGROUND, TURN_FOREGROUND, "foreground"),
+                background: queue(SHARES_BACKGROUND, TURN_BACKGROUND, "background"),
+                start,
+                panicked: Cell::new(false),
+                panic: Event::new(),
+            }),
+        }
+    }
+
+    /// Turns the ring whenever there is something to hand over, or something has completed; ends
+    /// with the ring.
+    async fn drive(&self) -> io::Result<()> {
+        let eventfd = self.shared.ring.eventfd().try_clone_to_owned()?;
+        // SAFETY: the descriptor is open, and the file becomes its only owner.
+        let eventfd = unsafe { BufferedFile::from_raw_fd(eventfd.into_raw_fd()) };
+        let ring = self.shared.ring.clone();
+        let handing_over = self.task(TaskClass::Foreground, async move {
+            while !ring.is_closed() {
+                ring.wanted().await;
+                ring.turn();
+            }
+        });
+        let ring = self.shared.ring.clone();
+        while !ring.is_closed() {
+            if let Err(error) = eventfd.read_at(0, 8).await {
+                panic!("an eventfd can be read: {error}");
+            }
+            ring.turn();
+        }
+        handing_over.await;
+        Ok(eventfd.close().await?)
+    }
+
+    fn task<T: 'static>(
+        &self,
+        class: TaskClass,
+        task: impl Future<Output = T> + 'static,
+    ) -> glommio::Task<T> {
+        match glommio::spawn_local_into(task, self.queue(class)) {
+            Ok(task) => task,
+            Err(error) => panic!("both queues live as long as the executor: {error}"),
+        }
+    }
+
+    /// Completes when a task has panicked.
+    async fn panicked(&self) {
+        let look = || self.shared.panicked.get().then_some(());
+        self.shared.panic.wait_until(look).await;
+    }
+
+    fn queue(&self, class: TaskClass) -> TaskQueueHandle {
+        match class {
+            TaskClass::Foreground => self.shared.foreground,
+            TaskClass::Background => self.shared.background,
+        }
+    }
+}
+
+impl Runtime for GlommioRuntime {
+    type File = RingFile;
+    type Listener = RingListener;
+    type Socket = RingSocket;
+
+    fn now(&self) -> Duration {
+        self.shared.start.elapsed()
+    }
+
+    fn wall_clock_ms(&self) -> i64 {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        time.tv_sec * 1000 + time.tv_nsec / 1_000_000
+    }
+
+    fn random_u64(&self) -> u64 {
+        let mut bytes = [0; 8];
+        match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
+            Ok(8) => u64::from_ne_bytes(bytes),
+            other => panic!("getrandom gives 8 bytes at once: {other:?}"),
+        }
+    }
+
+    fn spawn(&self, class: TaskClass, task: impl Future<Output = ()> + 'static) {
+        let runtime = self.clone();
+        let task = async move {
+            if caught(task).await.is_err() {
+                runtime.shared.panicked.set(true);
+                runtime.shared.panic.notify();
+            }
+        };
+        drop(self.task(class, task).detach());
+    }
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
+        glommio::timer::sleep(duration)
+    }
+
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn would borrow the runtime"
+    )]
+    fn yield_now(&self) -> impl Future<Output = ()> + 'static {
+        async { glommio::executor().yield_task_queue_now().await }
+    }
+
+    fn arena(&self) -> &Arena {
+        &self.shared.arena
+    }
+
+    async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<RingFile> {
+        self.shared.ring.open(path, mode).await
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.shared.ring.rename(from, to).await
+    }
+
+    async fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.shared.ring.remove_file(path).await
+    }
+
+    async fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.shared.ring.create_dir(path).await
+    }
+
+    async fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.shared.ring.remove_dir(path).await
+    }
+
+    async fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        ring::read_dir(path)
+    }
+
+    async fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.shared.ring.sync_dir(path).await
+    }
+
+    fn disk_space(&self, path: &Path) -> io::Result<DiskSpace> {
+        ring::disk_space(path)
+    }
+
+    fn listen(&self, address: SocketAddr) -> io::Result<RingListener> {
+        self.shared.ring.listen(address)
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<RingSocket> {
+        self.shared.ring.connect(address).await
+    }
+}
+
+/// Runs a task; a panic is an error. It has been printed, and must not unwind through the
+/// executor, which aborts the process half-way.
+async fn caught<T>(task: impl Future<Output = T>) -> Result<T, Panicked> {
+    let mut task = pin!(task);
+    poll_fn(|context| {
+        let poll = AssertUnwindSafe(|| task.as_mut().poll(context));
+        match catch_unwind(poll) {
+            Ok(poll) => poll.map(Ok),
+            Err(_) => Poll::Ready(Err(Panicked)),
+        }
+    })
+    .await
+}
+
+/// A task has panicked.
+#[derive(Debug)]
+struct Panicked;
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::path::PathBuf;
+
+    use super::GlommioRuntime;
+
+    fn run<F: Future<Output = ()> + 'static>(check: impl FnOnce(GlommioRuntime, PathBuf) -> F) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_path_buf();
+        super::run_one(64 << 20, |runtime| check(runtime, path)).unwrap();
+    }
+
+    crate::rt::contract::contract_tests!(run);
+}

@@ -1,0 +1,158 @@
+//! Operations on names: open, rename, remove, directories.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use io_uring::{opcode, squeue, types};
+
+use super::held::Held;
+use super::{OpKind, Ring, RingFile, count_of, is_transient, own};
+use crate::rt::{Create, DirEntry, DiskSpace, OpenMode};
+
+/// Paths are taken from the working directory.
+const HERE: types::Fd = types::Fd(libc::AT_FDCWD);
+
+impl Ring {
+    /// Opens a file. Where the file system has no O_DIRECT, a direct file goes through the page
+    /// cache and keeps its rules of alignment; the first such file is logged.
+    pub async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<RingFile> {
+        let create = match mode.create {
+            Create::Never => 0,
+            Create::IfMissing => libc::O_CREAT,
+            Create::New => libc::O_CREAT | libc::O_EXCL,
+        };
+        let flags = libc::O_RDWR | libc::O_CLOEXEC | create;
+        let direct = if mode.direct { libc::O_DIRECT } else { 0 };
+        let fd = match self.open_descriptor(path, flags | direct).await {
+            Err(error) if mode.direct && error.raw_os_error() == Some(libc::EINVAL) => {
+                warn_without_direct(path);
+                // The refused open may have created the file.
+                self.open_descriptor(path, flags & !libc::O_EXCL).await?
+            }
+            other => other?,
+        };
+        Ok(RingFile::new(self.clone(), fd, mode.direct))
+    }
+
+    async fn open_descriptor(&self, path: &Path, flags: libc::c_int) -> io::Result<OwnedFd> {
+        let open = |path: &CString| {
+            opcode::OpenAt::new(HERE, path.as_ptr())
+                .flags(flags)
+                .mode(0o644)
+                .build()
+        };
+        let result = self.on_path(path, OpKind::Open, open).await?;
+        Ok(own(result as i32))
+    }
+
+    /// Renames a file or directory.
+    pub async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (c_path(from)?, c_path(to)?);
+        let entry = opcode::RenameAt::new(HERE, from.as_ptr(), HERE, to.as_ptr()).build();
+        let held = Held::Paths(from, Some(to));
+        // SAFETY: the entry points to the strings' heap memory. Not repeated: rename does not
+        // answer EINTR, and a second one would not find its source.
+        let (result, _) = unsafe { self.start(entry, held, OpKind::Disk) }.await;
+        count_of(result).map(drop)
+    }
+
+    /// Removes a file.
+    pub async fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let unlink = |path: &CString| opcode::UnlinkAt::new(HERE, path.as_ptr()).build();
+        self.on_path(path, OpKind::Disk, unlink).await.map(drop)
+    }
+
+    /// Removes an empty directory.
+    pub async fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let unlink = |path: &CString| {
+            opcode::UnlinkAt::new(HERE, path.as_ptr())
+                .flags(libc::AT_REMOVEDIR)
+                .build()
+        };
+        self.on_path(path, OpKind::Disk, unlink).await.map(drop)
+    }
+
+    /// Creates a directory, or finds it there.
+    pub async fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let make = |path: &CString| {
+            opcode::MkDirAt::new(HERE, path.as_ptr())
+                .mode(0o755)
+                .build()
+        };
+        match self.on_path(path, OpKind::Disk, make).await {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// fsync of a directory.
+    pub async fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let directory = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        let fd = Rc::new(self.open_descriptor(path, directory).await?);
+        let entry = opcode::Fsync::new(types::Fd(std::os::fd::AsRawFd::as_raw_fd(&*fd))).build();
+        // SAFETY: the entry has no pointers.
+        let (result, _) = unsafe { self.start(entry, Held::Fd(fd), OpKind::Disk) }.await;
+        count_of(result).map(drop)
+    }
+
+    async fn on_path(
+        &self,
+        path: &Path,
+        kind: OpKind,
+        entry: impl Fn(&CString) -> squeue::Entry,
+    ) -> io::Result<usize> {
+        let path = c_path(path)?;
+        loop {
+            let path = path.clone();
+            let entry = entry(&path);
+            // SAFETY: the entry points to the string's heap memory.
+            let pending = unsafe { self.start(entry, Held::Paths(path, None), kind) };
+            let (result, _) = pending.await;
+            if !is_transient(result) {
+                return count_of(result);
+            }
+        }
+    }
+}
+
+/// The entries of a directory, sorted by name.
+pub fn read_dir(path: &Path) -> io::Result<Vec<DirEntry>> {
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if let Ok(name) = entry.file_name().into_string() {
+            let is_dir = entry.file_type()?.is_dir();
+            entries.push(DirEntry { name, is_dir });
+        }
+    }
+    entries.sort_unstable();
+    Ok(entries)
+}
+
+/// Room of the file system that holds `path`.
+pub fn disk_space(path: &Path) -> io::Result<DiskSpace> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(DiskSpace {
+        total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+        available_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+    })
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
+}
+
+fn warn_without_direct(path: &Path) {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    if !WARNED.swap(true, Ordering::Relaxed) {
+        tracing::warn!(
+            path = %path.display(),
+            "this file system has no O_DIRECT: files go through the page cache, slower"
+        );
+    }
+}

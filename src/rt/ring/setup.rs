@@ -1,0 +1,119 @@
+//! Building a ring from what the kernel has, and its few bare system calls.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, Probe, opcode};
+use rustix::event::EventfdFlags;
+
+/// Submission entries; a fuller queue is handed over early.
+const ENTRIES: u32 = 256;
+/// Completion entries. Every idle connection has an operation pending; what does not fit is kept
+/// by the kernel (IORING_FEAT_NODROP).
+const COMPLETIONS: u32 = 4096;
+
+/// What differs between kernels that have io_uring.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Features {
+    /// IORING_OP_FTRUNCATE (Linux 6.9).
+    pub(super) ftruncate: bool,
+}
+
+/// A ring with the best set of flags that the kernel knows: completions are processed only when
+/// this thread asks (Linux 6.1), or without interrupting it (5.19), or as they come.
+pub(super) fn build() -> io::Result<(IoUring, Features)> {
+    let mut deferred = IoUring::builder();
+    deferred
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all();
+    let mut cooperative = IoUring::builder();
+    cooperative.setup_coop_taskrun().setup_taskrun_flag();
+    let mut last = io::Error::from(io::ErrorKind::Unsupported);
+    for mut builder in [deferred, cooperative, IoUring::builder()] {
+        match builder.setup_cqsize(COMPLETIONS).dontfork().build(ENTRIES) {
+            Ok(uring) => {
+                let features = features(&uring);
+                return Ok((uring, features));
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+fn features(uring: &IoUring) -> Features {
+    let mut probe = Probe::new();
+    let known = uring.submitter().register_probe(&mut probe).is_ok();
+    Features {
+        ftruncate: known && probe.is_supported(opcode::Ftruncate::CODE),
+    }
+}
+
+/// The descriptor on which the kernel tells of completions.
+pub(super) fn eventfd() -> io::Result<OwnedFd> {
+    Ok(rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?)
+}
+
+pub(super) fn register_eventfd(uring: &IoUring, eventfd: &OwnedFd) -> io::Result<()> {
+    uring.submitter().register_eventfd(eventfd.as_raw_fd())
+}
+
+/// Hands queued entries over and lets the kernel finish deferred work, without waiting.
+pub(super) fn submit_and_reap(uring: &IoUring) -> io::Result<()> {
+    let submitter = uring.submitter();
+    // SAFETY: reads only the queue's own counters.
+    let queued = unsafe { uring.submission_shared() }.len() as u32;
+    // SAFETY: plain arguments, no pointer.
+    let entered =
+        unsafe { submitter.enter::<libc::sigset_t>(queued, 0, EnterFlags::GETEVENTS.bits(), None) };
+    accept_busy(entered)
+}
+
+/// Hands queued entries over, so that there is room for more.
+pub(super) fn submit(uring: &IoUring) -> io::Result<()> {
+    accept_busy(uring.submitter().submit())
+}
+
+/// Waits for one completion, at most for `limit`.
+pub(super) fn wait(uring: &IoUring, limit: Duration) -> io::Result<()> {
+    let limit = Timespec::from(limit);
+    let entered = uring
+        .submitter()
+        .submit_with_args(1, &SubmitArgs::new().timespec(&limit));
+    match entered {
+        Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(()),
+        other => accept_busy(other),
+    }
+}
+
+/// Cancels all operations; those of disks run to their end.
+pub(super) fn cancel_all(uring: &IoUring, limit: Duration) -> io::Result<()> {
+    let everything = CancelBuilder::any().all();
+    let cancelled = uring
+        .submitter()
+        .register_sync_cancel(Some(Timespec::from(limit)), everything);
+    match cancelled {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Nothing is lost when the kernel is busy (completions first) or a signal came.
+fn accept_busy(entered: io::Result<usize>) -> io::Result<()> {
+    match entered {
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::EBUSY | libc::EAGAIN | libc::EINTR)
+            ) =>
+        {
+            Ok(())
+        }
+        other => other.map(drop),
+    }
+}

@@ -1,0 +1,172 @@
+//! What a change of metadata means on a shard.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use super::Shard;
+use super::settings::dynamic_configs;
+use crate::cluster::{Image, PartitionState, Record, Topic};
+use crate::config::{BrokerConfig, TopicConfig};
+use crate::log::{PartitionSpec, StorageError};
+use crate::model::{PartitionId, PartitionIndex, TopicId};
+use crate::partition::{Partition, PartitionConfig};
+use crate::rt::Runtime;
+
+/// Partitions created at the same time: enough to share directory flushes.
+const CREATED_AT_ONCE: usize = 64;
+
+impl<R: Runtime> Shard<R> {
+    /// Applies records that lead to `image`. What fails on disk is logged, leaves the partition
+    /// broken for its clients, and is tried again with [`Shard::repair`].
+    pub async fn apply(&self, records: &[Record], image: Arc<Image>) {
+        self.inner.image.replace(image);
+        for record in records {
+            match record {
+                Record::TopicCreated { .. } | Record::PartitionsAdded { .. } => {}
+                Record::TopicDeleted { id } => self.delete_topic(*id).await,
+                Record::TopicConfigChanged { id, .. } => self.reconfigure_topic(*id),
+                Record::BrokerConfigChanged { .. } => self.reconfigure(),
+                Record::ClusterCreated { .. }
+                | Record::RunStarted { .. }
+                | Record::PartitionsMoved { .. }
+                | Record::TopicPurged { .. }
+                | Record::ProducerIdsAllocated { .. } => {}
+            }
+        }
+        let creates = |record: &Record| {
+            matches!(
+                record,
+                Record::TopicCreated { .. } | Record::PartitionsAdded { .. }
+            )
+        };
+        if records.iter().any(creates) {
+            self.repair().await;
+        }
+    }
+
+    /// Creates the partitions that the image gives to this shard and that it does not have.
+    pub async fn repair(&self) {
+        let image = self.image();
+        let missing: Vec<_> = image
+            .partitions_of(self.inner.place)
+            .filter(|(topic, index, _)| {
+                let id = PartitionId {
+                    topic: topic.id,
+                    index: *index,
+                };
+                !self.inner.partitions.borrow().contains_key(&id)
+            })
+            .collect();
+        let mut creating = FuturesUnordered::new();
+        for (topic, index, state) in missing {
+            if creating.len() >= CREATED_AT_ONCE {
+                creating.next().await;
+            }
+            creating.push(self.create(topic, index, state));
+        }
+        while creating.next().await.is_some() {}
+    }
+
+    async fn create(&self, topic: &Arc<Topic>, index: PartitionIndex, state: &PartitionState) {
+        let id = PartitionId {
+            topic: topic.id,
+            index,
+        };
+        if let Err(error) = self.try_create(topic, id, state).await {
+            tracing::error!(topic = %topic.name, %index, %error, "partition cannot be created");
+        }
+    }
+
+    async fn try_create(
+        &self,
+        topic: &Arc<Topic>,
+        id: PartitionId,
+        state: &PartitionState,
+    ) -> Result<(), StorageError> {
+        let config = partition_config(topic, &self.config());
+        let log = match self.inner.log.partition(id) {
+            Some(log) => log,
+            None => {
+                let spec = PartitionSpec {
+                    id,
+                    topic: topic.name.to_string(),
+                    leader_epoch: state.leader_epoch,
+                    config: config.log.clone(),
+                };
+                self.inner.log.create_partition(spec).await?
+            }
+        };
+        log.raise_leader_epoch(state.leader_epoch).await?;
+        let partition = Partition::new(topic.name.clone(), log, config);
+        self.inner.partitions.borrow_mut().insert(id, partition);
+        Ok(())
+    }
+
+    async fn delete_topic(&self, topic: TopicId) {
+        let first = PartitionId {
+            topic,
+            index: PartitionIndex(0),
+        };
+        let last = PartitionId {
+            topic,
+            index: PartitionIndex(i32::MAX),
+        };
+        let gone: Vec<_> = self
+            .inner
+            .partitions
+            .borrow()
+            .range(first..=last)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            self.inner.partitions.borrow_mut().remove(&id);
+            if let Err(error) = self.inner.log.delete_partition(id).await {
+                tracing::error!(%topic, index = %id.index, %error, "partition cannot be deleted");
+            }
+        }
+    }
+
+    fn reconfigure_topic(&self, id: TopicId) {
+        let image = self.image();
+        let Some(topic) = image.topic_by_id(id) else {
+            return;
+        };
+        let config = partition_config(topic, &self.config());
+        for (id, partition) in &*self.inner.partitions.borrow() {
+            if id.topic == topic.id {
+                partition.set_config(config.clone());
+            }
+        }
+    }
+
+    fn reconfigure(&self) {
+        let dynamic = dynamic_configs(&self.image(), self.inner.place.node);
+        match self.inner.settings.resolve(&dynamic) {
+            Ok(config) => {
+                self.inner.config.replace(Arc::new(config));
+            }
+            Err(error) => {
+                tracing::error!(%error, "settings of run time do not hold; the old ones stay");
+                return;
+            }
+        }
+        for topic in self.image().topics() {
+            self.reconfigure_topic(topic.id);
+        }
+    }
+}
+
+/// What a topic's settings mean for its partitions.
+pub(super) fn partition_config(topic: &Topic, broker: &BrokerConfig) -> Rc<PartitionConfig> {
+    let config = TopicConfig::resolve(broker, &topic.configs).or_else(|error| {
+        // A default that was fine at creation can stop being so, as with a smaller journal.
+        tracing::error!(topic = %topic.name, %error, "topic has invalid settings; defaults hold");
+        TopicConfig::resolve(broker, &Default::default())
+    });
+    match config {
+        Ok(config) => Rc::new(PartitionConfig::new(&config, broker)),
+        Err(error) => unreachable!("a broker's own defaults were checked at its start: {error}"),
+    }
+}

@@ -1,0 +1,134 @@
+//! The metadata log: the records of each change as one stored group, so that a change is durable as
+//! a whole or not at all.
+
+use std::path::Path;
+
+use crate::cluster::{ApplyError, Image, Record, RecordError};
+use crate::log::record_log::{RecordLog, RecordLogError, Reserve};
+use crate::rt::Runtime;
+
+/// A snapshot replaces the log when it has grown to twice the last one and at least this.
+const SNAPSHOT_BYTES_MIN: u64 = 4 << 20;
+const LENGTH_BYTES: usize = 4;
+
+/// The stored metadata of a node.
+pub(super) struct MetadataLog<R: Runtime> {
+    log: RecordLog<R>,
+    snapshot_at_bytes: u64,
+}
+
+/// Why the metadata cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum MetadataError {
+    /// The file cannot be read or is damaged.
+    #[error(transparent)]
+    Log(#[from] RecordLogError),
+    /// A record that this version does not understand.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// Records that contradict each other.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// A group that is cut short.
+    #[error("a group of metadata records is cut short")]
+    Group,
+}
+
+impl<R: Runtime> MetadataLog<R> {
+    /// Opens the log in `dir`, and the image that it adds up to.
+    pub(super) async fn open(rt: &R, dir: &Path) -> Result<(Self, Image), MetadataError> {
+        let (log, groups) = RecordLog::open(rt, dir).await?;
+        let mut image = Image::default();
+        for group in &groups {
+            image = image.apply_all(&decode_group(group)?)?;
+        }
+        let snapshot_at_bytes = SNAPSHOT_BYTES_MIN.max(2 * log.size_bytes());
+        Ok((
+            Self {
+                log,
+                snapshot_at_bytes,
+            },
+            image,
+        ))
+    }
+
+    /// Appends one change; durable when this returns.
+    pub(super) async fn append(&mut self, records: &[Record]) -> Result<(), RecordLogError> {
+        let deletes = |record: &Record| {
+            matches!(
+                record,
+                Record::TopicDeleted { .. } | Record::TopicPurged { .. }
+            )
+        };
+        let reserve = if records.iter().any(deletes) {
+            Reserve::Use
+        } else {
+            Reserve::Keep
+        };
+        self.log.append(&encode_group(records), reserve).await
+    }
+
+    /// Replaces the log by the image that it adds up to, when it has become long.
+    pub(super) async fn snapshot_when_due(&mut self, image: &Image) -> Result<(), RecordLogError> {
+        if self.log.size_bytes() < self.snapshot_at_bytes {
+            return Ok(());
+        }
+        // Whatever comes of it, the next attempt is not before the log has doubled.
+        self.snapshot_at_bytes = 2 * self.log.size_bytes();
+        self.log
+            .snapshot(&encode_group(&image.to_records()))
+            .await?;
+        self.snapshot_at_bytes = SNAPSHOT_BYTES_MIN.max(2 * self.log.size_bytes());
+        Ok(())
+    }
+}
+
+fn encode_group(records: &[Record]) -> Vec<u8> {
+    let mut group = Vec::new();
+    for record in records {
+        let bytes = record.encode();
+        group.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+        group.extend_from_slice(&bytes);
+    }
+    group
+}
+
+fn decode_group(mut group: &[u8]) -> Result<Vec<Record>, MetadataError> {
+    let mut records = Vec::new();
+    while !group.is_empty() {
+        let (length, rest) = group
+            .split_first_chunk::<LENGTH_BYTES>()
+            .ok_or(MetadataError::Group)?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let (record, rest) = rest.split_at_checked(length).ok_or(MetadataError::Group)?;
+        records.push(Record::decode(record)?);
+        group = rest;
+    }
+    Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ProducerId;
+
+    #[test]
+    fn groups_come_back_whole_or_not_at_all() {
+        let records = [
+            Record::ClusterCreated {
+                cluster_id: "c".into(),
+            },
+            Record::ProducerIdsAllocated {
+                next: ProducerId(1000),
+            },
+        ];
+        let group = encode_group(&records);
+        assert_eq!(decode_group(&group).unwrap(), records);
+        for end in 1..group.len() {
+            if let Ok(part) = decode_group(&group[..end]) {
+                assert_eq!(part, records[..1], "cut at {end}");
+            }
+        }
+        assert!(decode_group(&[255; 9]).is_err());
+    }
+}

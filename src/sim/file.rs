@@ -1,0 +1,105 @@
+//! [`File`] on a simulated disk.
+
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+
+use super::disk::op::{HandleId, Outcome, Target, Work};
+use super::world::World;
+use crate::rt::{Buf, BufMut, File, WriteMode};
+
+/// An open file. An operation is submitted when it is asked for, not when its future is first
+/// polled, and goes on when the future is dropped.
+#[derive(Clone)]
+pub struct SimFile {
+    open: Rc<Open>,
+}
+
+struct Open {
+    world: Rc<World>,
+    handle: HandleId,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.world.close(self.handle);
+    }
+}
+
+impl SimFile {
+    pub(super) fn new(world: Rc<World>, handle: HandleId) -> Self {
+        Self {
+            open: Rc::new(Open { world, handle }),
+        }
+    }
+
+    fn submit(&self, work: Work) -> impl Future<Output = Outcome> + 'static {
+        let target = Target::Handle(self.open.handle);
+        self.open.world.submit(target, work).wait()
+    }
+
+    fn submit_unit(&self, work: Work) -> impl Future<Output = io::Result<()>> + 'static {
+        let outcome = self.submit(work);
+        async move {
+            match outcome.await {
+                Outcome::Done(result) => result,
+                other => other.unexpected(),
+            }
+        }
+    }
+
+    fn check_alive(&self) -> io::Result<()> {
+        if self.open.world.is_cut() {
+            return Err(io::Error::other("the process has ended"));
+        }
+        Ok(())
+    }
+}
+
+impl File for SimFile {
+    fn write_at(
+        &self,
+        bufs: Vec<Buf>,
+        offset: u64,
+        mode: WriteMode,
+    ) -> impl Future<Output = io::Result<()>> + 'static {
+        self.submit_unit(Work::Write { bufs, offset, mode })
+    }
+
+    fn read_at(
+        &self,
+        buf: BufMut,
+        offset: u64,
+        len: usize,
+    ) -> impl Future<Output = (io::Result<usize>, BufMut)> + 'static {
+        let outcome = self.submit(Work::Read { buf, offset, len });
+        async move {
+            match outcome.await {
+                Outcome::Read(result, buf) => (result, buf),
+                other => other.unexpected(),
+            }
+        }
+    }
+
+    fn sync(&self) -> impl Future<Output = io::Result<()>> + 'static {
+        self.submit_unit(Work::Sync)
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> impl Future<Output = io::Result<()>> + 'static {
+        self.submit_unit(Work::Allocate { offset, len })
+    }
+
+    fn set_len(&self, len: u64) -> impl Future<Output = io::Result<()>> + 'static {
+        self.submit_unit(Work::SetLen(len))
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        self.check_alive()?;
+        self.open.world.disk().size(self.open.handle)
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        self.check_alive()?;
+        self.open.world.disk().try_lock(self.open.handle)
+    }
+}

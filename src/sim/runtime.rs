@@ -1,0 +1,173 @@
+//! [`Runtime`] for one shard of a simulated process.
+
+use std::future::{Future, pending, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::disk::op::{Outcome, Target, Work};
+use super::file::SimFile;
+use super::net::{self, SimListener, SimSocket};
+use super::world::{EventKey, World};
+use crate::rt::{Arena, DirEntry, DiskSpace, OpenMode, Runtime, TaskClass};
+
+/// What the code of one shard runs on; made by [`crate::sim::Sim::runtime`].
+#[derive(Clone)]
+pub struct SimRuntime {
+    world: Rc<World>,
+    arena: Arena,
+}
+
+impl SimRuntime {
+    pub(super) fn new(world: Rc<World>, arena: Arena) -> Self {
+        Self { world, arena }
+    }
+
+    /// Cuts the life here and now, as [`crate::sim::Sim::cut_at_io`] does at a step.
+    pub fn cut(&self) {
+        self.world.cut();
+    }
+
+    async fn on_path(&self, path: &Path, work: Work) -> Outcome {
+        let target = Target::Path(path.to_owned());
+        self.world.submit(target, work).wait().await
+    }
+
+    async fn change_names(&self, path: &Path, work: Work) -> io::Result<()> {
+        match self.on_path(path, work).await {
+            Outcome::Done(result) => result,
+            other => other.unexpected(),
+        }
+    }
+}
+
+impl Runtime for SimRuntime {
+    type File = SimFile;
+    type Listener = SimListener;
+    type Socket = SimSocket;
+
+    fn now(&self) -> Duration {
+        self.world.now()
+    }
+
+    fn wall_clock_ms(&self) -> i64 {
+        self.world.wall_clock_ms()
+    }
+
+    fn random_u64(&self) -> u64 {
+        self.world.random_u64()
+    }
+
+    fn spawn(&self, _class: TaskClass, task: impl Future<Output = ()> + 'static) {
+        self.world.executor().spawn(task);
+    }
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
+        Sleep {
+            deadline: self.now().saturating_add(duration),
+            world: self.world.clone(),
+            timer: None,
+        }
+    }
+
+    fn yield_now(&self) -> impl Future<Output = ()> + 'static {
+        let mut has_yielded = false;
+        poll_fn(move |context| {
+            if std::mem::replace(&mut has_yielded, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+    }
+
+    fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<SimFile> {
+        match self.on_path(path, Work::Open { mode }).await {
+            Outcome::Opened(handle) => Ok(SimFile::new(self.world.clone(), handle?)),
+            other => other.unexpected(),
+        }
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let to = to.to_owned();
+        self.change_names(from, Work::Rename { to }).await
+    }
+
+    async fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.change_names(path, Work::RemoveFile).await
+    }
+
+    async fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.change_names(path, Work::CreateDir).await
+    }
+
+    async fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.change_names(path, Work::RemoveDir).await
+    }
+
+    async fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        match self.on_path(path, Work::ReadDir).await {
+            Outcome::Entries(entries) => entries,
+            other => other.unexpected(),
+        }
+    }
+
+    async fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.change_names(path, Work::SyncDir).await
+    }
+
+    fn disk_space(&self, _path: &Path) -> io::Result<DiskSpace> {
+        Ok(self.world.disk().space())
+    }
+
+    fn listen(&self, address: SocketAddr) -> io::Result<SimListener> {
+        net::listen(&self.world, address)
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<SimSocket> {
+        self.sleep(net::draw_latency(&self.world)).await;
+        if self.world.is_cut() {
+            return pending().await;
+        }
+        net::connect(&self.world, address)
+    }
+}
+
+struct Sleep {
+    world: Rc<World>,
+    deadline: Duration,
+    timer: Option<EventKey>,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let timer = self.timer.take();
+        timer.into_iter().for_each(|timer| self.world.cancel(timer));
+        if self.world.is_cut() {
+            return Poll::Pending;
+        }
+        if self.world.now() >= self.deadline {
+            return Poll::Ready(());
+        }
+        self.timer = Some(self.world.set_timer(self.deadline, context.waker()));
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer {
+            self.world.cancel(timer);
+        }
+    }
+}
