@@ -187,7 +187,9 @@ impl<R: Runtime> Batcher<R> {
         };
         let bytes = open.records.batch_bytes();
         // A single record may be larger than everything that may be on its way.
-        let memory = self.in_flight.acquire(bytes.min(self.options.in_flight_bytes));
+        let memory = self
+            .in_flight
+            .acquire(bytes.min(self.options.in_flight_bytes));
         let memory = memory.await;
         self.deliveries.check()?;
         let records = open.records.count() as u64;
@@ -257,7 +259,13 @@ impl Deliveries {
         self.failure.take().map_or(Ok(()), Err)
     }
 
-    fn note(&self, result: Result<Delivered, ClientError>, records: u64, bytes: u64, took: Duration) {
+    fn note(
+        &self,
+        result: Result<Delivered, ClientError>,
+        records: u64,
+        bytes: u64,
+        took: Duration,
+    ) {
         match result {
             Ok(_) => {
                 self.records.set(self.records.get() + records);

@@ -69,6 +69,8 @@ pub struct Topic {
     pub name: String,
     /// Its id; zero from brokers that have none.
     pub id: TopicId,
+    /// Whether it is the broker's own, such as `__consumer_offsets`.
+    pub is_internal: bool,
     /// Its partitions by rising index.
     pub partitions: Vec<Partition>,
 }
@@ -431,6 +433,7 @@ fn read_metadata(response: MetadataResponse<'_>) -> Metadata {
             Topic {
                 name,
                 id: topic.topic_id,
+                is_internal: topic.is_internal,
                 partitions,
             },
         );

@@ -20,7 +20,7 @@ mod partitioner;
 mod producer;
 
 pub use admin::{
-    Config, ConfigSource, CreatedTopic, ListedOffset, LogDir, NewTopic, Resource, When,
+    Abilities, Config, ConfigSource, CreatedTopic, ListedOffset, LogDir, NewTopic, Resource, When,
 };
 pub use batcher::{Batcher, BatcherOptions, Deliveries, NewRecord};
 pub use cluster::{Backoff, Broker, Client, ClientOptions, Metadata, Partition, Topic};

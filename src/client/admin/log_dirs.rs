@@ -25,7 +25,9 @@ impl<R: Runtime> Client<R> {
         let mut dirs = Vec::new();
         for broker in brokers.into_keys() {
             let what = format!("log directories of broker {broker}");
-            let found = self.retry(&what, || self.log_dirs_of(broker, &what)).await?;
+            let found = self
+                .retry(&what, || self.log_dirs_of(broker, &what))
+                .await?;
             dirs.extend(found);
         }
         Ok(dirs)

@@ -1,10 +1,12 @@
 //! What an administrator asks of a cluster: topics, configs, offsets, log directories.
 
+mod brokers;
 mod configs;
 mod log_dirs;
 mod offsets;
 mod topics;
 
+pub use brokers::Abilities;
 pub use configs::{Config, ConfigSource, Resource};
 pub use log_dirs::LogDir;
 pub use offsets::{ListedOffset, When};
