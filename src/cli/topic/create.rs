@@ -18,13 +18,11 @@ pub(super) struct Command {
     #[arg(required = true, value_name = "TOPIC")]
     topics: Vec<String>,
     /// Number of partitions [default: the broker's num.partitions]
-    #[arg(short, long, default_value_t = -1, hide_default_value = true, value_name = "N",
-          value_parser = clap::value_parser!(i32).range(1..))]
-    partitions: i32,
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: Option<i32>,
     /// Number of replicas [default: the broker's default.replication.factor]
-    #[arg(short, long, default_value_t = -1, hide_default_value = true, value_name = "N",
-          value_parser = clap::value_parser!(i16).range(1..))]
-    replication_factor: i16,
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..))]
+    replication_factor: Option<i16>,
     /// A topic config
     #[arg(short = 'c', long = "config", value_name = "KEY=VALUE", value_parser = key_value)]
     configs: Vec<(String, String)>,
@@ -58,8 +56,8 @@ impl Command {
             for name in self.topics {
                 let new = NewTopic {
                     name,
-                    partitions: self.partitions,
-                    replication_factor: self.replication_factor,
+                    partitions: self.partitions.unwrap_or(-1),
+                    replication_factor: self.replication_factor.unwrap_or(-1),
                     configs: self.configs.clone(),
                 };
                 match client.create_topic(&new, dry_run).await {
