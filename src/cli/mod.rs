@@ -57,6 +57,7 @@ macro_rules! commands {
 }
 
 commands! {
+    demo => Demo,
     topic => Topic,
     produce => Produce,
     consume => Consume,
@@ -70,7 +71,7 @@ commands! {
 #[command(
     name = "corelane",
     version,
-    after_help = "Examples:\n  corelane topic create logs -p 8\n  corelane produce logs access.log -z zstd",
+    after_help = "Examples:\n  corelane demo\n  corelane topic create logs -p 8\n  corelane produce logs access.log -z zstd",
     max_term_width = 100
 )]
 struct Arguments {
