@@ -35,11 +35,9 @@ pub async fn work(node: Rc<Node>, plan: &Plan) -> Result<(), String> {
 /// Sends again what a crash left unanswered, in order, as an idempotent client does.
 pub async fn retry_unanswered(node: &Rc<Node>) -> Result<(), String> {
     let unanswered: Vec<_> = {
-        let mut truth = node.truth.borrow_mut();
-        let take = |(id, known): (&PartitionId, &mut PartitionTruth)| {
-            (*id, std::mem::take(&mut known.unanswered))
-        };
-        truth.partitions.iter_mut().map(take).collect()
+        let truth = node.truth.borrow();
+        let of = |(id, known): (&PartitionId, &PartitionTruth)| (*id, known.unanswered.clone());
+        truth.partitions.iter().map(of).collect()
     };
     for (id, producers) in unanswered {
         let Some(log) = node.partition(id) else {
@@ -104,7 +102,18 @@ fn next_batch(node: &Node, id: PartitionId, rng: &mut Rng) -> Vec<u8> {
     let (Some(known), Some(fields)) = (truth.partitions.get_mut(&id), fields) else {
         return Vec::new();
     };
-    let producer = rng.below(4) as i64 - 1;
+    // As clients do: a retry is recognised five batches back.
+    const MAX_IN_FLIGHT: usize = 5;
+    let producer = match rng.below(4) as i64 - 1 {
+        busy if known
+            .unanswered
+            .get(&busy)
+            .is_some_and(|sent| sent.len() >= MAX_IN_FLIGHT) =>
+        {
+            -1
+        }
+        free => free,
+    };
     let fields = match producer {
         ..0 => fields,
         _ => {
@@ -138,11 +147,10 @@ async fn send(
     if producer >= 0
         && let Some(known) = node.truth.borrow_mut().partitions.get_mut(&id)
     {
-        known
-            .unanswered
-            .entry(producer)
-            .or_default()
-            .push(batch.clone());
+        let unanswered = known.unanswered.entry(producer).or_default();
+        if !unanswered.contains(&batch) {
+            unanswered.push(batch.clone());
+        }
     }
     let appended = match log.append(&batch, node.runtimes[0].wall_clock_ms()).await {
         Ok(appended) => appended,
@@ -196,8 +204,18 @@ impl PartitionTruth {
 }
 
 async fn create(node: &Rc<Node>, rng: &mut Rng) -> Result<PartitionId, String> {
-    let number = node.truth.borrow().partitions.len();
-    create_named(node, &format!("t{number}"), rng).await
+    let names: Vec<_> = {
+        let truth = node.truth.borrow();
+        truth
+            .partitions
+            .values()
+            .map(|known| known.topic.clone())
+            .collect()
+    };
+    let free = (0..)
+        .map(|number| format!("t{number}"))
+        .find(|name| !names.contains(name));
+    create_named(node, &free.unwrap_or_default(), rng).await
 }
 
 async fn create_named(node: &Rc<Node>, topic: &str, rng: &mut Rng) -> Result<PartitionId, String> {
