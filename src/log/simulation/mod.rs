@@ -67,8 +67,8 @@ pub fn run_seed(seed: u64, ending: Ending) -> Result<Report, String> {
         2 => Some(1 + rng.below(120)),
         _ if life + 1 == LIVES => None,
         _ => {
-            let longest = [150, 400, 1500][rng.index(3)];
-            Some(40 + rng.below(longest))
+            let longest = [300, 900, 2500][rng.index(3)];
+            Some(200 + rng.below(longest))
         }
     });
     let cuts: Vec<_> = cuts.collect();
@@ -80,7 +80,7 @@ pub fn run_seed(seed: u64, ending: Ending) -> Result<Report, String> {
 /// # Errors
 /// The promise that was broken.
 pub fn run_cut_at(seed: u64, step: u64, ending: Ending) -> Result<Report, String> {
-    run_lives(seed, &[Some(step), Some(step % 97 + 1), None], ending)
+    caught(|| run_lives(seed, &[Some(step), Some(step % 97 + 1), None], ending))
 }
 
 /// I/O steps of the first life of a seed, when nothing cuts it.
@@ -111,7 +111,9 @@ fn run_lives(seed: u64, cuts: &[Option<u64>], ending: Ending) -> Result<Report, 
             sim.cut_at_io(*step);
         }
         let progress = Rc::new(RefCell::new(life::Progress::default()));
-        let ended = sim.run(life::live(shards, plan, truth.clone(), progress.clone()));
+        let life = life::live(disk.clone(), shards, plan, truth.clone(), progress.clone());
+        let ended = sim.run(life);
+        disk.set_capacity(None);
         let progress = *progress.borrow();
         match ended {
             Ok(result) => {

@@ -1,6 +1,7 @@
 //! What users do to a log: several producers, deletions, retention, reads.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::log::options::PartitionSpec;
 use crate::log::{AppendError, PartitionLog, StorageError};
@@ -11,6 +12,9 @@ use crate::sim::{Rng, SimRuntime};
 
 use super::life::{Node, Plan, check_read, pause};
 use super::truth::PartitionTruth;
+
+/// How long a client waits before it tries again on a full disk.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// Works on several partitions at a time, then ends.
 pub async fn work(node: Rc<Node>, plan: &Plan) -> Result<(), String> {
@@ -152,10 +156,13 @@ async fn send(
             unanswered.push(batch.clone());
         }
     }
-    let appended = match log.append(&batch, node.runtimes[0].wall_clock_ms()).await {
-        Ok(appended) => appended,
-        Err(AppendError::Storage(StorageError::Deleted)) => return Ok(()),
-        Err(error) => return Err(format!("append: {error}")),
+    let appended = loop {
+        match log.append(&batch, node.runtimes[0].wall_clock_ms()).await {
+            Ok(appended) => break appended,
+            Err(AppendError::Storage(StorageError::Deleted)) => return Ok(()),
+            Err(AppendError::DiskFull) => node.runtimes[0].sleep(RETRY).await,
+            Err(error) => return Err(format!("append: {error}")),
+        }
     };
     {
         let mut truth = node.truth.borrow_mut();
@@ -234,10 +241,12 @@ async fn create_named(node: &Rc<Node>, topic: &str, rng: &mut Rng) -> Result<Par
         leader_epoch,
         config: node.config.clone(),
     };
-    shard
-        .create_partition(spec)
-        .await
-        .map_err(|error| format!("create {topic}: {error}"))?;
+    while let Err(error) = shard.create_partition(spec.clone()).await {
+        match error {
+            StorageError::DiskFull => node.runtimes[0].sleep(RETRY).await,
+            error => return Err(format!("create {topic}: {error}")),
+        }
+    }
     if let Some(known) = node.truth.borrow_mut().partitions.get_mut(&id) {
         known.is_created = true;
     }
@@ -285,9 +294,10 @@ async fn retention(node: &Rc<Node>, log: &PartitionLog<SimRuntime>) -> Result<()
         known.asked_log_starts.extend(ends);
     }
     let now_ms = 1_700_000_000_000;
-    log.enforce_retention(now_ms)
-        .await
-        .map_err(|error| format!("retention: {error}"))?;
+    match log.enforce_retention(now_ms).await {
+        Ok(_) | Err(StorageError::DiskFull) => {}
+        Err(error) => return Err(format!("retention: {error}")),
+    }
     promise_log_start(node, id, log.marks().log_start);
     Ok(())
 }
