@@ -6,16 +6,24 @@
 //! | `output` | results on standard output, as a table or as JSON |
 //! | `error` | what went wrong, why, how to mend it, and the exit code |
 //! | `usage` | clap's errors in our words |
-//! | `logging` | talk on standard error |
+//! | `logging`, `progress` | talk on standard error |
+//! | `connect`, `confirm` | a client for a command; the question before what cannot be undone |
+//! | `offsets`, `record/`, `input` | offsets and records as users write and read them |
 //!
 //! A command is a file with a struct `Command` (its arguments, `clap::Args`; the struct's
 //! documentation is the help) and `fn run(self, &Context) -> Result<(), CliError>` on it, and a
 //! line in the list below. Commands exist once they work.
 
+mod confirm;
+mod connect;
 mod context;
 mod error;
+mod input;
 mod logging;
+mod offsets;
 mod output;
+mod progress;
+mod record;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -49,7 +57,13 @@ macro_rules! commands {
 }
 
 commands! {
+    demo => Demo,
+    topic => Topic,
+    produce => Produce,
+    consume => Consume,
+    info => Info,
     api => Api,
+    serve => Serve,
     version => Version,
 }
 
@@ -58,7 +72,7 @@ commands! {
 #[command(
     name = "corelane",
     version,
-    after_help = "Examples:\n  corelane api\n  corelane version --format json",
+    after_help = "Examples:\n  corelane demo\n  corelane topic create logs -p 8\n  corelane produce logs access.log -z zstd",
     max_term_width = 100
 )]
 struct Arguments {

@@ -13,7 +13,9 @@ use crate::log::files::segment_path;
 use crate::log::index::IndexedBatch;
 use crate::log::journal::{Entry, JournalError, JournalPermit};
 use crate::log::marks::{Boundary, Position, block_floor};
-use crate::log::partition::{ActiveSegment, Appended, Finishing, Partition, PartitionLog, Unmoved};
+use crate::log::partition::{
+    ActiveSegment, Appended, Finishing, Partition, PartitionLog, State, Unmoved,
+};
 use crate::log::partition_files::SegmentFile;
 use crate::log::producers::{ProducerBatch, Verdict};
 use crate::log::retention::{IncomingBatch, RollLimits, should_roll};
@@ -22,12 +24,21 @@ use crate::log::segment::{SegmentFacts, next_reservation};
 use crate::log::tail::{Pieces, TailBatch};
 use crate::model::batch::{BatchView, HEADER_BYTES, TimestampType, stamp};
 use crate::model::{LeaderEpoch, Offset};
-use crate::rt::{BLOCK_BYTES, BufMut, File, Permit, Runtime};
+use crate::rt::{BLOCK_BYTES, Buf, BufMut, File, Permit, Runtime};
 
 /// Where a batch will go.
 struct Room<R: Runtime> {
-    chunks: Chunks,
     permit: JournalPermit<R, Token<R>>,
+    memory: Memory,
+}
+
+/// Memory for a batch.
+#[derive(Default)]
+struct Memory {
+    chunks: Chunks,
+    room: usize,
+    /// The unfinished block at the log's end, where only its segment has it.
+    block: Option<(Position, Buf)>,
 }
 
 type Chunks = SmallVec<[(BufMut, Permit); 1]>;
@@ -93,16 +104,36 @@ impl<R: Runtime> Partition<R> {
         if holds(Rule::SpaceReserved) {
             self.reserve_segment(bytes as u64).await?;
         }
-        let mut chunks = Chunks::new();
-        if let Some(missing) = self.missing_block() {
-            self.load_block(missing).await?;
-        }
-        self.gather_chunks(bytes, &mut chunks).await?;
         // What is carried again is less than a block.
         let permit = self.core.journal.reserve(bytes + BLOCK_BYTES).await;
         let permit = permit.map_err(|error| journal_full(error, bytes))?;
-        self.check_usable()?;
-        Ok(Room { chunks, permit })
+        let memory = self.make_memory(bytes).await?;
+        Ok(Room { permit, memory })
+    }
+
+    /// Waits for memory. While it does, eviction may take the block at the log's end, so what is
+    /// needed is looked at again after every wait.
+    async fn make_memory(&self, bytes: usize) -> Result<Memory, AppendError> {
+        let mut memory = Memory::default();
+        loop {
+            self.check_usable()?;
+            let (block, room) = {
+                let state = self.state.borrow();
+                (state.tail.missing_block(), state.tail.room())
+            };
+            let used = block.map_or(0, |(_, used)| used);
+            let missing = (bytes + used).saturating_sub(room + memory.room);
+            if missing > 0 {
+                self.gather_chunks(missing, &mut memory).await?;
+                continue;
+            }
+            match block {
+                Some((at, used)) if memory.block.as_ref().is_none_or(|held| held.0 != at) => {
+                    memory.block = Some((at, self.read_block(at, used).await?));
+                }
+                _ => return Ok(memory),
+            }
+        }
     }
 
     fn check_size(&self, batch_bytes: u64) -> Result<(), AppendError> {
@@ -234,62 +265,39 @@ impl<R: Runtime> Partition<R> {
         Ok(())
     }
 
-    fn missing_block(&self) -> Option<(Position, usize)> {
-        self.state.borrow().tail.missing_block()
-    }
-
-    /// Brings the unfinished block at the log's end back into memory: it will be carried again.
-    async fn load_block(self: &Rc<Self>, (at, used): (Position, usize)) -> Result<(), AppendError> {
-        let memory = self.wait_memory(BLOCK_BYTES).await?;
+    /// The unfinished block at the log's end, from its segment: it will be carried again.
+    async fn read_block(&self, at: Position, used: usize) -> Result<Buf, AppendError> {
         let file = self.core.files.get((self.id, at.segment), &self.dir).await;
         let file = file.map_err(offline_unless_full)?;
         let buf = self.alloc(BLOCK_BYTES).await?;
         let (read, block) = file.read_at(buf, at.byte, BLOCK_BYTES).await;
         read.map_err(offline_unless_full)?;
-        let Some(held) = block.get(..used) else {
+        if block.len() < used {
             let error = std::io::Error::other("the log's last block is missing from its segment");
             return Err(offline_unless_full(error));
-        };
-        let mut chunk = self.alloc(BLOCK_BYTES).await?;
-        chunk.extend_from_slice(held);
-        let mut state = self.state.borrow_mut();
-        if state.tail.missing_block() == Some((at, used)) {
-            state.tail.load_block(chunk, memory);
-            self.core
-                .chunk_owners
-                .borrow_mut()
-                .push_back(Rc::downgrade(self));
         }
-        Ok(())
+        Ok(block.slice(0..used))
     }
 
     /// Memory for what does not fit the open chunk.
-    async fn gather_chunks(&self, bytes: usize, chunks: &mut Chunks) -> Result<(), AppendError> {
-        let (mut missing, first) = {
-            let state = self.state.borrow();
-            let missing = bytes.saturating_sub(state.tail.room());
-            let max = self.core.options.chunk_bytes;
-            (missing, state.tail.next_chunk_bytes(missing, max))
-        };
-        if missing == 0 {
-            return Ok(());
-        }
+    async fn gather_chunks(&self, missing: usize, into: &mut Memory) -> Result<(), AppendError> {
+        let max = self.core.options.chunk_bytes.max(BLOCK_BYTES);
+        let first = self.state.borrow().tail.next_chunk_bytes(missing, max);
         if missing <= first
             && let Some(memory) = self.core.try_memory(first)
             && let Ok(buf) = self.core.rt.arena().alloc(first)
         {
-            chunks.push((buf, memory));
+            into.take(buf, memory);
             return Ok(());
         }
         // One batch at a time gathers piece by piece: two could take each other's last piece.
         let _turn = self.core.memory_turn.acquire(1).await;
-        while missing > 0 {
-            let piece = missing
-                .next_multiple_of(BLOCK_BYTES)
-                .min(self.core.options.chunk_bytes.max(BLOCK_BYTES));
+        let mut left = missing;
+        while left > 0 {
+            let piece = left.next_multiple_of(BLOCK_BYTES).min(max);
             let memory = self.wait_memory(piece).await?;
-            chunks.push((self.alloc(piece).await?, memory));
-            missing = missing.saturating_sub(piece);
+            into.take(self.alloc(piece).await?, memory);
+            left = left.saturating_sub(piece);
         }
         Ok(())
     }
@@ -333,13 +341,7 @@ impl<R: Runtime> Partition<R> {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         state.check_usable()?;
-        for (buf, memory) in room.chunks {
-            state.tail.add_spare(buf, memory);
-            self.core
-                .chunk_owners
-                .borrow_mut()
-                .push_back(Rc::downgrade(self));
-        }
+        self.take_memory(state, room.memory);
         let base = state.marks.log_end;
         let last = base.plus(i64::from(batch.last_offset_delta()));
         let at = state.tail.end();
@@ -377,6 +379,23 @@ impl<R: Runtime> Partition<R> {
         Ok(appended)
     }
 
+    fn take_memory(self: &Rc<Self>, state: &mut State, memory: Memory) {
+        let mut block = memory
+            .block
+            .filter(|_| state.tail.missing_block().is_some());
+        for (mut buf, permit) in memory.chunks {
+            match block.take() {
+                Some((_, held)) => {
+                    buf.extend_from_slice(&held);
+                    state.tail.load_block(buf, permit);
+                }
+                None => state.tail.add_spare(buf, permit),
+            }
+            let owner = Rc::downgrade(self);
+            self.core.chunk_owners.borrow_mut().push_back(owner);
+        }
+    }
+
     fn journal(
         self: &Rc<Self>,
         permit: &mut JournalPermit<R, Token<R>>,
@@ -412,7 +431,14 @@ impl<R: Runtime> Partition<R> {
     }
 }
 
-impl crate::log::partition::State {
+impl Memory {
+    fn take(&mut self, buf: BufMut, permit: Permit) {
+        self.room += buf.room();
+        self.chunks.push((buf, permit));
+    }
+}
+
+impl State {
     fn count(&mut self, batch: &BatchView<'_>, last: Offset, at: Position) {
         let bytes = batch.bytes().len() as u64;
         let active = &mut self.active;

@@ -29,6 +29,8 @@ pub mod retention;
 pub mod rules;
 pub mod run;
 mod segment;
+#[cfg(any(test, feature = "sim"))]
+pub mod simulation;
 pub mod small_file;
 mod store;
 mod tail;

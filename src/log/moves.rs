@@ -58,7 +58,11 @@ async fn move_partition<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<Partition
     if let Some(next) = next {
         partition.request_move(next);
     }
-    core.tell_progress();
+    // A move that found nothing is no progress: whoever waits would only ask for it again.
+    let is_awaited = partition.state.borrow().stopped.is_some();
+    if moved || is_awaited {
+        core.tell_progress();
+    }
 }
 
 /// Whether anything was moved.

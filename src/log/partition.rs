@@ -263,10 +263,16 @@ impl<R: Runtime> Partition<R> {
 
     /// Puts the partition in the queue for moves, or makes its place there more urgent.
     pub fn request_move(self: &Rc<Self>, urgency: Urgency) {
-        let wanted = self.state.borrow_mut().move_wanted.replace(urgency);
-        if let Some(before) = wanted {
-            self.state.borrow_mut().move_wanted = Some(before.max(urgency));
-            return;
+        {
+            let mut state = self.state.borrow_mut();
+            if state.stopped.is_some() {
+                return;
+            }
+            let before = state.move_wanted;
+            state.move_wanted = before.max(Some(urgency));
+            if before.is_some() {
+                return;
+            }
         }
         let entry: Weak<Self> = Rc::downgrade(self);
         self.core.move_queue.borrow_mut().push_back(entry);

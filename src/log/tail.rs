@@ -290,7 +290,7 @@ impl Tail {
         self.chunks.push_back(Chunk {
             at: self.end,
             bytes,
-            memory,
+            _memory: memory,
         });
         let last = self.chunks.len() - 1;
         &mut self.chunks[last]

@@ -37,6 +37,8 @@ pub struct ShardSetup {
 pub struct Started {
     /// What recovery did.
     pub report: RecoveryReport,
+    /// Whether the run before ended cleanly.
+    pub clean: bool,
     /// Where it listens: by shard, then by listener.
     pub listeners: Vec<Vec<SocketAddr>>,
     /// The cluster's id.
@@ -81,7 +83,7 @@ pub async fn run_node<R: Runtime>(
 ) -> Result<(), RunError> {
     let mut opened = open_node(&rt, options).await?;
     let seeds = std::mem::take(&mut opened.seeds);
-    let report = opened.report.clone();
+    let (report, clean) = (opened.report.clone(), opened.clean);
     let mailboxes = seeds
         .first()
         .map(|seed| seed.control.mailboxes())
@@ -89,7 +91,8 @@ pub async fn run_node<R: Runtime>(
     let cluster_id = seeds
         .first()
         .and_then(|seed| seed.image.cluster_id().cloned());
-    let controller_ended = run_controller(&rt, opened);
+    let (stop_controller, controller_stop) = flume::bounded(1);
+    let controller_ended = run_controller(&rt, opened, controller_stop);
     let (started, starts) = flume::unbounded();
     let mut topologies = Vec::new();
     let mut setups = seeds.into_iter().map(|seed| {
@@ -133,6 +136,7 @@ pub async fn run_node<R: Runtime>(
         let cluster_id = cluster_id.map(|id| id.to_string()).unwrap_or_default();
         ready(Started {
             report,
+            clean,
             listeners,
             cluster_id,
         });
@@ -147,17 +151,21 @@ pub async fn run_node<R: Runtime>(
         }
     };
     let (coordinated, served) = futures_util::join!(coordinate, serve);
-    drop(mailboxes);
+    drop(stop_controller);
     controller_ended.await;
     coordinated.and(served)
 }
 
 /// Runs the controller beside shard 0; completes when it has ended.
-fn run_controller<R: Runtime>(rt: &R, opened: OpenedNode<R>) -> impl Future<Output = ()> + use<R> {
+fn run_controller<R: Runtime>(
+    rt: &R,
+    opened: OpenedNode<R>,
+    stop: flume::Receiver<()>,
+) -> impl Future<Output = ()> + use<R> {
     let ended = Rc::new((Cell::new(false), Event::new()));
     let told = ended.clone();
     rt.spawn(TaskClass::Foreground, async move {
-        opened.run_controller().await;
+        opened.run_controller(stop).await;
         told.0.set(true);
         told.1.notify();
     });

@@ -32,8 +32,11 @@
 //! of these.
 //!
 //! To add an API: a line in `api.rs` (key, versions, first flexible version), a file in
-//! `messages/`, a line in `messages/mod.rs`. The round-trip and hostile-input tests take it up
-//! from there; `tests/wire_oracle` wants one line to name the oracle's types.
+//! `messages/`, a line in `messages/mod.rs`; for the tests a line each in
+//! `tests/wire_oracle/{apis,definitions}.rs` and `fuzz/fuzz_targets/request.rs`. Round trips
+//! against an independent codec and hostile input then cover every version of it. What the
+//! oracle does not see, the `null` clauses and versions it lacks, goes into
+//! `tests/wire_oracle/known.rs`.
 //!
 //! # Use
 //!

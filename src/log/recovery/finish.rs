@@ -17,6 +17,7 @@ use crate::rt::{File, Runtime};
 
 use super::RecoveredPartition;
 use super::part::Part;
+use super::plan::plan_walk;
 
 const READ_BYTES: usize = 1 << 20;
 /// Only the spacing of index entries hangs on it.
@@ -52,27 +53,24 @@ type Indexed = (SegmentIndex, (usize, usize));
 
 /// Walks everything beyond the segment-durable boundary; the reason why it cannot, if so.
 async fn walk<R: Runtime>(part: &mut Part<R>) -> io::Result<Result<Indexed, String>> {
-    let plan = match plan(part) {
-        Ok(plan) => plan,
-        Err(reason) => return Ok(Err(reason)),
-    };
+    let plan = plan_walk(&part.content, &part.replayed);
     let known_end = part.content.end.offset;
-    let mut at = part.content.segment_durable.offset;
+    let mut at = plan.first().map_or(Offset::ZERO, |piece| piece.from.offset);
     let mut last = None;
     for (number, piece) in plan.iter().enumerate() {
         let is_last = number + 1 == plan.len();
-        let base = piece.base;
-        if number > 0 && base != at {
+        let base = piece.base();
+        if piece.from.offset != at {
             return Ok(Err(format!(
                 "segment {base} does not begin where the one before ends, at {at}"
             )));
         }
-        let (mut index, indexed) = load_index(part, base, piece.from).await?;
+        let (mut index, indexed) = load_index(part, base, piece.from.at.byte).await?;
         let file = part.open(base).await?;
         let mut walk = SegmentWalk::new(
             part.rt.clone(),
             file.clone(),
-            piece.from,
+            piece.from.at.byte,
             piece.to,
             READ_BYTES,
         );
@@ -119,58 +117,6 @@ async fn walk<R: Runtime>(part: &mut Part<R>) -> io::Result<Result<Indexed, Stri
         )));
     }
     Ok(last.ok_or_else(|| "no segment".to_owned()))
-}
-
-/// A segment to walk: from a batch boundary to the end of its bytes.
-struct Piece {
-    base: Offset,
-    from: u64,
-    to: u64,
-    is_touched: bool,
-}
-
-fn plan<R: Runtime>(part: &Part<R>) -> Result<Vec<Piece>, String> {
-    let content = &part.content;
-    let durable = content.segment_durable.at;
-    let mut bases: Vec<Offset> = content
-        .segments
-        .iter()
-        .map(|facts| facts.base_offset)
-        .collect();
-    bases.extend(part.replayed.keys());
-    bases.sort_unstable();
-    bases.dedup();
-    bases.retain(|base| *base >= durable.segment);
-    let piece = |base: Offset| {
-        let replayed = part.replayed.get(&base).copied();
-        let facts = content
-            .segments
-            .iter()
-            .find(|facts| facts.base_offset == base);
-        let moved = match base.cmp(&content.moved.segment) {
-            std::cmp::Ordering::Less => facts.map_or(0, |facts| facts.size_bytes),
-            std::cmp::Ordering::Equal => content.moved.byte,
-            std::cmp::Ordering::Greater => 0,
-        };
-        Piece {
-            base,
-            from: if base == durable.segment {
-                durable.byte
-            } else {
-                0
-            },
-            to: replayed.unwrap_or(moved),
-            is_touched: replayed.is_some(),
-        }
-    };
-    let pieces: Vec<Piece> = bases.into_iter().map(piece).collect();
-    match pieces.is_empty() {
-        true => Err(format!(
-            "segment {} is missing from the checkpoint",
-            durable.segment
-        )),
-        false => Ok(pieces),
-    }
 }
 
 /// Counts a batch that the checkpoint does not.

@@ -8,6 +8,7 @@
 mod finish;
 mod overlay;
 mod part;
+mod plan;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,0 +1,259 @@
+//! One life of a node: recover, check everything, work.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::log::options::{Durability, LogConfig, LogOptions, RecoveryOptions};
+use crate::log::recovery::recover;
+use crate::log::{PartitionLog, ShardLog};
+use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, ShardIndex};
+use crate::rt::Runtime;
+use crate::sim::{Rng, SimRuntime};
+
+use super::truth::Truth;
+use super::work;
+
+/// Where everything is.
+const DATA_DIR: &str = "/data";
+
+/// What a life is like.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub shards: u16,
+    pub config: LogConfig,
+    pub options: LogOptions,
+    pub partitions: usize,
+    pub operations: usize,
+    pub seed: u64,
+}
+
+impl Plan {
+    /// Some plan; sizes are small, so that everything happens often.
+    pub fn any(rng: &mut Rng, _life: usize, durability: Durability) -> Self {
+        let config = LogConfig {
+            segment_bytes: [24, 40, 100][rng.index(3)] << 10,
+            index_interval_bytes: [200, 2000][rng.index(2)],
+            retention_bytes: [-1, 60_000][rng.index(2)],
+            file_delete_delay_ms: [0, 5][rng.index(2)],
+            ..LogConfig::default()
+        };
+        let options = LogOptions {
+            durability,
+            journal_bytes: 512 << 10,
+            journal_file_bytes: 128 << 10,
+            journal_ready_bytes: [0, 1 << 20][rng.index(2)],
+            journal_write_bytes: 32 << 10,
+            journal_writes_in_flight: 1 + rng.index(4),
+            checkpoint_bytes: [40, 100, 400][rng.index(3)] << 10,
+            tail_bytes: [64, 128, 1024][rng.index(3)] << 10,
+            chunk_bytes: [4, 16, 64][rng.index(3)] << 10,
+            move_bytes: [4, 12, 40][rng.index(3)] << 10,
+            moves_in_flight: 1 + rng.index(4),
+            reserve_bytes: [8, 32][rng.index(2)] << 10,
+            reserve_max_bytes: 64 << 10,
+            open_files: [2, 4, 100][rng.index(3)],
+            cold_reads: 1 + rng.index(2),
+            ..LogOptions::new(DATA_DIR.into(), NodeId(1), ShardIndex(0))
+        };
+        Self {
+            shards: 1 + rng.index(3) as u16,
+            config,
+            options,
+            partitions: 1 + rng.index(4),
+            operations: 20 + rng.index(150),
+            seed: rng.next_u64(),
+        }
+    }
+}
+
+/// How far a life has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    /// Everything was recovered and checked.
+    pub is_working: bool,
+}
+
+/// A node that is up.
+pub struct Node {
+    pub runtimes: Vec<SimRuntime>,
+    pub shards: Vec<ShardLog<SimRuntime>>,
+    pub config: Rc<LogConfig>,
+    pub truth: Rc<RefCell<Truth>>,
+}
+
+impl Node {
+    pub fn partition(&self, id: PartitionId) -> Option<PartitionLog<SimRuntime>> {
+        self.shards.iter().find_map(|shard| shard.partition(id))
+    }
+}
+
+/// Lives, to a clean stop unless cut before.
+pub async fn live(
+    runtimes: Vec<SimRuntime>,
+    plan: Plan,
+    truth: Rc<RefCell<Truth>>,
+    progress: Rc<RefCell<Progress>>,
+) -> Result<(), String> {
+    let node = Rc::new(start(runtimes, &plan, truth).await?);
+    check_all(&node).await?;
+    raise_epochs(&node).await?;
+    progress.borrow_mut().is_working = true;
+    work::retry_unanswered(&node).await?;
+    work::work(node.clone(), &plan).await?;
+    check_all(&node).await?;
+    for shard in &node.shards {
+        shard
+            .close()
+            .await
+            .map_err(|error| format!("close: {error}"))?;
+    }
+    Ok(())
+}
+
+async fn start(
+    runtimes: Vec<SimRuntime>,
+    plan: &Plan,
+    truth: Rc<RefCell<Truth>>,
+) -> Result<Node, String> {
+    let Some(first) = runtimes.first() else {
+        return Err("no shard".into());
+    };
+    let data_dir = Path::new(DATA_DIR);
+    first
+        .create_dir(data_dir)
+        .await
+        .map_err(|error| error.to_string())?;
+    first
+        .sync_dir(Path::new("/"))
+        .await
+        .map_err(|error| error.to_string())?;
+    let known = truth.borrow().known(plan.shards);
+    let options = RecoveryOptions {
+        memory_bytes: 32 << 10,
+        ..RecoveryOptions::new(&plan.options, plan.shards)
+    };
+    let recovered = recover(first, data_dir, options, &known).await;
+    let recovered = recovered.map_err(|error| format!("recovery: {error}"))?;
+    for partition in recovered.shards.iter().flatten() {
+        let mut truth = truth.borrow_mut();
+        let known = truth
+            .partitions
+            .get_mut(&partition.id)
+            .ok_or("a strange partition")?;
+        let result = known.recovered(partition);
+        known.is_created = true;
+        truth.note(partition.id, result);
+    }
+    if let Some(broken) = &truth.borrow().broken {
+        return Err(broken.clone());
+    }
+    let config = Rc::new(plan.config.clone());
+    let mut shards = Vec::new();
+    for (number, (rt, partitions)) in runtimes.iter().zip(recovered.shards).enumerate() {
+        let options = LogOptions {
+            shard: ShardIndex(number as u16),
+            ..plan.options.clone()
+        };
+        let config_of = |_| config.clone();
+        let opened =
+            ShardLog::open(rt.clone(), options, recovered.run, partitions, config_of).await;
+        shards.push(opened.map_err(|error| format!("open: {error}"))?);
+    }
+    Ok(Node {
+        runtimes,
+        shards,
+        config,
+        truth,
+    })
+}
+
+/// Reads every partition from its start to its durable end.
+pub async fn check_all(node: &Rc<Node>) -> Result<(), String> {
+    let ids: Vec<_> = node.truth.borrow().partitions.keys().copied().collect();
+    for id in ids {
+        let Some(log) = node.partition(id) else {
+            continue;
+        };
+        let marks = log.marks();
+        check_read(node, &log, marks.log_start, marks.durable, 64 << 10)
+            .await
+            .map_err(|what| format!("{}-{}: {what}", log.topic(), id.index))?;
+    }
+    Ok(())
+}
+
+/// Reads a range, and compares it with what was accepted.
+pub async fn check_read(
+    node: &Node,
+    log: &PartitionLog<SimRuntime>,
+    from: Offset,
+    end: Offset,
+    max_bytes: usize,
+) -> Result<(), String> {
+    let mut at = from;
+    while at < end {
+        let read = log.read(at, end, max_bytes, true).await;
+        let read = match read {
+            Ok(read) => read,
+            // The front may go while this reads.
+            Err(_) if log.marks().log_start > at => return Ok(()),
+            Err(error) => return Err(format!("read at {at}: {error}")),
+        };
+        let bytes: Vec<u8> = read
+            .pieces
+            .iter()
+            .flat_map(|piece| piece.iter().copied())
+            .collect();
+        let truth = node.truth.borrow();
+        let Some(known) = truth.partitions.get(&log.id()) else {
+            return Ok(());
+        };
+        let next = known.check_read(at, &bytes)?;
+        if next != read.next_offset || next == at || bytes.len() != read.bytes {
+            return Err(format!(
+                "read at {at} of {end} goes on at {}, {next} is next",
+                read.next_offset
+            ));
+        }
+        at = next;
+    }
+    Ok(())
+}
+
+async fn raise_epochs(node: &Rc<Node>) -> Result<(), String> {
+    let waits = node
+        .shards
+        .iter()
+        .flat_map(ShardLog::partitions)
+        .map(|log| {
+            let truth = node.truth.clone();
+            async move {
+                let known = truth
+                    .borrow()
+                    .partitions
+                    .get(&log.id())
+                    .map(|p| p.leader_epoch);
+                let epoch = LeaderEpoch(known.unwrap_or_default().0.max(log.leader_epoch().0) + 1);
+                log.raise_leader_epoch(epoch)
+                    .await
+                    .map_err(|error| format!("epoch: {error}"))?;
+                if let Some(known) = truth.borrow_mut().partitions.get_mut(&log.id()) {
+                    known.leader_epoch = epoch;
+                }
+                Ok(())
+            }
+        });
+    let results: Vec<Result<(), String>> = futures_util::future::join_all(waits).await;
+    results.into_iter().collect()
+}
+
+/// A moment, now and then.
+pub async fn pause(rt: &SimRuntime, rng: &mut Rng) {
+    match rng.below(12) {
+        0 => rt.sleep(Duration::from_micros(rng.below(3_000))).await,
+        1 => rt.sleep(Duration::from_micros(rng.below(150_000))).await,
+        _ => rt.yield_now().await,
+    }
+}
