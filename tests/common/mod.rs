@@ -8,7 +8,7 @@ mod connection;
 mod files;
 
 pub use broker::{Broker, Options};
-pub use connection::{Batch, Connection, Read, read_all};
+pub use connection::{Batch, Connection, Read, compress, read_all};
 pub use files::{repository, skip, tool_exists};
 
 use std::time::Duration;
