@@ -7,14 +7,13 @@
 //! | `error` | what went wrong, why, how to mend it, and the exit code |
 //! | `usage` | clap's errors in our words |
 //! | `logging`, `progress` | talk on standard error |
-//! | `connect`, `confirm` | a client for a command; the question before what cannot be undone |
+//! | `connect` | a client for a command |
 //! | `offsets`, `record/`, `input` | offsets and records as users write and read them |
 //!
 //! A command is a file with a struct `Command` (its arguments, `clap::Args`; the struct's
 //! documentation is the help) and `fn run(self, &Context) -> Result<(), CliError>` on it, and a
 //! line in the list below. Commands exist once they work.
 
-mod confirm;
 mod connect;
 mod context;
 mod error;

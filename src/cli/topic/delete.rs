@@ -3,7 +3,6 @@
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::confirm::confirm;
 use crate::cli::connect::{existing_topic, with_client};
 use crate::cli::{CliError, Context, Report};
 
@@ -34,7 +33,7 @@ impl Command {
                 plan.push(format!("{name} ({} partitions)", topic.partitions.len()));
             }
             if !self.dry_run {
-                confirm(&asking, &format!("delete {} with all records", plan.join(", ")))?;
+                asking.confirm(&format!("delete {} with all records", plan.join(", ")))?;
                 for name in &self.topics {
                     client.delete_topic(name).await?;
                 }
