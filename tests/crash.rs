@@ -146,9 +146,8 @@ fn report(
 /// What each start said that it had replayed.
 fn replayed_bytes(log: &str) -> Vec<u64> {
     let figure = |line: &str| {
-        let (_, rest) = line.split_once("journal_bytes_replayed=")?;
-        let digits = rest.trim_start_matches('"').split(|c: char| !c.is_ascii_digit());
-        digits.into_iter().next()?.parse().ok()
+        let (_, rest) = line.split_once(r#""journal_bytes_replayed":"#)?;
+        rest.split(',').next()?.parse().ok()
     };
     log.lines().filter_map(figure).collect()
 }

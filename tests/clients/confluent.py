@@ -20,6 +20,7 @@ def write(bootstrap, topic, codec, records):
             "linger.ms": 5,
             "queue.buffering.max.messages": 1_000_000,
             "message.timeout.ms": 60_000,
+            "log_level": 2,
         }
     )
     for record in records:
@@ -40,7 +41,12 @@ def write(bootstrap, topic, codec, records):
 
 def read(bootstrap, topic, partitions, check):
     consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "unused", "enable.auto.commit": False}
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "unused",
+            "enable.auto.commit": False,
+            "log_level": 2,
+        }
     )
     consumer.assign([TopicPartition(topic, p, 0) for p in range(partitions)])
     while check.left:

@@ -88,7 +88,7 @@ impl Broker {
     /// The command line that starts it.
     pub fn command(dir: &Path, options: &Options) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
-        command.arg("serve").arg("--data-dir").arg(dir);
+        command.args(["serve", "--json", "--data-dir"]).arg(dir);
         command.args(["--listen", &format!("127.0.0.1:{}", options.port)]);
         command.args(["--shards", &options.shards.to_string()]);
         command.args(["--durability", options.durability]);

@@ -387,7 +387,7 @@ fn decompress(batch: &BatchView<'_>) -> Vec<u8> {
         Compression::Zstd => Codec::Zstd,
     };
     let mut out = Vec::new();
-    let done = Codecs::new().decompress(codec, batch.records(), 1 << 30, &mut out);
+    let done = Codecs::new().decompress(codec, batch.records(), &mut out, 1 << 30);
     done.expect("records of the codec");
     out
 }

@@ -1,7 +1,7 @@
 //! What the end-to-end suites share: the broker as a child process, and a plain client that is
 //! none of the broker's own.
 
-#![allow(dead_code, reason = "each suite uses a part")]
+#![allow(dead_code, unused_imports, reason = "each suite uses a part")]
 
 mod broker;
 mod connection;

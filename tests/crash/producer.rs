@@ -135,7 +135,8 @@ impl Producer<'_> {
 
     fn send_next(&mut self, connection: &mut Connection) -> io::Result<()> {
         let count = 1 + self.noise.below(20) as u64;
-        let len = self.noise.below(if self.noise.below(20) == 0 { 30_000 } else { 500 });
+        let longest = if self.noise.below(20) == 0 { 30_000 } else { 500 };
+        let len = self.noise.below(longest);
         let values = (0..count).map(|nth| history::value(self.partition, self.next + nth, len));
         let (id, epoch) = self.identity;
         let sequence = i32::try_from(self.next).expect("fewer records");
