@@ -275,6 +275,10 @@ async fn serve<R: Runtime>(
         TaskClass::Background,
         enforce_retention(shard.clone(), stop.clone()),
     );
+    let watching = shard.clone();
+    rt.spawn(TaskClass::Foreground, async move {
+        watching.watch_log_directory().await
+    });
     stop.1.wait_until(|| stop.0.get().then_some(())).await;
     connections.stop(STOP_GRACE).await;
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::future::{Either, select, select_all};
+use futures_util::future::{select, select_all};
 
 use crate::model::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::partition::{FetchAsk, Fetched, Partition};
@@ -101,19 +101,12 @@ async fn serve<R: Runtime>(
         if round.bytes >= bounds.min_bytes || round.has_news || left.is_zero() {
             return respond(context, client, call, &plan, round);
         }
-        let changes = round.answers.iter().filter_map(Answer::change);
-        let changes: Vec<_> = changes.map(Box::pin).collect();
-        let sleep = Box::pin(context.shard.rt().sleep(left));
-        let waited = match changes.is_empty() {
-            true => Either::Left(sleep.await),
-            false => match select(select_all(changes), sleep).await {
-                Either::Left(_) => Either::Right(()),
-                Either::Right(_) => Either::Left(()),
-            },
-        };
-        if let Either::Left(()) = waited {
-            let round = read_all(context, &plan, bounds.max_bytes).await;
-            return respond(context, client, call, &plan, round);
+        let changes: Vec<_> = round.answers.iter().filter_map(Answer::change).map(Box::pin).collect();
+        let sleep = context.shard.rt().sleep(left);
+        if changes.is_empty() {
+            sleep.await;
+        } else {
+            select(select_all(changes), std::pin::pin!(sleep)).await;
         }
     }
 }
