@@ -182,9 +182,8 @@ impl<R: Runtime> Partition<R> {
     }
 
     async fn floor_offset(&self, part: &FilePart, offset: Offset) -> io::Result<OffsetEntry> {
-        Ok(self
-            .with_index(part, |index| index.floor_offset(offset))
-            .await?)
+        self.with_index(part, |index| index.floor_offset(offset))
+            .await
     }
 
     /// Looks something up in the index of a segment, which is loaded, or rebuilt, when it is a sealed

@@ -208,7 +208,7 @@ fn start_tasks<R: Runtime>(shard: &Rc<Shard<R>>) {
 async fn watch<R: Runtime>(shard: Rc<Shard<R>>) {
     let core = &shard.core;
     let on_journal = core.journal.progressed();
-    let failed = on_journal.wait_until(|| core.journal.failure().or_else(|| None));
+    let failed = on_journal.wait_until(|| core.journal.failure().or(None));
     let offline = core
         .progress
         .wait_until(|| (core.offline_reason().is_some() || core.closing.get()).then_some(()));

@@ -112,7 +112,7 @@ impl Corpus {
             key: has_key.then(|| &text[..key_end.min(KEY_BYTES_MAX)]),
             value: (line % 1000 != 500).then_some(text),
             number: (line as u64).to_be_bytes(),
-            has_headers: line % 16 == 0,
+            has_headers: line.is_multiple_of(16),
         }
     }
 

@@ -328,7 +328,7 @@ impl WorkDir {
     fn is_on_tmpfs(&self) -> bool {
         /// TMPFS_MAGIC of statfs(2).
         const TMPFS: i64 = 0x0102_1994;
-        rustix::fs::statfs(&self.path).is_ok_and(|found| found.f_type as i64 == TMPFS)
+        rustix::fs::statfs(&self.path).is_ok_and(|found| found.f_type == TMPFS)
     }
 
     fn remove(&self, context: &Context) -> Result<(), CliError> {

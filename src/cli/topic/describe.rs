@@ -143,7 +143,7 @@ impl Report for Description {
             ("END", Align::Right),
             ("SIZE", Align::Right),
         ]);
-        let optional = |offset: Option<i64>| offset.map_or("-".into(), |offset| count(offset));
+        let optional = |offset: Option<i64>| offset.map_or("-".into(), count);
         for partition in &self.partitions {
             table.row([
                 partition.partition.to_string(),

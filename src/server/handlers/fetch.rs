@@ -101,7 +101,12 @@ async fn serve<R: Runtime>(
         if round.bytes >= bounds.min_bytes || round.has_news || left.is_zero() {
             return respond(context, client, call, &plan, round);
         }
-        let changes: Vec<_> = round.answers.iter().filter_map(Answer::change).map(Box::pin).collect();
+        let changes: Vec<_> = round
+            .answers
+            .iter()
+            .filter_map(Answer::change)
+            .map(Box::pin)
+            .collect();
         let sleep = context.shard.rt().sleep(left);
         if changes.is_empty() {
             sleep.await;
