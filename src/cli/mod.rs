@@ -1,1 +1,106 @@
-//! (to be written)
+//! The command line: one file per command, thin.
+//!
+//! | file | what |
+//! |---|---|
+//! | `context` | global flags, and what commands get from them |
+//! | `output` | results on standard output, as a table or as JSON |
+//! | `error` | what went wrong, why, how to mend it, and the exit code |
+//! | `usage` | clap's errors in our words |
+//! | `logging`, `progress` | talk on standard error |
+//! | `connect` | a client for a command |
+//! | `offsets`, `record/`, `input` | offsets and records as users write and read them |
+//!
+//! A command is a file with a struct `Command` (its arguments, `clap::Args`; the struct's
+//! documentation is the help) and `fn run(self, &Context) -> Result<(), CliError>` on it, and a
+//! line in the list below. Commands exist once they work.
+
+mod connect;
+mod context;
+mod error;
+mod input;
+mod logging;
+mod offsets;
+mod output;
+mod progress;
+mod record;
+#[cfg(test)]
+mod tests;
+mod usage;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+
+pub use context::{Context, GlobalArgs};
+pub use error::{CliError, Exit, suggest};
+pub use output::{Align, Report, Table, bytes, count, megabytes_per_second};
+
+macro_rules! commands {
+    ($($module:ident => $variant:ident,)*) => {
+        $(mod $module;)*
+
+        #[derive(clap::Subcommand)]
+        enum Command {
+            $($variant($module::Command),)*
+        }
+
+        impl Command {
+            fn run(self, context: &Context) -> Result<(), CliError> {
+                match self {
+                    $(Self::$variant(command) => command.run(context),)*
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    demo => Demo,
+    topic => Topic,
+    produce => Produce,
+    consume => Consume,
+    info => Info,
+    api => Api,
+    serve => Serve,
+    version => Version,
+}
+
+/// A log broker that speaks Kafka's protocol, one shard per core.
+#[derive(Parser)]
+#[command(
+    name = "corelane",
+    version,
+    after_help = "Examples:\n  corelane demo\n  corelane topic create logs -p 8\n  corelane produce logs access.log -z zstd",
+    max_term_width = 100
+)]
+struct Arguments {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    ExitCode::from(run(std::env::args_os().collect()))
+}
+
+/// Runs a command line and gives its exit code.
+fn run(words: Vec<OsString>) -> u8 {
+    let json = usage::asks_for_json(&words);
+    let color = usage::color_choice(&words);
+    let parser = Arguments::command().color(color);
+    let parsed = parser.try_get_matches_from(&words);
+    let arguments = match parsed.and_then(|matches| Arguments::from_arg_matches(&matches)) {
+        Ok(arguments) => arguments,
+        Err(error) => return usage::report(&error, &Arguments::command(), &words, json),
+    };
+    let Arguments { global, command } = arguments;
+    let context = Context::new(global, |name| std::env::var(name).ok());
+    logging::start(&context);
+    match command.run(&context) {
+        Ok(()) => Exit::OK,
+        Err(error) => error.report(context.json()),
+    }
+}

@@ -69,6 +69,8 @@ pub struct Topic {
     pub name: String,
     /// Its id; zero from brokers that have none.
     pub id: TopicId,
+    /// Whether it is the broker's own, such as `__consumer_offsets`.
+    pub is_internal: bool,
     /// Its partitions by rising index.
     pub partitions: Vec<Partition>,
 }
@@ -154,6 +156,11 @@ impl<R: Runtime> Client<R> {
         self.inner.options.timeout
     }
 
+    /// The same in milliseconds, for requests that carry it.
+    pub(super) fn timeout_ms(&self) -> i32 {
+        i32::try_from(self.timeout().as_millis()).unwrap_or(i32::MAX)
+    }
+
     /// A working connection to any of the bootstrap brokers.
     pub async fn any(&self) -> Result<Connection<R>, ClientError> {
         let mut last = "no address given".to_owned();
@@ -192,6 +199,16 @@ impl<R: Runtime> Client<R> {
             brokers: name,
             last: String::new(),
         }))
+    }
+
+    /// A working connection to the controller, or to whatever broker forwards to it.
+    pub async fn controller(&self) -> Result<Connection<R>, ClientError> {
+        let metadata = self.refresh(Some(&[])).await?;
+        if metadata.brokers.contains_key(&metadata.controller) {
+            self.broker(metadata.controller).await
+        } else {
+            self.any().await
+        }
     }
 
     /// A connection to the leader of a partition, looked up when it is not known.
@@ -240,7 +257,7 @@ impl<R: Runtime> Client<R> {
 
     /// Asks for metadata of `topics` (all when none are given) and remembers it.
     pub async fn refresh(&self, topics: Option<&[&str]>) -> Result<Metadata, ClientError> {
-        self.metadata(topics, true).await
+        self.metadata(topics, false).await
     }
 
     /// Asks for metadata; `create` lets the broker create topics that do not exist, if it is
@@ -336,10 +353,15 @@ impl<R: Runtime> Client<R> {
         let connection = self
             .within(self.inner.options.timeout, &what, opening)
             .await?;
-        self.inner
-            .connections
-            .borrow_mut()
-            .insert(address, connection.clone());
+        let mut connections = self.inner.connections.borrow_mut();
+        if let Some(other) = connections.get(&address)
+            && other.is_open()
+        {
+            // Somebody else connected meanwhile: two connections would mix up the order.
+            connection.close();
+            return Ok(other.clone());
+        }
+        connections.insert(address, connection.clone());
         Ok(connection)
     }
 }
@@ -411,6 +433,7 @@ fn read_metadata(response: MetadataResponse<'_>) -> Metadata {
             Topic {
                 name,
                 id: topic.topic_id,
+                is_internal: topic.is_internal,
                 partitions,
             },
         );

@@ -145,6 +145,8 @@ pub struct Consumer<R: Runtime> {
     positions: BTreeMap<(Rc<str>, i32), Position>,
     in_flight: FuturesUnordered<LocalBoxFuture<'static, Round>>,
     backoff: Backoff,
+    /// When retriable failures began, if the last answer was one.
+    failing_since: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -175,6 +177,7 @@ impl<R: Runtime> Consumer<R> {
             positions,
             in_flight,
             backoff: Backoff::default(),
+            failing_since: None,
         }
     }
 
@@ -205,13 +208,11 @@ impl<R: Runtime> Consumer<R> {
     }
 
     /// What the next answer of a broker brings; nothing when it waited in vain. Leader changes and
-    /// lost connections are retried; an offset out of range, a deleted topic or corrupt data end.
+    /// lost connections are retried until the client's timeout; an offset out of range or corrupt
+    /// data end at once.
     pub async fn poll(&mut self) -> Result<Vec<Fetched>, ClientError> {
         if let Err(error) = self.ask().await {
-            if !error.is_retriable() {
-                return Err(error);
-            }
-            self.backoff.wait(self.client.rt()).await;
+            self.pass_over(error).await?;
         }
         let Some(Round { asked, answer }) = self.in_flight.next().await else {
             return Ok(Vec::new());
@@ -224,17 +225,28 @@ impl<R: Runtime> Consumer<R> {
         match answer.and_then(|answer| self.take(&asked, Rc::new(answer))) {
             Ok(fetched) => {
                 self.backoff = Backoff::default();
+                self.failing_since = None;
                 Ok(fetched)
             }
-            Err(error) if error.is_retriable() => {
+            Err(error) => {
                 for (topic, ..) in &asked {
                     self.client.forget(topic);
                 }
-                self.backoff.wait(self.client.rt()).await;
+                self.pass_over(error).await?;
                 Ok(Vec::new())
             }
-            Err(error) => Err(error),
         }
+    }
+
+    /// Waits before the next attempt, unless the error is final or has lasted too long.
+    async fn pass_over(&mut self, error: ClientError) -> Result<(), ClientError> {
+        let now = self.client.rt().now();
+        let since = *self.failing_since.get_or_insert(now);
+        if !error.is_retriable() || now - since > self.client.timeout() {
+            return Err(error);
+        }
+        self.backoff.wait(self.client.rt()).await;
+        Ok(())
     }
 
     /// Sends a fetch to every broker that leads partitions which no fetch asks for yet.

@@ -5,18 +5,27 @@
 //! |---|---|
 //! | `connection` | one broker: requests pipelined, responses matched in order |
 //! | `cluster` | bootstrap, metadata, who leads what, retries |
-//! | `admin` | topics, configs, offsets |
+//! | `admin/` | topics, configs, offsets, log directories |
 //! | `producer` | batches per partition, idempotence, several requests in flight |
+//! | `batcher`, `partitioner` | records into batches, and which partition they go to |
 //! | `consumer` | partitions from explicit offsets to an end or for ever |
 
+mod admin;
+mod batcher;
 mod cluster;
 mod connection;
 mod consumer;
 mod error;
+mod partitioner;
 mod producer;
 
+pub use admin::{
+    Abilities, Config, ConfigSource, CreatedTopic, ListedOffset, LogDir, NewTopic, Resource, When,
+};
+pub use batcher::{Batcher, BatcherOptions, Deliveries, NewRecord};
 pub use cluster::{Backoff, Broker, Client, ClientOptions, Metadata, Partition, Topic};
 pub use connection::{Answer, Connection, PendingAnswer};
 pub use consumer::{Consumer, ConsumerOptions, Fetched};
 pub use error::ClientError;
+pub use partitioner::{Sticky, partition_of};
 pub use producer::{Delivered, Delivery, Producer, ProducerOptions};

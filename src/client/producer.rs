@@ -283,12 +283,7 @@ impl<R: Runtime> Producer<R> {
         ProduceRequest {
             transactional_id: None,
             acks: self.inner.options.acks,
-            timeout_ms: self
-                .inner
-                .client
-                .timeout()
-                .as_millis()
-                .min(i32::MAX as u128) as i32,
+            timeout_ms: self.inner.client.timeout_ms(),
             topic_data: topic.into(),
         }
     }

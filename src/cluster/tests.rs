@@ -357,6 +357,47 @@ fn another_number_of_shards_deals_partitions_out_anew() {
 }
 
 #[test]
+fn records_that_do_not_follow_are_refused() {
+    let image = create(&started(2), topic("t", 1, 1)).expect("created");
+    let moved = |leader_epoch, owner_epoch, index| Record::PartitionsMoved {
+        moves: vec![Move {
+            topic: id(1),
+            index: PartitionIndex(index),
+            placement: Placement {
+                node: NODE,
+                shard: ShardIndex(1),
+            },
+            leader_epoch: LeaderEpoch(leader_epoch),
+            owner_epoch,
+        }],
+    };
+    assert!(image.apply(&moved(1, 1, 0)).is_ok());
+    let stale = ApplyError::StaleEpoch(id(1), PartitionIndex(0));
+    assert_eq!(image.apply(&moved(0, 1, 0)), Err(stale.clone()));
+    assert_eq!(image.apply(&moved(1, 0, 0)), Err(stale));
+    for index in [-1, 1, i32::MAX] {
+        let wrong = ApplyError::WrongPartition(id(1), PartitionIndex(index));
+        assert_eq!(image.apply(&moved(1, 1, index)), Err(wrong));
+    }
+    let again = Record::ClusterCreated {
+        cluster_id: "other".into(),
+    };
+    assert_eq!(image.apply(&again), Err(ApplyError::ClusterExists));
+    let first = PartitionIndex(0);
+    let gap = Record::PartitionsAdded {
+        id: id(1),
+        first,
+        partitions: vec![],
+    };
+    assert_eq!(
+        image.apply(&gap),
+        Err(ApplyError::WrongPartition(id(1), first))
+    );
+    let other = Record::TopicDeleted { id: id(2) };
+    assert_eq!(image.apply(&other), Err(ApplyError::UnknownTopic(id(2))));
+}
+
+#[test]
 fn producer_ids_come_in_blocks() {
     let image = started(1);
     let (record, block) = allocate_producer_ids(&image).expect("some left");

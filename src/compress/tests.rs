@@ -342,6 +342,18 @@ fn lz4_frames_of_every_kind_are_read() {
 }
 
 #[test]
+fn lz4_blocks_keep_to_their_frames_size() {
+    let frame_of_stored = |block_bytes: u32| {
+        let length = (block_bytes | 1 << 31).to_le_bytes();
+        let block = vec![1; block_bytes as usize];
+        let header = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
+        [&header[..], &length, &block, &[0; 4]].concat()
+    };
+    decompressed(Codec::Lz4, &frame_of_stored(65_536)).unwrap();
+    decompressed(Codec::Lz4, &frame_of_stored(65_537)).unwrap_err();
+}
+
+#[test]
 fn other_readers_read_ours() {
     for input in [text(300_000), noise(100_000)] {
         let mut out = Vec::new();

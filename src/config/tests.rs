@@ -46,7 +46,11 @@ fn flag_then_set_then_environment_then_file_then_default() {
     sources
         .file(Path::new("c.properties"), file)
         .expect("parses");
-    let variables = [("CORELANE_NUM_PARTITIONS", "2"), ("CORELANE_SHARDS", "2")];
+    let variables = [
+        ("CORELANE_NUM_PARTITIONS", "2"),
+        ("CORELANE_SHARDS", "2"),
+        ("CORELANE_MAX_CONNECTIONS", "2"),
+    ];
     sources.environment(variables.map(|(name, value)| (name.into(), value.into())));
     sources.set("corelane.shards=3").expect("KEY=VALUE");
     sources.set("max.connections=3").expect("KEY=VALUE");
@@ -61,7 +65,7 @@ fn flag_then_set_then_environment_then_file_then_default() {
     let said: Vec<_> = notices.iter().map(Notice::to_string).collect();
     assert!(said.contains(&"corelane.shards=4 (--shards) wins over 1 (c.properties:3)".into()));
     assert!(said.contains(&"corelane.shards=4 (--shards) wins over 2 (CORELANE_SHARDS)".into()));
-    assert_eq!(said.len(), 5, "{said:?}");
+    assert_eq!(said.len(), 6, "{said:?}");
 }
 
 #[test]

@@ -354,3 +354,6 @@ impl Header {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

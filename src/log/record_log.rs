@@ -374,3 +374,6 @@ impl Header {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -218,3 +218,59 @@ fn read_run(mut fields: Fields<'_>) -> Option<Run> {
         shards: fields.u16()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::{DiskModel, Sim, SimDisk, SimRuntime};
+
+    fn run(number: u64) -> Run {
+        let id = RunId { number, id: 9 };
+        Run { id, shards: 2 }
+    }
+
+    async fn commit_some(rt: SimRuntime, known: &std::cell::Cell<u64>) -> Result<(), RunError> {
+        let mut file = RunFile::open(&rt, Path::new("/")).await?;
+        let committed = file.committed().map_or(0, |run| run.id.number);
+        assert!(committed >= known.get(), "{committed} is an older one");
+        for number in committed + 1..committed + 4 {
+            file.commit(run(number)).await?;
+            assert_eq!(file.committed(), Some(run(number)));
+            known.set(number);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_commit_that_was_cut_leaves_the_one_before_or_itself() {
+        for seed in 0..40 {
+            let disk = SimDisk::new(DiskModel::any(seed));
+            let known = std::cell::Cell::new(0);
+            for life in 0..20 {
+                let mut sim = Sim::new(seed * 100 + life, &disk);
+                sim.cut_at_io(1 + life);
+                let rt = sim.runtime(0);
+                if let Ok(ended) = sim.run(commit_some(rt, &known)) {
+                    ended.unwrap();
+                }
+                sim.power_cut();
+            }
+            assert!(known.get() > 3);
+        }
+    }
+
+    #[test]
+    fn two_damaged_slots_are_not_a_first_start() {
+        let disk = SimDisk::new(DiskModel::default());
+        let known = std::cell::Cell::new(0);
+        let mut sim = Sim::new(1, &disk);
+        let rt = sim.runtime(0);
+        sim.run(commit_some(rt, &known)).unwrap().unwrap();
+        drop(sim);
+        disk.corrupt("/run", 0..8192).unwrap();
+        let mut sim = Sim::new(2, &disk);
+        let rt = sim.runtime(0);
+        let opened = sim.run(RunFile::open(&rt, Path::new("/"))).unwrap();
+        assert!(matches!(opened, Err(RunError::Corrupt(_))));
+    }
+}

@@ -154,6 +154,12 @@ impl<R: Runtime> ShardLog<R> {
         self.0.core.offline_reason()
     }
 
+    /// Completes, with the reason, when the log directory goes offline.
+    pub async fn wait_offline(&self) -> String {
+        let core = &self.0.core;
+        core.went_offline.wait_until(|| core.offline_reason()).await
+    }
+
     /// Takes the log directory offline: another shard's write has failed.
     pub fn take_offline(&self, reason: &str) {
         self.0.core.take_offline(reason);

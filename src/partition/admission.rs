@@ -9,7 +9,7 @@ use crate::compress::{Codec, Codecs, CompressError, DecompressError, Level, outp
 use crate::config::{BrokerConfig, CompressionType, TimestampType, TopicConfig};
 use crate::model::batch::{
     BatchFields, BatchView, Compression, InvalidBatch, InvalidRecords, ProduceRules, RecordRules,
-    SealError, check_produced, check_records, recompress, set_log_append_time,
+    RejectedRecord, SealError, check_produced, check_records, recompress, set_log_append_time,
 };
 
 /// What a topic asks of the batches produced to it.
@@ -71,6 +71,17 @@ pub enum AdmissionError {
     /// Recompressed, it does not fit a batch.
     #[error(transparent)]
     Seal(#[from] SealError),
+}
+
+impl AdmissionError {
+    /// The records that made the whole batch fail, as far as they are known (KIP-467).
+    pub fn rejected_records(&self) -> impl Iterator<Item = &RejectedRecord> {
+        match self {
+            Self::Records(InvalidRecords::Rejected(rejected)) => rejected.as_slice(),
+            _ => &[],
+        }
+        .iter()
+    }
 }
 
 impl AdmissionRules {

@@ -4,25 +4,25 @@
     reason = "aligned memory that is appended to while its beginning is shared"
 )]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::{Deref, Range};
-use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::BLOCK_BYTES;
+use super::region::{Block, Pool, Registrar};
 
-/// The shard's memory for I/O: buffers are aligned to [`BLOCK_BYTES`] and bounded in sum.
-#[derive(Clone, Debug)]
+/// The shard's memory for I/O: buffers are aligned to [`BLOCK_BYTES`] and bounded in sum. Behind
+/// it are huge pages, mapped when first used and given back when idle.
+#[derive(Clone)]
 pub struct Arena {
     inner: Rc<ArenaInner>,
 }
 
-#[derive(Debug)]
 struct ArenaInner {
     limit_bytes: usize,
     used_bytes: Cell<usize>,
+    pool: RefCell<Pool>,
 }
 
 /// The arena has no room for a buffer of the asked size.
@@ -40,6 +40,7 @@ impl Arena {
             inner: Rc::new(ArenaInner {
                 limit_bytes,
                 used_bytes: Cell::new(0),
+                pool: RefCell::default(),
             }),
         }
     }
@@ -57,11 +58,18 @@ impl Arena {
         if rounded > self.inner.limit_bytes.saturating_sub(used) {
             return Err(full);
         }
+        let block = self.inner.pool.borrow_mut().take(rounded).ok_or(full)?;
         self.inner.used_bytes.set(used + rounded);
+        let arena = self.inner.clone();
         Ok(BufMut {
-            storage: Rc::new(Storage::aligned(rounded, self.inner.clone())),
+            storage: Rc::new(Storage::Block { block, arena }),
             len: 0,
         })
+    }
+
+    /// Registers memory through `registrar` from now on, as operations use it.
+    pub(super) fn set_registrar(&self, registrar: Rc<dyn Registrar>) {
+        self.inner.pool.borrow_mut().set_registrar(registrar);
     }
 
     /// Bytes given out now.
@@ -78,58 +86,47 @@ impl Arena {
 /// Memory behind buffers. Bytes are initialised from the start; which of them may still change is
 /// decided by the single `BufMut` (everything from its length on) and nobody else.
 enum Storage {
-    Aligned {
-        start: NonNull<u8>,
-        layout: Layout,
-        arena: Rc<ArenaInner>,
-    },
+    Block { block: Block, arena: Rc<ArenaInner> },
     Heap(Vec<u8>),
 }
 
 impl Storage {
-    fn aligned(bytes: usize, arena: Rc<ArenaInner>) -> Self {
-        let Ok(layout) = Layout::from_size_align(bytes, BLOCK_BYTES) else {
-            panic!("arena limits keep buffer sizes far below isize::MAX");
-        };
-        // SAFETY: the layout's size is at least one block.
-        let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else {
-            std::alloc::handle_alloc_error(layout)
-        };
-        Self::Aligned {
-            start,
-            layout,
-            arena,
-        }
-    }
-
     fn start(&self) -> *const u8 {
         match self {
-            Self::Aligned { start, .. } => start.as_ptr(),
+            Self::Block { block, .. } => block.start.as_ptr(),
             Self::Heap(bytes) => bytes.as_ptr(),
         }
     }
 
     fn capacity(&self) -> usize {
         match self {
-            Self::Aligned { layout, .. } => layout.size(),
+            Self::Block { block, .. } => block.bytes,
             Self::Heap(bytes) => bytes.len(),
+        }
+    }
+
+    fn registration(&self) -> Option<u16> {
+        match self {
+            Self::Block { block, arena } => arena.pool.borrow_mut().slot(block),
+            Self::Heap(_) => None,
         }
     }
 }
 
 impl Drop for Storage {
     fn drop(&mut self) {
-        if let Self::Aligned {
-            start,
-            layout,
-            arena,
-        } = self
-        {
-            arena.used_bytes.set(arena.used_bytes.get() - layout.size());
-            // SAFETY: allocated in `aligned` with this layout, freed once.
-            unsafe { dealloc(start.as_ptr(), *layout) };
+        if let Self::Block { block, arena } = self {
+            let used_bytes = arena.used_bytes.get();
+            arena.used_bytes.set(used_bytes - block.bytes);
+            arena.pool.borrow_mut().put(block);
         }
+    }
+}
+
+impl fmt::Debug for Arena {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (used, limit) = (self.used_bytes(), self.limit_bytes());
+        write!(f, "Arena({used} of {limit} bytes)")
     }
 }
 
@@ -225,6 +222,11 @@ impl BufMut {
         }
     }
 
+    /// Where the ring knows this memory, if it does.
+    pub(super) fn registration(&self) -> Option<u16> {
+        self.storage.registration()
+    }
+
     /// All held bytes, for good.
     pub fn freeze(self) -> Buf {
         Buf {
@@ -266,6 +268,11 @@ impl Buf {
             end: bytes.len(),
             storage: Rc::new(Storage::Heap(bytes)),
         }
+    }
+
+    /// Where the ring knows this memory, if it does.
+    pub(super) fn registration(&self) -> Option<u16> {
+        self.storage.registration()
     }
 
     /// A share of a part, counted from this share's start.

@@ -7,12 +7,15 @@
 //!
 //! Behaviour that every implementation must show stands as tests in `contract`.
 
+mod buddy;
 mod buf;
 #[cfg(test)]
 pub(crate) mod contract;
 mod frames;
 mod glommio;
 mod local;
+mod probe;
+mod region;
 mod ring;
 
 use std::future::Future;
@@ -23,10 +26,12 @@ use std::time::Duration;
 
 pub use buf::{Arena, ArenaFull, Buf, BufMut};
 pub use frames::{Frame, FrameError, FrameReader};
+use glommio::raise_limits;
 pub use glommio::{
     GlommioRuntime, LaunchError, ShardHandle, Shards, allowed_cpus, run_one, run_shards,
 };
 pub use local::{Budget, Event, Permit};
+pub use probe::{Fatal, Probe, RingFacts};
 
 /// Alignment, in bytes, of address, length and offset of every operation on a direct file.
 pub const BLOCK_BYTES: usize = 4096;

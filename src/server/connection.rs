@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 
-use crate::rt::{Buf, Budget, Event, Frame, FrameError, FrameReader, Permit, Runtime, Socket};
+use crate::rt::{Budget, Buf, Event, Frame, FrameError, FrameReader, Permit, Runtime, Socket};
 
 /// How many requests of one connection may be under way.
 const REQUESTS_IN_FLIGHT: usize = 64;
@@ -81,12 +81,7 @@ impl<R: Runtime> Connection<R> {
     }
 
     /// Serves the connection until it ends from either side.
-    pub async fn run(
-        self: &Rc<Self>,
-        rt: &R,
-        mut frames: FrameReader<R>,
-        service: &impl Service,
-    ) {
+    pub async fn run(self: &Rc<Self>, rt: &R, mut frames: FrameReader<R>, service: &impl Service) {
         let reading = async {
             if let Err(error) = self.read_requests(rt, &mut frames, service).await {
                 tracing::debug!(%error, "connection ends");
@@ -131,7 +126,9 @@ impl<R: Runtime> Connection<R> {
         while !self.stopping.get() {
             let slot = self.in_flight.acquire(1).await;
             drop(slot);
-            let Some(Frame { bytes, memory }) = frames.next().await? else { break };
+            let Some(Frame { bytes, memory }) = frames.next().await? else {
+                break;
+            };
             self.last_active.set(rt.now());
             if self.stopping.get() {
                 break;
@@ -139,7 +136,11 @@ impl<R: Runtime> Connection<R> {
             let slot = self.in_flight.acquire(1).await;
             match service.accept(bytes).await {
                 Reply::Respond(response) => {
-                    let pending = PendingReply { response, _memory: memory, _slot: slot };
+                    let pending = PendingReply {
+                        response,
+                        _memory: memory,
+                        _slot: slot,
+                    };
                     self.replies.borrow_mut().push_back(pending);
                     self.changed.notify();
                 }
@@ -152,7 +153,11 @@ impl<R: Runtime> Connection<R> {
 
     async fn write_responses(&self, rt: &R) -> std::io::Result<()> {
         while let Some(pending) = self.next_reply().await {
-            let PendingReply { response, _memory, _slot } = pending;
+            let PendingReply {
+                response,
+                _memory,
+                _slot,
+            } = pending;
             let response = response.await;
             self.socket.write(response).await?;
             self.last_active.set(rt.now());

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::{Either, select};
+
 use super::mailbox::ShardMessage;
 use super::metadata::MetadataLog;
 use crate::cluster::controller::{ControllerError, purge_topic};
@@ -73,9 +75,24 @@ impl<R: Runtime> Controller<R> {
         Self { log, image, shards }
     }
 
-    /// Serves requests until nobody can ask any more.
-    pub(super) async fn run(mut self, requests: flume::Receiver<ControlRequest>) {
-        while let Ok(ControlRequest { decision, reply }) = requests.recv_async().await {
+    /// Serves requests until `stop` says so or hangs up.
+    pub(super) async fn run(
+        mut self,
+        requests: flume::Receiver<ControlRequest>,
+        stop: flume::Receiver<()>,
+    ) {
+        let mut stop = stop.into_recv_async();
+        loop {
+            let request = match select(requests.recv_async(), stop).await {
+                Either::Left((request, pending)) => {
+                    stop = pending;
+                    request
+                }
+                Either::Right(_) => return,
+            };
+            let Ok(ControlRequest { decision, reply }) = request else {
+                return;
+            };
             let changed = self.change(decision).await;
             // Whoever asked may have gone.
             let _ = reply.send(changed);

@@ -54,6 +54,11 @@ impl ControlPlane {
             .map_err(|_| ChangeError::Stopping)?
     }
 
+    /// The mailboxes of all shards, in order.
+    pub fn mailboxes(&self) -> Vec<flume::Sender<ShardMessage>> {
+        self.shards.clone()
+    }
+
     /// Tells every shard but `from`.
     pub fn tell_others(&self, from: usize, message: impl Fn() -> ShardMessage) {
         for (index, shard) in self.shards.iter().enumerate() {

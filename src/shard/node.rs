@@ -66,6 +66,8 @@ pub struct OpenedNode<R: Runtime> {
     pub seeds: Vec<ShardSeed>,
     /// What recovery did.
     pub report: RecoveryReport,
+    /// Whether the run before ended cleanly.
+    pub clean: bool,
     controller: Controller<R>,
     requests: flume::Receiver<ControlRequest>,
     /// Held for as long as the node lives.
@@ -185,6 +187,7 @@ pub async fn open_node<R: Runtime>(
     Ok(OpenedNode {
         seeds,
         report: recovered.report,
+        clean: recovered.clean,
         controller,
         requests: inbox,
         lock,
@@ -192,9 +195,9 @@ pub async fn open_node<R: Runtime>(
 }
 
 impl<R: Runtime> OpenedNode<R> {
-    /// Runs the controller until no shard can ask it any more, then lets go of the directory.
-    pub async fn run_controller(self) {
-        self.controller.run(self.requests).await;
+    /// Runs the controller until `stop` says so or hangs up, then lets go of the directory.
+    pub async fn run_controller(self, stop: flume::Receiver<()>) {
+        self.controller.run(self.requests, stop).await;
         drop(self.lock);
     }
 }

@@ -1,5 +1,7 @@
 //! Frames: a signed four-byte length, then a message.
 
+use std::ops::Range;
+
 use super::DecodeError;
 
 /// Why a byte stream cannot be cut into frames any further.
@@ -50,6 +52,14 @@ pub fn correlation_id(response: &[u8]) -> Result<i32, DecodeError> {
     Ok(i32::from_be_bytes(*id))
 }
 
+/// Where a decoded value's bytes lie in the message that it was decoded from; `None` when they
+/// are not of it. For stamping records in place.
+pub fn range_within(message: &[u8], part: &[u8]) -> Option<Range<usize>> {
+    let start = part.as_ptr().addr().checked_sub(message.as_ptr().addr())?;
+    let end = start.checked_add(part.len())?;
+    (end <= message.len()).then_some(start..end)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,5 +87,14 @@ mod tests {
         );
         let max = i32::MAX as usize;
         assert_eq!(message_len([0x7f, 0xff, 0xff, 0xff], max), Ok(max));
+    }
+
+    #[test]
+    fn parts_are_found_in_their_message() {
+        let message = [1, 2, 3, 4];
+        assert_eq!(range_within(&message, &message[1..3]), Some(1..3));
+        assert_eq!(range_within(&message, &message[4..]), Some(4..4));
+        assert_eq!(range_within(&message[..2], &message[1..3]), None);
+        assert_eq!(range_within(&message[1..], &message[..2]), None);
     }
 }

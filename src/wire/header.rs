@@ -52,9 +52,9 @@ impl<'a> RequestHeader<'a> {
             flexible: false,
         };
         let mut reader = Reader::new(message, classic);
-        let key = i16::read(&mut reader)?;
-        let version = i16::read(&mut reader)?;
-        let correlation_id = i32::read(&mut reader)?;
+        let key = reader.value()?;
+        let version = reader.value()?;
+        let correlation_id = reader.value()?;
         let api = ApiKey::from_key(key).ok_or(RequestError::UnknownApi { key, version })?;
         if !api.supports(version) {
             return Err(RequestError::UnsupportedVersion {
@@ -137,7 +137,7 @@ pub fn decode_response<'a, R: Response<'a>>(
     version: i16,
 ) -> Result<(i32, R), DecodeError> {
     let mut reader = Reader::new(message, response_header_version(R::KEY, version));
-    let correlation_id = i32::read(&mut reader)?;
+    let correlation_id = reader.value()?;
     reader.tagged(&mut (), |(), _, _| Ok(false))?;
     let body = reader.rest();
     let refused = ErrorCode::UnsupportedVersion.code().to_be_bytes();

@@ -18,6 +18,7 @@ pub enum List<T> {
 
 impl<T> List<T> {
     /// No element, and room for `capacity`.
+    #[inline]
     pub fn with_capacity(capacity: usize) -> Self {
         if capacity <= 1 {
             Self::Few(None)
@@ -28,10 +29,19 @@ impl<T> List<T> {
 
     /// Appends an element.
     pub fn push(&mut self, item: T) {
+        self.push_mut(item);
+    }
+
+    /// Appends an element and gives access to it.
+    #[inline]
+    pub fn push_mut(&mut self, item: T) -> &mut T {
+        if let Self::Few(Some(_)) = self {
+            let one = std::mem::take(self);
+            *self = Self::Many(one.into_iter().collect());
+        }
         match self {
-            Self::Few(one @ None) => *one = Some(item),
-            Self::Few(one) => *self = Self::Many(one.take().into_iter().chain([item]).collect()),
-            Self::Many(items) => items.push(item),
+            Self::Few(one) => one.insert(item),
+            Self::Many(items) => items.push_mut(item),
         }
     }
 }

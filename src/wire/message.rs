@@ -29,30 +29,27 @@ macro_rules! message {
         }
 
         impl<'a> $crate::wire::Wire<'a> for $name $(<$lt>)? {
+            #[inline]
             fn min_bytes(version: $crate::wire::Version) -> usize {
                 usize::from(version.flexible)
                     $(+ field!(min_bytes version, $ty, [$versions] $(tag $tag)?))*
             }
 
+            #[inline]
             fn read(
+                &mut self,
                 reader: &mut $crate::wire::Reader<'a>,
-            ) -> Result<Self, $crate::wire::DecodeError> {
-                let mut message = Self {
-                    $($field: field!(
-                        read reader, field!(default $($default)?),
-                        [$versions] $(null [$nulls])? $(tag $tag)?
-                    ),)*
-                };
-                reader.tagged(&mut message, |_message, _tag, _reader| {
+            ) -> Result<(), $crate::wire::DecodeError> {
+                $(field!(read reader, self.$field, [$versions] $(null [$nulls])? $(tag $tag)?);)*
+                reader.tagged(self, |_message, _tag, _reader| {
                     $($(
                         if _tag == $tag && ($versions).contains(&_reader.version().number) {
-                            _message.$field = $crate::wire::Wire::read(_reader)?;
+                            $crate::wire::Wire::read(&mut _message.$field, _reader)?;
                             return Ok(true);
                         }
                     )?)*
                     Ok(false)
-                })?;
-                Ok(message)
+                })
             }
 
             fn write(&self, writer: &mut $crate::wire::Writer<'_>) {
@@ -78,9 +75,14 @@ macro_rules! message {
             }
 
             fn read_nullable(
+                slot: &mut Option<Self>,
                 reader: &mut $crate::wire::Reader<'a>,
-            ) -> Result<Option<Self>, $crate::wire::DecodeError> {
-                reader.presence()?.then(|| $crate::wire::Wire::read(reader)).transpose()
+            ) -> Result<(), $crate::wire::DecodeError> {
+                if reader.presence()? {
+                    return $crate::wire::read_present(slot, reader);
+                }
+                *slot = None;
+                Ok(())
             }
 
             fn write_nullable(value: Option<&Self>, writer: &mut $crate::wire::Writer<'_>) {
@@ -111,25 +113,19 @@ macro_rules! field {
     (min_bytes $version:ident, $ty:ty, [$versions:expr] tag $tag:literal) => {
         0
     };
-    (read $reader:ident, $default:expr, [$versions:expr]) => {
+    (read $reader:ident, $slot:expr, [$versions:expr]) => {
         if ($versions).contains(&$reader.version().number) {
-            $crate::wire::Wire::read($reader)?
-        } else {
-            $default
+            $crate::wire::Wire::read(&mut $slot, $reader)?;
         }
     };
-    (read $reader:ident, $default:expr, [$versions:expr] null [$nulls:expr]) => {
+    (read $reader:ident, $slot:expr, [$versions:expr] null [$nulls:expr]) => {
         if ($nulls).contains(&$reader.version().number) {
-            $crate::wire::Wire::read($reader)?
+            $crate::wire::Wire::read(&mut $slot, $reader)?;
         } else if ($versions).contains(&$reader.version().number) {
-            $crate::wire::read_present($reader)?
-        } else {
-            $default
+            $crate::wire::read_present(&mut $slot, $reader)?;
         }
     };
-    (read $reader:ident, $default:expr, [$versions:expr] tag $tag:literal) => {
-        $default
-    };
+    (read $reader:ident, $slot:expr, [$versions:expr] tag $tag:literal) => {};
     (write $writer:ident, $value:expr, [$versions:expr]) => {
         if ($versions).contains(&$writer.version().number) {
             $crate::wire::Wire::write(&$value, $writer);

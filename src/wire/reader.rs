@@ -1,6 +1,6 @@
 //! A bounded cursor over the bytes of one message.
 
-use super::DecodeError;
+use super::{DecodeError, Wire};
 
 /// Tagged fields that one section may hold; Kafka's richest has four (CVE-2026-111115).
 pub const MAX_TAGS_PER_SECTION: u32 = 64;
@@ -63,6 +63,14 @@ impl<'a> Reader<'a> {
             0 => Ok(()),
             remaining => Err(DecodeError::Trailing(remaining)),
         }
+    }
+
+    /// The next value; for small ones, as large ones are better read in place.
+    #[inline]
+    pub fn value<T: Wire<'a>>(&mut self) -> Result<T, DecodeError> {
+        let mut value = T::default();
+        value.read(self)?;
+        Ok(value)
     }
 
     /// The next `N` bytes.

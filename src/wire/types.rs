@@ -42,23 +42,24 @@ impl Default for Records<'_> {
 }
 
 /// A field type: bytes to value and back.
-pub trait Wire<'a>: Sized {
+pub trait Wire<'a>: Default {
     /// The least that a value takes on the wire.
     fn min_bytes(version: Version) -> usize;
-    /// Reads one value.
-    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError>;
+    /// Reads one value into a default one. Values are made where they stay: to return them costs
+    /// more in moves than all else that decoding does (55 against 24 ns for a Produce request of one partition).
+    fn read(&mut self, reader: &mut Reader<'a>) -> Result<(), DecodeError>;
     /// Writes one value. What the protocol cannot express shows at [`Writer::finish`].
     fn write(&self, writer: &mut Writer<'_>);
 }
 
 /// A type that has a null.
-pub trait Nullable<'a>: Wire<'a> + Default {
+pub trait Nullable<'a>: Wire<'a> {
     /// The least that null takes on the wire.
     fn min_null_bytes(version: Version) -> usize {
         Self::min_bytes(version)
     }
     /// Reads a value or null.
-    fn read_nullable(reader: &mut Reader<'a>) -> Result<Option<Self>, DecodeError>;
+    fn read_nullable(slot: &mut Option<Self>, reader: &mut Reader<'a>) -> Result<(), DecodeError>;
     /// Writes a value or null.
     fn write_nullable(value: Option<&Self>, writer: &mut Writer<'_>);
 }
@@ -69,8 +70,8 @@ impl<'a, T: Nullable<'a>> Wire<'a> for Option<T> {
     }
 
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        T::read_nullable(reader)
+    fn read(&mut self, reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        T::read_nullable(self, reader)
     }
 
     #[inline]
@@ -81,9 +82,10 @@ impl<'a, T: Nullable<'a>> Wire<'a> for Option<T> {
 
 /// Reads an optional field in a version in which it is not nullable.
 pub fn read_present<'a, T: Nullable<'a>>(
+    slot: &mut Option<T>,
     reader: &mut Reader<'a>,
-) -> Result<Option<T>, DecodeError> {
-    T::read(reader).map(Some)
+) -> Result<(), DecodeError> {
+    slot.insert(T::default()).read(reader)
 }
 
 /// Writes an optional field in a version that has no null: the empty value stands for it.
@@ -102,8 +104,9 @@ macro_rules! integers {
             }
 
             #[inline]
-            fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-                reader.array().map(Self::from_be_bytes)
+            fn read(&mut self, reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+                *self = Self::from_be_bytes(reader.array()?);
+                Ok(())
             }
 
             #[inline]
@@ -125,8 +128,9 @@ macro_rules! carried {
             }
 
             #[inline]
-            fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-                <$inner as Wire>::read(reader).map($wrap)
+            fn read(&mut self, reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+                *self = reader.value::<$inner>().map($wrap)?;
+                Ok(())
             }
 
             #[inline]
@@ -156,8 +160,9 @@ impl<'a> Wire<'a> for uuid::Uuid {
     }
 
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        reader.array().map(Self::from_bytes)
+    fn read(&mut self, reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        *self = Self::from_bytes(reader.array()?);
+        Ok(())
     }
 
     #[inline]
@@ -172,8 +177,9 @@ impl<'a> Wire<'a> for Str<'a> {
     }
 
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        Self::read_nullable(reader)?.ok_or(DecodeError::Null)
+    fn read(&mut self, reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        *self = Cow::Borrowed(reader.string()?.ok_or(DecodeError::Null)?);
+        Ok(())
     }
 
     #[inline]
@@ -184,8 +190,9 @@ impl<'a> Wire<'a> for Str<'a> {
 
 impl<'a> Nullable<'a> for Str<'a> {
     #[inline]
-    fn read_nullable(reader: &mut Reader<'a>) -> Result<Option<Self>, DecodeError> {
-        Ok(reader.string()?.map(Cow::Borrowed))
+    fn read_nullable(slot: &mut Option<Self>, reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        *slot = reader.string()?.map(Cow::Borrowed);
+        Ok(())
     }
 
     #[inline]
@@ -200,8 +207,9 @@ impl<'a> Wire<'a> for Records<'a> {
     }
 
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        Self::read_nullable(reader)?.ok_or(DecodeError::Null)
+    fn read(&mut self, reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        *self = Self::Bytes(reader.byte_string()?.ok_or(DecodeError::Null)?);
+        Ok(())
     }
 
     #[inline]
@@ -221,8 +229,9 @@ impl<'a> Wire<'a> for Records<'a> {
 
 impl<'a> Nullable<'a> for Records<'a> {
     #[inline]
-    fn read_nullable(reader: &mut Reader<'a>) -> Result<Option<Self>, DecodeError> {
-        Ok(reader.byte_string()?.map(Self::Bytes))
+    fn read_nullable(slot: &mut Option<Self>, reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        *slot = reader.byte_string()?.map(Self::Bytes);
+        Ok(())
     }
 
     #[inline]
@@ -242,8 +251,13 @@ macro_rules! arrays {
             }
 
             #[inline]
-            fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-                Self::read_nullable(reader)?.ok_or(DecodeError::Null)
+            fn read(&mut self, reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+                let count = read_count::<T>(reader)?.ok_or(DecodeError::Null)?;
+                *self = Self::with_capacity(count.min(MAX_INITIAL_CAPACITY));
+                for _ in 0..count {
+                    self.push_mut(T::default()).read(reader)?;
+                }
+                Ok(())
             }
 
             #[inline]
@@ -256,17 +270,17 @@ macro_rules! arrays {
         }
 
         impl<'a, T: Wire<'a>> Nullable<'a> for $array<T> {
-            #[inline]
-            fn read_nullable(reader: &mut Reader<'a>) -> Result<Option<Self>, DecodeError> {
-                let min_wire_bytes = T::min_bytes(reader.version());
-                let Some(count) = reader.count(min_wire_bytes, size_of::<T>())? else {
-                    return Ok(None);
-                };
-                let mut items = Self::with_capacity(count.min(MAX_INITIAL_CAPACITY));
+            fn read_nullable(
+                slot: &mut Option<Self>,
+                reader: &mut Reader<'a>,
+            ) -> Result<(), DecodeError> {
+                *slot = None;
+                let Some(count) = read_count::<T>(reader)? else { return Ok(()) };
+                let items = slot.insert(Self::with_capacity(count.min(MAX_INITIAL_CAPACITY)));
                 for _ in 0..count {
-                    items.push(T::read(reader)?);
+                    items.push_mut(T::default()).read(reader)?;
                 }
-                Ok(Some(items))
+                Ok(())
             }
 
             fn write_nullable(value: Option<&Self>, writer: &mut Writer<'_>) {
@@ -283,4 +297,8 @@ arrays!(Vec List);
 
 fn min_len_bytes(version: Version) -> usize {
     if version.flexible { 1 } else { 4 }
+}
+
+fn read_count<'a, T: Wire<'a>>(reader: &mut Reader<'a>) -> Result<Option<usize>, DecodeError> {
+    reader.count(T::min_bytes(reader.version()), size_of::<T>())
 }

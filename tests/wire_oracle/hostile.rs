@@ -69,14 +69,14 @@ macro_rules! hostile {
                 for len in [0, 60, 200] {
                     let bytes = noise.bytes(len);
                     let mut out = Vec::new();
-                    let request = messages::$request::sample(&mut Source::new(&bytes, version));
+                    let request = messages::$request::sample(&mut Source::short(&bytes, version));
                     let _ = encode_request(&mut out, version, 1, "", &request).unwrap();
                     let (_, body) = RequestHeader::decode(&out[4..]).unwrap();
                     attack(body, |bytes| {
                         messages::$request::decode(bytes, version).map(|_| ())
                     });
                     let mut out = Vec::new();
-                    let response = messages::$response::sample(&mut Source::new(&bytes, version));
+                    let response = messages::$response::sample(&mut Source::short(&bytes, version));
                     let _ = encode_response(&mut out, version, 1, &response).unwrap();
                     attack(&out[4..], |bytes| {
                         decode_response::<messages::$response>(bytes, version).map(|_| ())

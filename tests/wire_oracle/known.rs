@@ -3,10 +3,11 @@
 use corelane::model::BrokerId;
 use corelane::model::{LeaderEpoch, Offset, PartitionIndex};
 use corelane::wire::messages::{
-    ApiVersion, ApiVersionsResponse, DescribableLogDirTopic, DescribeLogDirsPartition,
-    DescribeLogDirsRequest, DescribeLogDirsResponse, DescribeLogDirsResult, DescribeLogDirsTopic,
+    ApiVersion, ApiVersionsResponse, DeleteTopicsResponse, DescribableLogDirTopic,
+    DescribeLogDirsPartition, DescribeLogDirsRequest, DescribeLogDirsResponse,
+    DescribeLogDirsResult, DescribeLogDirsTopic, DescribeTopicPartitionsRequest,
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
-    ListOffsetsTopic, ListOffsetsTopicResponse,
+    ListOffsetsTopic, ListOffsetsTopicResponse, MetadataRequest, MetadataResponse,
 };
 use corelane::wire::{
     ApiKey, DecodeError, ErrorCode, Message, RequestError, RequestHeader, Writer, decode_response,
@@ -166,5 +167,112 @@ fn headers_of_unknown_apis_and_broken_ones() {
     assert_eq!(
         (header, body),
         ((ApiKey::Metadata, String::new()), vec![0xab])
+    );
+}
+
+/// Null and empty are told apart, and null is refused where a version has none.
+#[test]
+fn nulls_are_as_the_schemas_say() {
+    let topic_count = |body: &str, version| {
+        let bytes = hex(body);
+        let request = MetadataRequest::decode(&bytes, version)?;
+        Ok(request.topics.map(|topics| topics.len()))
+    };
+    assert_eq!(topic_count("ffffffff", 0), Err(DecodeError::Null));
+    assert_eq!(topic_count("ffffffff", 1), Ok(None));
+    assert_eq!(topic_count("00000000", 1), Ok(Some(0)));
+    assert_eq!(topic_count("00 01 00 00 00", 9), Ok(None));
+    assert_eq!(topic_count("01 01 00 00 00", 9), Ok(Some(0)));
+    // A topic's name: nullable from 10 on, when an id can stand for it.
+    assert_eq!(
+        topic_count("02 00 00 01 00 00 00", 9),
+        Err(DecodeError::Null)
+    );
+    let by_id = "02 00000000000000000000000000000007 00 00 01 00 00 00";
+    assert_eq!(topic_count(by_id, 10), Ok(Some(1)));
+    // What cannot be null is written empty.
+    assert_eq!(body(&MetadataRequest::default(), 0), hex("00000000"));
+    assert_eq!(body(&MetadataRequest::default(), 1), hex("ffffffff"));
+
+    let has_cursor = |body: &str| {
+        let bytes = hex(body);
+        let request = DescribeTopicPartitionsRequest::decode(&bytes, 0)?;
+        Ok(request.cursor.is_some())
+    };
+    assert_eq!(has_cursor("01 000007d0 ff 00"), Ok(false));
+    assert_eq!(has_cursor("01 000007d0 01 02 61 00000003 00 00"), Ok(true));
+    assert_eq!(
+        has_cursor("01 000007d0 00 00"),
+        Err(DecodeError::Presence(0))
+    );
+}
+
+/// Names gave way to topic ids; before that, they cannot be null. (The oracle reads any null.)
+#[test]
+fn names_become_nullable_with_topic_ids() {
+    for version in ApiKey::Metadata.versions() {
+        let request = MetadataRequest {
+            topics: Some(vec![Default::default()]),
+            ..Default::default()
+        };
+        let bytes = body(&request, version);
+        let topics = MetadataRequest::decode(&bytes, version)
+            .unwrap()
+            .topics
+            .unwrap();
+        assert_eq!(topics[0].name.is_none(), version >= 10, "request {version}");
+        let response = MetadataResponse {
+            topics: vec![Default::default()],
+            ..Default::default()
+        };
+        let bytes = body(&response, version);
+        let topics = MetadataResponse::decode(&bytes, version).unwrap().topics;
+        assert_eq!(
+            topics[0].name.is_none(),
+            version >= 12,
+            "response {version}"
+        );
+    }
+    for version in ApiKey::DeleteTopics.versions() {
+        let response = DeleteTopicsResponse {
+            responses: vec![Default::default()],
+            ..Default::default()
+        };
+        let bytes = body(&response, version);
+        let topics = DeleteTopicsResponse::decode(&bytes, version)
+            .unwrap()
+            .responses;
+        assert_eq!(topics[0].name.is_none(), version >= 6, "delete {version}");
+    }
+}
+
+#[test]
+fn text_must_be_utf_8_and_no_longer_than_32767() {
+    let name = |len: usize, byte: u8| {
+        let mut out = Vec::new();
+        let mut writer = Writer::new(&mut out, ApiKey::Metadata.version(9));
+        writer.len(Some(1));
+        writer.len(Some(len));
+        let _ = writer.finish();
+        let mut body = out.split_off(4);
+        body.resize(body.len() + len, byte);
+        body.extend_from_slice(&hex("00 01 00 00 00"));
+        MetadataRequest::decode(&body, 9).map(|_| ())
+    };
+    assert_eq!(name(32_767, b'a'), Ok(()));
+    assert_eq!(name(32_768, b'a'), Err(DecodeError::Length(32_768)));
+    assert_eq!(name(1, 0xff), Err(DecodeError::Utf8));
+}
+
+/// A version that an API does not have is not guessed at.
+#[test]
+fn versions_out_of_range_are_refused() {
+    assert_eq!(
+        MetadataRequest::decode(&[], 14),
+        Err(DecodeError::Version(14))
+    );
+    assert_eq!(
+        ListOffsetsRequest::decode(&[], 0),
+        Err(DecodeError::Version(0))
     );
 }

@@ -17,7 +17,7 @@ const CLIENT_ID: &str = "fluß-7";
 /// Strips the length prefix, which must be right.
 fn message(frame: &[u8]) -> &[u8] {
     let (message, rest) = frame::split(frame, usize::MAX).unwrap().unwrap();
-    assert_eq!(rest, []);
+    assert!(rest.is_empty(), "{rest:?}");
     message
 }
 

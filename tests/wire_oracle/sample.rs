@@ -26,6 +26,15 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Without long arrays and strings, for tests that try each byte.
+    pub fn short(bytes: &'a [u8], version: i16) -> Self {
+        Self {
+            bytes,
+            version,
+            long_left: 0,
+        }
+    }
+
     fn take(&mut self, len: usize) -> &'a [u8] {
         let (head, rest) = self.bytes.split_at(len.min(self.bytes.len()));
         self.bytes = rest;

@@ -64,11 +64,14 @@ fn write_bytes(inline_bytes: usize, entries: usize, block_bytes: usize) -> usize
 }
 
 /// What an entry of `payload_bytes` takes at worst: writes of its own, each with a header and a
-/// last block that is not full.
+/// last block that is not full. Its first piece fills up a group that is at most half full, its
+/// last is what remains, those between have a write for themselves.
 pub(super) fn worst_case_bytes(payload_bytes: usize, max_write_bytes: usize) -> u64 {
     let whole = write_bytes(payload_bytes, 1, 0) as u64;
-    let shortest_piece = max_write_bytes / 2 - 3 * BLOCK_BYTES;
-    let more_writes = payload_bytes / shortest_piece;
+    if payload_bytes <= max_write_bytes / 2 - 3 * BLOCK_BYTES {
+        return whole;
+    }
+    let more_writes = 1 + payload_bytes / (max_write_bytes - 4 * BLOCK_BYTES);
     whole + (more_writes * 2 * BLOCK_BYTES) as u64
 }
 

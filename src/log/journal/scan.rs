@@ -220,7 +220,7 @@ impl<R: Runtime> JournalScan<R> {
         let follows = self
             .previous_checksum
             .is_none_or(|checksum| checksum == header.previous_checksum);
-        if header.sequence != self.sequence || !(follows || !holds(Rule::RunCheck)) {
+        if header.sequence != self.sequence || (!follows && holds(Rule::RunCheck)) {
             return Ok(Found::Nothing);
         }
         let bytes = self.reader.bytes(address, header.write_bytes()).await?;
@@ -258,7 +258,7 @@ impl<R: Runtime> JournalScan<R> {
             .later
             .iter()
             .flatten()
-            .find(|write| write.sequence > first && write.sequence < self.flushed_end);
+            .find(|write| write.sequence > first && write.sequence <= self.flushed_end);
         match next {
             Some(write) => {
                 (self.sequence, self.address) = (write.sequence, write.address);

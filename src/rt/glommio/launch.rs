@@ -82,7 +82,7 @@ where
     Main: FnOnce(GlommioRuntime, usize) -> Run + Clone + Send + 'static,
     Run: Future<Output = T> + 'static,
 {
-    raise_open_files();
+    raise_limits();
     let pinned = shards.cpus.len() >= shards.count;
     let start = |shard: usize| {
         let main = main.clone();
@@ -107,7 +107,7 @@ where
     Main: FnOnce(GlommioRuntime) -> Run,
     Run: Future<Output = T> + 'static,
 {
-    raise_open_files();
+    raise_limits();
     run(Placement::Unbound, memory_bytes, main)
 }
 
@@ -168,16 +168,15 @@ fn executor(placement: Placement) -> Result<LocalExecutor, String> {
         .map_err(|error| error.to_string())
 }
 
-/// Raises the soft limit of open files to the hard one; a shard holds many.
-fn raise_open_files() {
-    let limit = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    if limit.current != limit.maximum {
-        // Without it, the probe's report says how many there are.
-        let _ = rustix::process::setrlimit(Resource::Nofile, raised);
+/// Raises the soft limits of open files and locked memory to the hard ones.
+pub(in crate::rt) fn raise_limits() {
+    for resource in [Resource::Nofile, Resource::Memlock] {
+        let limit = rustix::process::getrlimit(resource);
+        if limit.current != limit.maximum {
+            let current = limit.maximum;
+            // Where it fails, the probe's report says how much there is.
+            let _ = rustix::process::setrlimit(resource, Rlimit { current, ..limit });
+        }
     }
 }
 

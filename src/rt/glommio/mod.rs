@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use glommio::io::BufferedFile;
@@ -24,12 +24,19 @@ use glommio::{Latency, Shares, TaskQueueHandle};
 use super::ring::{self, Ring, RingFile, RingListener, RingSocket};
 use super::{Arena, DirEntry, DiskSpace, Event, OpenMode, Runtime, TaskClass};
 
+pub(super) use launch::raise_limits;
 pub use launch::{LaunchError, ShardHandle, Shards, allowed_cpus, run_one, run_shards};
 
-/// How long one class may keep the core while the other waits, and thus how late a completion may
-/// be seen on a busy core.
-const TURN_FOREGROUND: Duration = Duration::from_millis(1);
-const TURN_BACKGROUND: Duration = Duration::from_micros(500);
+/// How long a busy core goes without looking at glommio's timers and wake-ups. (Completions of the
+/// ring are seen in each round.)
+///
+/// Short ones are dangerous: when this timer fires between glommio's arming it and its first look
+/// at the task queues, which takes no more than being descheduled for so long, glommio 0.9 goes to
+/// sleep with tasks ready to run. [`watch`] bounds that.
+const PREEMPT_AFTER: Duration = Duration::from_millis(5);
+/// How long such a sleep lasts at most on a core that has something to do, or has not.
+const WATCH_BUSY: Duration = Duration::from_millis(2);
+const WATCH_IDLE: Duration = Duration::from_millis(50);
 /// Parts of a busy core.
 const SHARES_FOREGROUND: usize = 1000;
 const SHARES_BACKGROUND: usize = 150;
@@ -54,17 +61,20 @@ impl GlommioRuntime {
     /// The runtime of the executor that calls.
     fn new(ring: Ring, memory_bytes: usize) -> Self {
         let executor = glommio::executor();
-        let queue = |shares, turn, name| {
-            executor.create_task_queue(Shares::Static(shares), Latency::Matters(turn), name)
+        let arena = Arena::new(memory_bytes);
+        arena.set_registrar(Rc::new(ring.clone()));
+        let queue = |shares, name| {
+            let latency = Latency::Matters(PREEMPT_AFTER);
+            executor.create_task_queue(Shares::Static(shares), latency, name)
         };
         #[expect(clippy::disallowed_methods, reason = "this is where time comes from")]
         let start = Instant::now();
         Self {
             shared: Rc::new(Shared {
                 ring,
-                arena: Arena::new(memory_bytes),
-                foreground: queue(SHARES_FOREGROUND, TURN_FOREGROUND, "foreground"),
-                background: queue(SHARES_BACKGROUND, TURN_BACKGROUND, "background"),
+                arena,
+                foreground: queue(SHARES_FOREGROUND, "foreground"),
+                background: queue(SHARES_BACKGROUND, "background"),
                 start,
                 panicked: Cell::new(false),
                 panic: Event::new(),
@@ -85,6 +95,7 @@ impl GlommioRuntime {
                 ring.turn();
             }
         });
+        let watching = self.task(TaskClass::Foreground, watch(self.shared.ring.clone()));
         let ring = self.shared.ring.clone();
         while !ring.is_closed() {
             if let Err(error) = eventfd.read_at(0, 8).await {
@@ -93,6 +104,7 @@ impl GlommioRuntime {
             ring.turn();
         }
         handing_over.await;
+        drop(watching);
         Ok(eventfd.close().await?)
     }
 
@@ -146,6 +158,7 @@ impl Runtime for GlommioRuntime {
     fn spawn(&self, class: TaskClass, task: impl Future<Output = ()> + 'static) {
         let runtime = self.clone();
         let task = async move {
+            let task = giving_way(class, task);
             if caught(task).await.is_err() {
                 runtime.shared.panicked.set(true);
                 runtime.shared.panic.notify();
@@ -211,6 +224,32 @@ impl Runtime for GlommioRuntime {
     }
 }
 
+/// Wakes the executor now and then; see [`PREEMPT_AFTER`].
+async fn watch(ring: Ring) {
+    let mut turns = ring.turns();
+    loop {
+        let is_busy = std::mem::replace(&mut turns, ring.turns()) != turns;
+        glommio::timer::sleep(if is_busy { WATCH_BUSY } else { WATCH_IDLE }).await;
+    }
+}
+
+/// Runs a task; one of the background gives foreground tasks a chance after each step, where
+/// glommio would run it and its like to the end of [`PREEMPT_AFTER`].
+async fn giving_way(class: TaskClass, task: impl Future<Output = ()>) {
+    let mut task = pin!(task);
+    poll_fn(|context| {
+        let poll = task.as_mut().poll(context);
+        if class == TaskClass::Background && poll.is_pending() {
+            // Its first poll marks the queue and nothing else.
+            let executor = glommio::executor();
+            let mark = pin!(executor.yield_task_queue_now());
+            let _ = mark.poll(&mut Context::from_waker(Waker::noop()));
+        }
+        poll
+    })
+    .await;
+}
+
 /// Runs a task; a panic is an error. It has been printed, and must not unwind through the
 /// executor, which aborts the process half-way.
 async fn caught<T>(task: impl Future<Output = T>) -> Result<T, Panicked> {
@@ -233,13 +272,29 @@ struct Panicked;
 mod tests {
     use std::future::Future;
     use std::path::PathBuf;
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use futures_util::future::{Either, select};
 
     use super::GlommioRuntime;
+    use crate::rt::Runtime;
 
     fn run<F: Future<Output = ()> + 'static>(check: impl FnOnce(GlommioRuntime, PathBuf) -> F) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_path_buf();
-        super::run_one(64 << 20, |runtime| check(runtime, path)).unwrap();
+        super::run_one(64 << 20, |runtime| {
+            bounded(runtime.clone(), check(runtime, path))
+        })
+        .unwrap();
+    }
+
+    async fn bounded(runtime: impl Runtime, check: impl Future<Output = ()>) {
+        let limit = runtime.sleep(Duration::from_secs(30));
+        match select(pin!(check), pin!(limit)).await {
+            Either::Left(_) => {}
+            Either::Right(_) => panic!("the check waits for ever"),
+        }
     }
 
     crate::rt::contract::contract_tests!(run);

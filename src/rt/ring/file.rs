@@ -91,6 +91,13 @@ impl RingFile {
             WriteMode::Durable => libc::RWF_DSYNC,
         };
         if let Some(buf) = pieces.single() {
+            if let Some(slot) = buf.registration() {
+                let (start, len) = (buf.as_ptr(), buf.len() as u32);
+                return opcode::WriteFixed::new(self.target(), start, len, slot)
+                    .offset(offset)
+                    .rw_flags(flags)
+                    .build();
+            }
             return opcode::Write::new(self.target(), buf.as_ptr(), buf.len() as u32)
                 .offset(offset)
                 .rw_flags(flags)
@@ -103,6 +110,19 @@ impl RingFile {
             .build()
     }
 
+    fn read_entry(&self, buf: &mut BufMut, offset: u64, len: usize) -> squeue::Entry {
+        let slot = buf.registration();
+        let (start, len) = (buf.spare_mut().as_mut_ptr(), len as u32);
+        match slot {
+            Some(slot) => opcode::ReadFixed::new(self.target(), start, len, slot)
+                .offset(offset)
+                .build(),
+            None => opcode::Read::new(self.target(), start, len)
+                .offset(offset)
+                .build(),
+        }
+    }
+
     async fn read_into(
         self,
         mut buf: BufMut,
@@ -111,11 +131,7 @@ impl RingFile {
     ) -> (io::Result<usize>, BufMut) {
         let mut done = 0;
         while done < len {
-            let rest = buf.spare_mut();
-            let (start, wanted) = (rest.as_mut_ptr(), (len - done) as u32);
-            let entry = opcode::Read::new(self.target(), start, wanted)
-                .offset(offset + done as u64)
-                .build();
+            let entry = self.read_entry(&mut buf, offset + done as u64, len - done);
             let held = Held::Into(self.fd.clone(), buf);
             // SAFETY: the entry points to the buffer's memory, which lives behind a pointer.
             let pending = unsafe { self.ring.start(entry, held, OpKind::Disk) };

@@ -14,6 +14,7 @@
 mod file;
 mod fs;
 mod held;
+mod registered;
 mod setup;
 mod socket;
 
@@ -34,6 +35,7 @@ use slab::Slab;
 pub use file::RingFile;
 pub use fs::{disk_space, read_dir};
 pub use held::Held;
+pub use setup::RingSupport;
 pub use socket::{RingListener, RingSocket};
 
 use super::Event;
@@ -54,10 +56,12 @@ struct RingInner {
     uring: RefCell<IoUring>,
     eventfd: OwnedFd,
     features: setup::Features,
+    registered: registered::Slots,
     ops: RefCell<Slab<Op>>,
     disk_in_flight: Cell<usize>,
     disk_waiting: RefCell<VecDeque<squeue::Entry>>,
     queued: Cell<bool>,
+    turns: Cell<u64>,
     wanted: Event,
     closed: Cell<bool>,
     wakes: Cell<bool>,
@@ -107,15 +111,18 @@ impl Ring {
         let (uring, features) = setup::build()?;
         let eventfd = setup::eventfd()?;
         setup::register_eventfd(&uring, &eventfd)?;
+        let registered = registered::Slots::new(&uring);
         Ok(Self {
             inner: Rc::new(RingInner {
                 uring: RefCell::new(uring),
                 eventfd,
                 features,
+                registered,
                 ops: RefCell::default(),
                 disk_in_flight: Cell::new(0),
                 disk_waiting: RefCell::default(),
                 queued: Cell::new(false),
+                turns: Cell::new(0),
                 wanted: Event::new(),
                 closed: Cell::new(false),
                 wakes: Cell::new(true),
@@ -134,6 +141,11 @@ impl Ring {
         self.inner.wanted.wait_until(look).await;
     }
 
+    /// How often the ring was turned.
+    pub fn turns(&self) -> u64 {
+        self.inner.turns.get()
+    }
+
     /// Whether [`Ring::close`] was called.
     pub fn is_closed(&self) -> bool {
         self.inner.closed.get()
@@ -141,6 +153,7 @@ impl Ring {
 
     /// Gives queued operations to the kernel and wakes those that have completed.
     pub fn turn(&self) {
+        self.inner.turns.set(self.inner.turns.get().wrapping_add(1));
         self.inner.queued.set(false);
         let mut completed = Vec::new();
         self.enter_quietly(&mut completed);
@@ -162,7 +175,7 @@ impl Ring {
         self.turn();
         let cancelled = setup::cancel_all(&self.inner.uring.borrow(), CLOSE_WAIT);
         self.turn();
-        if self.wait_for_all().is_err() || cancelled.is_err() && self.in_flight() > 0 {
+        if cancelled.and_then(|()| self.wait_for_all()).is_err() && self.in_flight() > 0 {
             tracing::warn!(
                 "the kernel still works on memory of an ended shard; it stays allocated"
             );
@@ -326,12 +339,17 @@ impl Future for Pending {
     /// The kernel's result (bytes, a descriptor, or minus errno), and what the operation held.
     type Output = (i32, Held);
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut ops = self.ring.inner.ops.borrow_mut();
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let inner = self.ring.inner.clone();
+        let mut ops = inner.ops.borrow_mut();
         match ops.get_mut(self.key).map(|op| &mut op.state) {
             Some(OpState::Done(result)) => {
                 let result = *result;
-                Poll::Ready((result, ops.remove(self.key).held))
+                let held = ops.remove(self.key).held;
+                drop(ops);
+                // The key may soon be another operation's.
+                self.key = usize::MAX;
+                Poll::Ready((result, held))
             }
             Some(OpState::Waiting(waker)) => {
                 *waker = Some(context.waker().clone());

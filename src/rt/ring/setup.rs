@@ -2,11 +2,15 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, Probe, opcode};
 use rustix::event::EventfdFlags;
+
+use super::Ring;
+use crate::rt::{Arena, BLOCK_BYTES};
 
 /// Submission entries; a fuller queue is handed over early.
 const ENTRIES: u32 = 256;
@@ -24,6 +28,50 @@ pub(super) struct Features {
 /// A ring with the best set of flags that the kernel knows: completions are processed only when
 /// this thread asks (Linux 6.1), or without interrupting it (5.19), or as they come.
 pub(super) fn build() -> io::Result<(IoUring, Features)> {
+    let (uring, _) = build_best()?;
+    let features = features(&uring);
+    Ok((uring, features))
+}
+
+/// What rings can do on this machine.
+pub struct RingSupport {
+    probe: Probe,
+    /// Completions are processed only when the shard asks.
+    pub defers: bool,
+    /// Memory can be registered.
+    pub registers: bool,
+}
+
+impl RingSupport {
+    /// Sets a ring up to see.
+    ///
+    /// # Errors
+    /// What io_uring_setup answered.
+    pub fn find() -> io::Result<Self> {
+        let (uring, defers) = build_best()?;
+        let mut probe = Probe::new();
+        uring.submitter().register_probe(&mut probe)?;
+        drop(uring);
+        let arena = Arena::new(BLOCK_BYTES);
+        arena.set_registrar(Rc::new(Ring::new()?));
+        let registers = arena
+            .alloc(BLOCK_BYTES)
+            .is_ok_and(|buf| buf.registration().is_some());
+        Ok(Self {
+            probe,
+            defers,
+            registers,
+        })
+    }
+
+    /// Whether an operation is there.
+    pub fn has(&self, code: u8) -> bool {
+        self.probe.is_supported(code)
+    }
+}
+
+/// The ring, and whether it defers.
+fn build_best() -> io::Result<(IoUring, bool)> {
     let mut deferred = IoUring::builder();
     deferred
         .setup_single_issuer()
@@ -33,12 +81,10 @@ pub(super) fn build() -> io::Result<(IoUring, Features)> {
     let mut cooperative = IoUring::builder();
     cooperative.setup_coop_taskrun().setup_taskrun_flag();
     let mut last = io::Error::from(io::ErrorKind::Unsupported);
-    for mut builder in [deferred, cooperative, IoUring::builder()] {
+    let plain = IoUring::builder();
+    for (mut builder, defers) in [(deferred, true), (cooperative, false), (plain, false)] {
         match builder.setup_cqsize(COMPLETIONS).dontfork().build(ENTRIES) {
-            Ok(uring) => {
-                let features = features(&uring);
-                return Ok((uring, features));
-            }
+            Ok(uring) => return Ok((uring, defers)),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => last = error,
             Err(error) => return Err(error),
         }

@@ -57,7 +57,7 @@ impl State {
             match rng.below(4) {
                 0 | 1 if self.is_write(id) => {}
                 2 if self.is_write(id) => self.stop_write(id, rng),
-                0 | 2 if self.is_write(id) || self.changes_names_or_shape(id) => {
+                0 | 2 if self.changes_names_or_shape(id) => {
                     self.complete(id, rng);
                 }
                 _ => self.cancel(id),

@@ -26,7 +26,7 @@ fn entries_of_every_length_come_back() {
         16 << 10,
         31 << 10,
         33 << 10,
-        100 << 10,
+        80 << 10,
     ];
     let found = sim
         .run(async {
@@ -52,10 +52,10 @@ fn entries_of_every_length_come_back() {
             panic!("no log start was appended");
         };
         assert_eq!(*position, expected);
-        for (byte, at) in bytes_of(entry).into_iter().zip(*position..) {
-            assert_eq!(byte, byte_at(1, 0, at));
-            expected += 1;
-        }
+        let bytes = bytes_of(entry);
+        let end = expected + bytes.len() as u64;
+        assert_eq!(bytes, content(1, 0, expected..end));
+        expected = end;
     }
     assert_eq!(expected, 5_000 + lens.iter().sum::<usize>() as u64);
 }
@@ -141,7 +141,11 @@ fn a_full_journal_waits_for_a_trim() {
         journal.trim(Sequence(last.0 + 1));
         drop(waiting.await.unwrap());
         let pressure = journal.pressure();
-        assert_eq!((pressure.live_bytes, pressure.promised_bytes), (0, 0));
+        assert!(
+            pressure.live_bytes <= BLOCK_BYTES as u64,
+            "a closing record at most"
+        );
+        assert_eq!(pressure.promised_bytes, 0);
     })
     .unwrap();
 }
@@ -271,7 +275,7 @@ fn plain_writes_are_flushed_on_demand() {
         journal.wait_durable(sequence).await.unwrap();
         assert_eq!(journal.flushed_end(), Sequence(0));
         assert_eq!(journal.flush().await.unwrap(), Sequence(1));
-        sim_end(journal);
+        drop(journal);
     });
     found.unwrap();
     sim.power_cut();
@@ -279,10 +283,6 @@ fn plain_writes_are_flushed_on_demand() {
     let rt = sim.runtime(0);
     let found = sim.run(scan(&rt, options.first_start(run_id(1)))).unwrap();
     assert_eq!(found.unwrap().entry_count(), 1);
-}
-
-fn sim_end<T>(journal: T) {
-    drop(journal);
 }
 
 #[test]

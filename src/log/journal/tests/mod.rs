@@ -54,10 +54,21 @@ fn partition(index: i32) -> PartitionId {
     }
 }
 
-/// What a partition has at a position, in each run another.
-fn byte_at(run: u64, index: i32, position: u64) -> u8 {
-    let mixed = (position + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ run << 32 ^ index as u64;
-    (mixed.wrapping_mul(0xff51_afd7_ed55_8ccd) >> 56) as u8
+/// What a partition has in a range of positions, in each run something else.
+fn content(run: u64, index: i32, positions: std::ops::Range<u64>) -> Vec<u8> {
+    let words = positions.start / 8..positions.end.div_ceil(8);
+    let word = |number: u64| {
+        let salt = run << 40 | (index as u64) << 32;
+        let mixed = (number ^ salt)
+            .wrapping_add(1)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed ^ mixed >> 29)
+            .wrapping_mul(0xff51_afd7_ed55_8ccd)
+            .to_le_bytes()
+    };
+    let bytes: Vec<u8> = words.flat_map(word).collect();
+    let from = (positions.start % 8) as usize;
+    bytes[from..from + (positions.end - positions.start) as usize].to_vec()
 }
 
 /// Bytes of a partition, cut from a buffer whose blocks are those of the segment, as they are in
@@ -66,10 +77,7 @@ fn payload(rt: &SimRuntime, run: u64, index: i32, position: u64, len: usize) -> 
     let into_block = position as usize % BLOCK_BYTES;
     let mut buf = rt.arena().alloc(into_block + len).unwrap();
     buf.extend_zeroed(into_block);
-    let bytes: Vec<u8> = (position..position + len as u64)
-        .map(|at| byte_at(run, index, at))
-        .collect();
-    buf.extend_from_slice(&bytes);
+    buf.extend_from_slice(&content(run, index, position..position + len as u64));
     let whole = buf.slice(into_block..into_block + len);
     // In two pieces where a block boundary allows, as where one chunk ends.
     let cut = (BLOCK_BYTES - into_block) % BLOCK_BYTES;
@@ -137,8 +145,10 @@ async fn create<T: 'static>(
     .unwrap()
 }
 
+type Tokens<T> = Rc<RefCell<Vec<T>>>;
+
 /// Tokens in the order in which they came back.
-fn collect<T: 'static>() -> (Rc<RefCell<Vec<T>>>, impl Fn(Sequence, Vec<T>) + 'static) {
+fn collect<T: 'static>() -> (Tokens<T>, impl Fn(Sequence, Vec<T>) + 'static) {
     let tokens = Rc::new(RefCell::new(Vec::new()));
     let to = tokens.clone();
     (tokens, move |_, durable| to.borrow_mut().extend(durable))

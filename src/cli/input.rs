@@ -1,0 +1,171 @@
+//! Lines from files and standard input.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::{CliError, Exit};
+
+/// Bytes read at once, and how many such pieces wait to be taken.
+const PIECE_BYTES: usize = 1 << 20;
+const PIECES_AHEAD: usize = 4;
+
+/// Pieces of the input, in order; read by a thread of their own, since a pipe may keep one waiting.
+pub(super) type Pieces = flume::Receiver<Result<Vec<u8>, CliError>>;
+
+/// Begins to read files one behind the other; `-`, or no file at all, is standard input.
+pub(super) fn read_pieces(files: Vec<PathBuf>) -> Result<Pieces, CliError> {
+    let (sender, pieces) = flume::bounded(PIECES_AHEAD);
+    let files = if files.is_empty() {
+        vec!["-".into()]
+    } else {
+        files
+    };
+    let read = move || {
+        for file in files {
+            // The other side is gone when the command has failed: then nobody wants more.
+            if let Err(error) = read_file(&file, &sender)
+                && sender.send(Err(error)).is_err()
+            {
+                return;
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("input".into());
+    thread.spawn(read)?;
+    Ok(pieces)
+}
+
+/// Size of the input, where it is files alone.
+pub(super) fn total_bytes(files: &[PathBuf]) -> Option<u64> {
+    if files.is_empty() {
+        return None;
+    }
+    files
+        .iter()
+        .map(|file| file.metadata().ok().filter(|found| found.is_file()))
+        .try_fold(0, |sum, found| Some(sum + found?.len()))
+}
+
+fn read_file(
+    path: &Path,
+    sender: &flume::Sender<Result<Vec<u8>, CliError>>,
+) -> Result<(), CliError> {
+    let failed = |error: io::Error| {
+        let exit = match error.kind() {
+            io::ErrorKind::NotFound => Exit::NotFound,
+            _ => Exit::Failure,
+        };
+        CliError::new(exit, format!("{}: {error}", path.display()))
+    };
+    let mut source: Box<dyn Read> = if path.as_os_str() == "-" {
+        Box::new(io::stdin())
+    } else {
+        Box::new(File::open(path).map_err(failed)?)
+    };
+    let mut ends_with_line_feed = true;
+    loop {
+        let mut piece = vec![0; PIECE_BYTES];
+        let count = source.read(&mut piece).map_err(failed)?;
+        piece.truncate(count);
+        if let Some(last) = piece.last() {
+            ends_with_line_feed = *last == b'\n';
+        } else if ends_with_line_feed {
+            return Ok(());
+        } else {
+            // The last line of a file is one, line feed or not.
+            piece.push(b'\n');
+        }
+        if sender.send(Ok(piece)).is_err() || count == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Cuts pieces into lines.
+#[derive(Default)]
+pub(super) struct Lines {
+    held: Vec<u8>,
+}
+
+impl Lines {
+    /// Takes a piece and gives the bytes of all lines that are whole now: cut them with
+    /// [`lines_of`].
+    pub(super) fn take(&mut self, piece: &[u8]) -> Vec<u8> {
+        match piece.iter().rposition(|byte| *byte == b'\n') {
+            None => {
+                self.held.extend_from_slice(piece);
+                Vec::new()
+            }
+            Some(last) => {
+                let (whole, rest) = piece.split_at(last + 1);
+                let mut lines = std::mem::take(&mut self.held);
+                lines.extend_from_slice(whole);
+                self.held.extend_from_slice(rest);
+                lines
+            }
+        }
+    }
+}
+
+/// The lines of bytes that end with a line feed, without it.
+pub(super) fn lines_of(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let whole = bytes.strip_suffix(b"\n");
+    whole
+        .into_iter()
+        .flat_map(|whole| whole.split(|byte| *byte == b'\n'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
+        let mut lines = Lines::default();
+        let mut all = Vec::new();
+        for piece in pieces {
+            all.extend(lines_of(&lines.take(piece)).map(<[u8]>::to_vec));
+        }
+        all
+    }
+
+    #[test]
+    fn pieces_end_anywhere() {
+        let text = b"a\n\nlong line\nz\n";
+        let expected: Vec<&[u8]> = vec![b"a", b"", b"long line", b"z"];
+        for first in 0..text.len() {
+            for second in first..text.len() {
+                let pieces = [&text[..first], &text[first..second], &text[second..]];
+                assert_eq!(cut(&pieces), expected, "{first} {second}");
+            }
+        }
+        assert!(cut(&[b"", b"no end"]).is_empty());
+    }
+
+    #[test]
+    fn the_last_line_needs_no_line_feed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let files = vec![file("1", "a\nb"), file("2", ""), file("3", "c\n\n")];
+        assert_eq!(total_bytes(&files), Some(6));
+        let pieces: Vec<Vec<u8>> = read_pieces(files)
+            .unwrap()
+            .iter()
+            .map(Result::unwrap)
+            .collect();
+        let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
+        let expected: Vec<&[u8]> = vec![b"a", b"b", b"c", b""];
+        assert_eq!(cut(&pieces), expected);
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error() {
+        let pieces = read_pieces(vec!["/nonexistent".into()]).unwrap();
+        let error = pieces.recv().unwrap().unwrap_err();
+        assert_eq!(error.exit_code(), Exit::NotFound as u8);
+    }
+}

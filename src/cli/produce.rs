@@ -1,0 +1,369 @@
+//! `corelane produce`
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use futures_util::future::{Either, select};
+use serde::Serialize;
+
+use super::connect::{Rt, existing_topic, with_client};
+use super::input::{Lines, Pieces, lines_of, read_pieces, total_bytes};
+use super::progress::Progress;
+use super::{CliError, Context, Report, bytes, count, megabytes_per_second};
+use crate::client::{
+    Batcher, BatcherOptions, Client, Deliveries, NewRecord, Producer, ProducerOptions,
+};
+use crate::compress::{Codec, Level};
+use crate::model::batch::Header;
+use crate::rt::Runtime;
+
+/// Write lines to a topic, each as a record
+#[derive(Args)]
+#[command(after_help = "Examples:\n  corelane produce logs access.log -z zstd:1\n  \
+                        echo 'user7:login' | corelane produce events -K : -H source=shell")]
+pub(super) struct Command {
+    /// Name of the topic
+    topic: String,
+    /// Files with a record per line; - or none is standard input
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Key of every record
+    #[arg(short, long, conflicts_with = "key_delimiter")]
+    key: Option<String>,
+    /// What stands between key and value of a line; lines without it have no key
+    #[arg(short = 'K', long, value_name = "DELIMITER",
+          value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    key_delimiter: Option<String>,
+    /// A header of every record
+    #[arg(short = 'H', long = "header", value_name = "KEY=VALUE", value_parser = header)]
+    headers: Vec<(String, String)>,
+    /// Codec of the batches: none, gzip, snappy, lz4, zstd; a level may follow, as in zstd:1
+    #[arg(short = 'z', long, value_name = "CODEC[:LEVEL]", value_parser = codec, default_value = "none")]
+    compression: CodecArg,
+    /// Write to this partition, whatever the key
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    partition: Option<i32>,
+    /// Who must have a record before it counts as written
+    #[arg(long, value_enum, default_value_t, value_name = "ACKS")]
+    acks: Acks,
+    /// Empty values are tombstones (null), empty keys none
+    #[arg(short = 'Z', long)]
+    null: bool,
+    /// Let the broker create the topic if it does not exist
+    #[arg(long)]
+    create: bool,
+    /// How long records wait for others to share a batch with
+    #[arg(long, value_parser = super::context::parse_duration, default_value = "5ms")]
+    linger: super::context::DurationArg,
+    /// Size of a batch before compression, in bytes
+    #[arg(long, default_value_t = 256 << 10, value_parser = clap::value_parser!(u32).range(1..=64 << 20))]
+    batch_bytes: u32,
+}
+
+/// Whose acknowledgement is waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Acks {
+    /// Nobody's
+    #[value(name = "0")]
+    None,
+    /// The leader's
+    #[value(name = "1")]
+    Leader,
+    /// All in-sync replicas'; retries never write twice
+    #[default]
+    All,
+}
+
+/// A codec and its level; none leaves batches plain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct CodecArg(Option<Level>);
+
+#[derive(Serialize)]
+struct Produced {
+    topic: String,
+    records: u64,
+    /// Of the records before compression, with what the format adds to each.
+    bytes: u64,
+    seconds: f64,
+    bytes_per_second: f64,
+    ack_p50_us: u64,
+    ack_p99_us: u64,
+}
+
+impl Command {
+    pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
+        let inner = context.clone();
+        let produced = with_client(context, |client| produce(client, self, inner))?;
+        if context.json() {
+            context.print(&produced)
+        } else {
+            context.say(format_args!("{}", produced.text().trim_end()));
+            Ok(())
+        }
+    }
+
+    fn value<'v>(&self, value: &'v [u8]) -> Option<&'v [u8]> {
+        Some(value).filter(|value| !(self.null && value.is_empty()))
+    }
+
+    /// Key and value of a line.
+    fn cut<'l>(&'l self, line: &'l [u8]) -> (Option<&'l [u8]>, Option<&'l [u8]>) {
+        let Some(delimiter) = &self.key_delimiter else {
+            return (self.key.as_deref().map(str::as_bytes), self.value(line));
+        };
+        let delimiter = delimiter.as_bytes();
+        let at = line
+            .windows(delimiter.len())
+            .position(|bytes| bytes == delimiter);
+        match at {
+            None => (None, self.value(line)),
+            Some(at) => {
+                let (key, rest) = line.split_at(at);
+                (self.value(key), self.value(&rest[delimiter.len()..]))
+            }
+        }
+    }
+}
+
+async fn produce(
+    client: Client<Rt>,
+    command: Command,
+    context: Context,
+) -> Result<Produced, CliError> {
+    let started = client.rt().now();
+    let partitions = partition_count(&client, &command).await?;
+    let pieces = read_pieces(command.files.clone())?;
+    let options = ProducerOptions {
+        acks: match command.acks {
+            Acks::None => 0,
+            Acks::Leader => 1,
+            Acks::All => -1,
+        },
+        idempotent: command.acks == Acks::All,
+        codec: command.compression.0,
+    };
+    let producer = Producer::new(client.clone(), options).await?;
+    let options = BatcherOptions {
+        batch_bytes: command.batch_bytes as usize,
+        linger: command.linger.0,
+        ..BatcherOptions::default()
+    };
+    let rt = client.rt().clone();
+    let batcher = Batcher::new(rt, producer.clone(), &command.topic, partitions, options);
+    let total = total_bytes(&command.files);
+    let what = format!("produce to {}", command.topic);
+    let mut progress = Progress::new(&context, what, total, started);
+    let outcome = feed(batcher, &client, &command, &pieces, &mut progress).await;
+    progress.finish();
+    producer.close();
+    let deliveries = outcome?;
+    let seconds = (client.rt().now() - started).as_secs_f64();
+    Ok(Produced::of(command.topic, &deliveries, seconds))
+}
+
+/// Partitions of the topic, which is created on request.
+async fn partition_count(client: &Client<Rt>, command: &Command) -> Result<i32, CliError> {
+    let name = command.topic.as_str();
+    if command.create {
+        client.metadata(Some(&[name]), true).await?;
+        client.wait_for_leaders(name).await?;
+    }
+    let topic = match existing_topic(client, name).await {
+        Err(error) => {
+            return Err(error.fix(format!("corelane topic create {name}, or produce --create")));
+        }
+        Ok(topic) => topic,
+    };
+    let count = topic.partitions.len() as i32;
+    match command.partition {
+        Some(partition) if partition >= count => Err(CliError::new(
+            super::Exit::NotFound,
+            format!("'{name}' has no partition {partition}, only 0 to {}", count - 1),
+        )),
+        _ => Ok(count),
+    }
+}
+
+/// Takes lines until the input ends; batches that waited long enough leave meanwhile.
+async fn feed(
+    mut batcher: Batcher<Rt>,
+    client: &Client<Rt>,
+    command: &Command,
+    pieces: &Pieces,
+    progress: &mut Progress,
+) -> Result<Rc<Deliveries>, CliError> {
+    let headers: Vec<Header<'_>> = command
+        .headers
+        .iter()
+        .map(|(key, value)| Header {
+            key: key.as_bytes(),
+            value: Some(value.as_bytes()),
+        })
+        .collect();
+    let mut lines = Lines::default();
+    let mut taken_bytes = 0;
+    loop {
+        let piece = match next_piece(client.rt(), pieces, batcher.next_due()).await {
+            Next::Piece(piece) => piece?,
+            Next::Due => {
+                batcher.send_due().await?;
+                continue;
+            }
+            Next::End => break,
+        };
+        taken_bytes += piece.len() as u64;
+        let whole = lines.take(&piece);
+        let timestamp_ms = client.rt().wall_clock_ms();
+        for line in lines_of(&whole) {
+            let (key, value) = command.cut(line);
+            let record = NewRecord {
+                timestamp_ms,
+                key,
+                value,
+                headers: &headers,
+            };
+            batcher.append(command.partition, record).await?;
+        }
+        progress.show(taken_bytes, client.rt().now());
+        // Input that is always ready must not keep the network waiting.
+        client.rt().yield_now().await;
+    }
+    Ok(batcher.finish().await?)
+}
+
+enum Next {
+    Piece(Result<Vec<u8>, CliError>),
+    /// A batch has waited long enough.
+    Due,
+    End,
+}
+
+async fn next_piece(rt: &Rt, pieces: &Pieces, due: Option<Duration>) -> Next {
+    let taken = |result| match result {
+        Ok(piece) => Next::Piece(piece),
+        Err(flume::RecvError::Disconnected) => Next::End,
+    };
+    let Some(due) = due else {
+        return taken(pieces.recv_async().await);
+    };
+    let wait = std::pin::pin!(rt.sleep(due.saturating_sub(rt.now())));
+    match select(pieces.recv_async(), wait).await {
+        Either::Left((result, _)) => taken(result),
+        Either::Right(_) => Next::Due,
+    }
+}
+
+impl Produced {
+    fn of(topic: String, deliveries: &Deliveries, seconds: f64) -> Self {
+        Self {
+            topic,
+            records: deliveries.records(),
+            bytes: deliveries.bytes(),
+            seconds,
+            bytes_per_second: deliveries.bytes() as f64 / seconds,
+            ack_p50_us: deliveries.latency_us(0.5),
+            ack_p99_us: deliveries.latency_us(0.99),
+        }
+    }
+}
+
+impl Report for Produced {
+    const SCHEMA: &'static str = "corelane.produce/1";
+
+    fn text(&self) -> String {
+        let milliseconds = |us: u64| us as f64 / 1e3;
+        format!(
+            "{} records, {} in {:.2} s: {}   ack p50 {:.1} ms, p99 {:.1} ms\n",
+            count(self.records),
+            bytes(self.bytes),
+            self.seconds,
+            megabytes_per_second(self.bytes_per_second),
+            milliseconds(self.ack_p50_us),
+            milliseconds(self.ack_p99_us)
+        )
+    }
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err("a header is KEY=VALUE".into()),
+    }
+}
+
+fn codec(text: &str) -> Result<CodecArg, String> {
+    let (name, level) = match text.split_once(':') {
+        Some((name, level)) => (name, Some(level)),
+        None => (text, None),
+    };
+    if name == "none" && level.is_none() {
+        return Ok(CodecArg(None));
+    }
+    let names = ["none", "gzip", "snappy", "lz4", "zstd"];
+    let Some(codec) = Codec::ALL.into_iter().find(|codec| codec.name() == name) else {
+        let meant = super::suggest(name, names);
+        let meant = meant.map(|meant| format!(", did you mean {meant}?"));
+        return Err(format!("one of {}{}", names.join(", "), meant.unwrap_or_default()));
+    };
+    let Some(level) = level else {
+        return Ok(CodecArg(Some(codec.default_level())));
+    };
+    let level = level.parse().ok().and_then(|number| codec.level(number));
+    match level {
+        Some(level) => Ok(CodecArg(Some(level))),
+        None => Err(format!("{name} has no such level")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        command: Command,
+    }
+
+    fn command(words: &[&str]) -> Command {
+        let words = ["produce", "topic"].iter().chain(words);
+        Line::parse_from(words).command
+    }
+
+    #[test]
+    fn lines_are_cut_at_the_first_delimiter() {
+        let plain = command(&[]);
+        assert_eq!(plain.cut(b"a:b"), (None, Some(&b"a:b"[..])));
+        let cut = command(&["-K", "::"]);
+        assert_eq!(cut.cut(b"a::b::c"), (Some(&b"a"[..]), Some(&b"b::c"[..])));
+        assert_eq!(cut.cut(b"a:b"), (None, Some(&b"a:b"[..])));
+        assert_eq!(cut.cut(b"::"), (Some(&b""[..]), Some(&b""[..])));
+        let keyed = command(&["-k", "key"]);
+        assert_eq!(keyed.cut(b""), (Some(&b"key"[..]), Some(&b""[..])));
+    }
+
+    #[test]
+    fn empty_may_stand_for_null() {
+        let null = command(&["-Z", "-K", ":"]);
+        assert_eq!(null.cut(b"a:"), (Some(&b"a"[..]), None));
+        assert_eq!(null.cut(b":b"), (None, Some(&b"b"[..])));
+        assert_eq!(null.cut(b""), (None, None));
+    }
+
+    #[test]
+    fn codecs_have_levels() {
+        let level = |codec: Codec, number| Ok(CodecArg(codec.level(number)));
+        assert_eq!(codec("none"), Ok(CodecArg(None)));
+        assert_eq!(codec("zstd:1"), level(Codec::Zstd, 1));
+        assert_eq!(codec("zstd:-7"), level(Codec::Zstd, -7));
+        assert_eq!(codec("lz4"), Ok(CodecArg(Some(Codec::Lz4.default_level()))));
+        for bad in ["", "none:1", "gzip:10", "zstd:", "zstd:x", "brotli"] {
+            assert!(codec(bad).is_err(), "{bad}");
+        }
+        assert!(codec("ztd").unwrap_err().contains("did you mean zstd?"));
+    }
+}

@@ -1,0 +1,299 @@
+//! `corelane serve`: runs the broker.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::{CliError, Context, Exit};
+use crate::config::{BrokerConfig, Host, ResourcePlan, Settings, Sources};
+use crate::rt::{LaunchError, Probe, ShardHandle, Shards, allowed_cpus, run_shards};
+use crate::server::{RunError, ShardSetup, Started, run_node, run_shard};
+use crate::shard::NodeOptions;
+
+/// Runs the broker until it is told to stop (SIGTERM, SIGINT).
+///
+/// Settings: flags win over --set, --set over CORELANE_* variables, these over the file, and the
+/// file over the defaults.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  corelane serve --data-dir /var/lib/corelane\n  \
+                        corelane serve --listen 127.0.0.1:9092 --shards 2 --set num.partitions=4")]
+pub struct Command {
+    /// A file of settings, as Kafka's server.properties
+    #[arg(long, short = 'c', value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting; may be given more than once
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// The data directory (log.dirs)
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Where shard 0 listens; shard s listens on PORT + s (listeners)
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Number of shards, or auto (corelane.shards)
+    #[arg(long, value_name = "N")]
+    shards: Option<String>,
+    /// When a record is acknowledged: fsync, written or memory (corelane.durability)
+    #[arg(long, value_name = "LEVEL")]
+    durability: Option<String>,
+}
+
+/// What a node is about to be run with.
+struct Plan {
+    settings: Arc<Settings>,
+    config: Arc<BrokerConfig>,
+    shards: u16,
+    shard_memory_bytes: usize,
+}
+
+impl Command {
+    /// Runs the broker.
+    pub fn run(self, context: &Context) -> Result<(), CliError> {
+        let plan = self.plan(context)?;
+        let probe = probe(&plan.config)?;
+        for line in probe {
+            context.say(format_args!("{line}"));
+        }
+        let (stop, stopped) = flume::bounded(2);
+        let mut signals = Signals::new([SIGTERM, SIGINT])
+            .map_err(|error| CliError::new(Exit::Failure, format!("signals: {error}")))?;
+        let handle = signals.handle();
+        let watcher = std::thread::Builder::new().name("signals".into()).spawn(move || {
+            for (count, signal) in signals.forever().enumerate() {
+                if count > 0 {
+                    // Whoever asks twice does not want to wait for connections to drain.
+                    signal_hook::low_level::exit(128 + signal);
+                }
+                let _ = stop.send(());
+            }
+        });
+        let served = serve(plan, stopped, context);
+        handle.close();
+        if let Ok(watcher) = watcher {
+            let _ = watcher.join();
+        }
+        served
+    }
+
+    fn plan(&self, context: &Context) -> Result<Plan, CliError> {
+        let host = Host::probe();
+        let mut sources = Sources::default();
+        if let Some(path) = &self.config {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                CliError::new(Exit::Usage, format!("{}: {error}", path.display()))
+            })?;
+            sources.file(path, &text).map_err(invalid)?;
+        }
+        sources.environment(std::env::vars());
+        for setting in &self.settings {
+            sources.set(setting).map_err(invalid)?;
+        }
+        let listeners = self.listen.as_ref().map(|address| format!("PLAINTEXT://{address}"));
+        let flags = [
+            ("--data-dir", "log.dirs", &self.data_dir),
+            ("--listen", "listeners", &listeners),
+            ("--shards", "corelane.shards", &self.shards),
+            ("--durability", "corelane.durability", &self.durability),
+        ];
+        for (flag, key, value) in flags {
+            if let Some(value) = value {
+                sources.flag(flag, key, value.clone());
+            }
+        }
+        let (settings, notices) = sources.load(&host).map_err(invalid)?;
+        for notice in notices {
+            context.say(format_args!("note: {notice}"));
+        }
+        let config = settings.resolve(&Default::default()).map_err(invalid)?;
+        let ResourcePlan { shards, shard_memory_bytes } = ResourcePlan::of(&config, &host);
+        let checked = config.client_listeners().check_ports(shards);
+        checked.map_err(|why| CliError::new(Exit::Usage, format!("listeners: {why}")))?;
+        let checked = config.advertised_listeners.check_shards(shards);
+        checked.map_err(|why| CliError::new(Exit::Usage, format!("advertised.listeners: {why}")))?;
+        Ok(Plan {
+            settings: Arc::new(settings),
+            config: Arc::new(config),
+            shards,
+            shard_memory_bytes: usize::try_from(shard_memory_bytes).unwrap_or(usize::MAX),
+        })
+    }
+}
+
+fn invalid(error: crate::config::ConfigError) -> CliError {
+    CliError::new(Exit::Usage, error.to_string())
+}
+
+/// What the machine lacks, a line each; or why the broker cannot run on it.
+fn probe(config: &BrokerConfig) -> Result<Vec<String>, CliError> {
+    let dir = config.log_dir();
+    // The directory itself may be ours to make; its file system is that of what is there already.
+    let there = dir.ancestors().find(|path| path.is_dir()).unwrap_or(std::path::Path::new("."));
+    Probe::take(there).verdict().map_err(|fatal| {
+        CliError::new(Exit::Host, fatal.what)
+            .cause(fatal.cause)
+            .detail("effect", fatal.effect)
+            .fix(fatal.fix)
+    })
+}
+
+/// Starts a thread per shard and waits for all of them.
+fn serve(plan: Plan, stopped: flume::Receiver<()>, context: &Context) -> Result<(), CliError> {
+    let banner = Banner::new(&plan, context);
+    let options = NodeOptions {
+        settings: plan.settings,
+        config: plan.config,
+        shards: plan.shards,
+        memory_bytes: plan.shard_memory_bytes / 2,
+    };
+    let count = usize::from(plan.shards);
+    let (setups, seats): (Vec<_>, Vec<_>) = (1..count).map(|_| flume::bounded(1)).unzip();
+    let shards = Shards { count, cpus: allowed_cpus(), memory_bytes: plan.shard_memory_bytes };
+    let node = flume::bounded::<(NodeOptions, Vec<flume::Sender<ShardSetup>>, Banner)>(1);
+    let _ = node.0.send((options, setups, banner));
+    let launched = run_shards(&shards, move |rt, shard| async move {
+        if shard > 0 {
+            return match seats[shard - 1].recv_async().await {
+                Ok(setup) => run_shard(rt, setup).await,
+                // Shard 0 could not open the node and says why.
+                Err(_) => Ok(()),
+            };
+        }
+        // The other threads' copies of the seats must not keep a failed start waiting.
+        drop(seats);
+        let Ok((options, others, banner)) = node.1.try_recv() else { return Ok(()) };
+        run_node(rt, options, others, move |started| banner.print(&started), stopped).await
+    });
+    let handles = launched.map_err(launch_error)?;
+    let results: Vec<_> = handles.into_iter().map(ShardHandle::join).collect();
+    for result in results {
+        result.map_err(launch_error)?.map_err(run_error)?;
+    }
+    Ok(())
+}
+
+fn launch_error(error: LaunchError) -> CliError {
+    CliError::new(Exit::Host, error.to_string())
+}
+
+fn run_error(error: RunError) -> CliError {
+    let exit = match &error {
+        RunError::Bind { .. } | RunError::Start(_) => Exit::Host,
+        RunError::Log { .. } | RunError::Lost(_) => Exit::Failure,
+    };
+    let fix = match &error {
+        RunError::Bind { .. } => {
+            Some("stop what listens there, or choose other ports with --listen HOST:PORT")
+        }
+        _ => None,
+    };
+    let error = CliError::new(exit, error.to_string());
+    match fix {
+        Some(fix) => error.fix(fix),
+        None => error,
+    }
+}
+
+/// What the broker says of itself once it serves: to people on standard error, and as one JSON line
+/// on standard output with `--format json`.
+struct Banner {
+    started_at: std::time::SystemTime,
+    durability: &'static str,
+    data_dir: String,
+    shard_memory_bytes: usize,
+    json: bool,
+    quiet: bool,
+}
+
+impl Banner {
+    fn new(plan: &Plan, context: &Context) -> Self {
+        Self {
+            started_at: process_start(),
+            durability: plan.config.corelane_durability.as_str(),
+            data_dir: plan.config.log_dir().display().to_string(),
+            shard_memory_bytes: plan.shard_memory_bytes,
+            json: context.json(),
+            quiet: context.quiet(),
+        }
+    }
+
+    fn print(self, started: &Started) {
+        let ready_ms = self.started_at.elapsed().unwrap_or_default().as_millis();
+        if self.json {
+            self.print_json(started, ready_ms);
+        } else if !self.quiet {
+            self.print_text(started, ready_ms);
+        }
+    }
+
+    fn print_text(&self, started: &Started, ready_ms: u128) {
+        let first = started.listeners.first().into_iter().flatten().map(SocketAddr::to_string);
+        let shards = started.listeners.len();
+        let report = &started.report;
+        eprintln!(
+            "corelane {}  pid {}  ready in {ready_ms} ms\n\
+             \x20 kafka       {}  (shard s listens on port + s)\n\
+             \x20 shards      {shards}, {} MiB each\n\
+             \x20 data        {}  cluster {}\n\
+             \x20 durability  {}{}\n\
+             \x20 recovered   {} partitions, {} bytes of journal replayed in {:.1} ms",
+            env!("CARGO_PKG_VERSION"),
+            std::process::id(),
+            first.collect::<Vec<_>>().join(", "),
+            self.shard_memory_bytes >> 20,
+            self.data_dir,
+            started.cluster_id,
+            self.durability,
+            match self.durability {
+                "fsync" => ": acknowledged means on stable media",
+                "written" => ": acknowledged survives a crash of process and kernel, not of power",
+                _ => ": acknowledged is lost with the process; for measuring only",
+            },
+            report.partitions,
+            report.journal_bytes_replayed,
+            report.elapsed.as_secs_f64() * 1e3,
+        );
+        for (id, reason) in &report.offline {
+            eprintln!("warning: partition {} of topic {} is offline: {reason}", id.index, id.topic);
+        }
+        for warning in &report.warnings {
+            eprintln!("warning: {warning}");
+        }
+    }
+
+    fn print_json(&self, started: &Started, ready_ms: u128) {
+        let listeners: Vec<Vec<String>> = started
+            .listeners
+            .iter()
+            .map(|shard| shard.iter().map(SocketAddr::to_string).collect())
+            .collect();
+        let line = serde_json::json!({
+            "schema": "corelane.serve.ready/1",
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "ready_ms": ready_ms as u64,
+            "listeners": listeners,
+            "data_dir": self.data_dir,
+            "cluster_id": started.cluster_id,
+            "durability": self.durability,
+            "recovery": {
+                "clean_stop": started.clean,
+                "journal_bytes_replayed": started.report.journal_bytes_replayed,
+                "partitions": started.report.partitions,
+                "partitions_offline": started.report.offline.len(),
+                "elapsed_ms": started.report.elapsed.as_secs_f64() * 1e3,
+            },
+        });
+        let mut out = std::io::stdout().lock();
+        // Whoever started the broker may not listen.
+        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the start of the process is told to people")]
+fn process_start() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}

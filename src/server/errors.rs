@@ -1,0 +1,154 @@
+//! The one table from our errors to Kafka's.
+
+use crate::cluster::controller::ControllerError;
+use crate::log::producers::ProducerError;
+use crate::log::{AppendError, ReadError, StorageError};
+use crate::model::batch::{InvalidBatchKind, InvalidRecords, RejectReason};
+use crate::partition::{AdmissionError, EpochError, FetchError, ProduceError};
+use crate::server::fetch_session::SessionError;
+use crate::shard::ChangeError;
+use crate::wire::ErrorCode;
+
+/// An error that has a number in Kafka's protocol.
+pub trait Code {
+    /// That number.
+    fn code(&self) -> ErrorCode;
+}
+
+impl Code for StorageError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Deleted => ErrorCode::UnknownTopicOrPartition,
+            Self::Offline(_)
+            | Self::PartitionOffline(_)
+            | Self::DiskFull
+            | Self::Conflict(_)
+            | Self::Corrupt(_)
+            | Self::Io(_) => ErrorCode::KafkaStorageError,
+        }
+    }
+}
+
+impl Code for AppendError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Producer(ProducerError::InvalidProducerEpoch { .. }) => {
+                ErrorCode::InvalidProducerEpoch
+            }
+            Self::Producer(ProducerError::OutOfOrderSequence { .. }) => {
+                ErrorCode::OutOfOrderSequenceNumber
+            }
+            Self::TooLarge { .. } => ErrorCode::RecordListTooLarge,
+            Self::NotABatch => ErrorCode::CorruptMessage,
+            // Retriable, and the batch is not in the log.
+            Self::DiskFull => ErrorCode::KafkaStorageError,
+            Self::Storage(error) => error.code(),
+        }
+    }
+}
+
+impl Code for AdmissionError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Batch(invalid) => match invalid.kind() {
+                InvalidBatchKind::CorruptMessage => ErrorCode::CorruptMessage,
+                InvalidBatchKind::InvalidRecord => ErrorCode::InvalidRecord,
+                InvalidBatchKind::MessageTooLarge => ErrorCode::MessageTooLarge,
+                InvalidBatchKind::UnsupportedCompressionType => {
+                    ErrorCode::UnsupportedCompressionType
+                }
+                InvalidBatchKind::InvalidTimestamp => ErrorCode::InvalidTimestamp,
+            },
+            Self::Records(InvalidRecords::Rejected(rejected)) => {
+                let by_time = |reason| matches!(reason, RejectReason::Timestamp { .. });
+                if rejected.iter().any(|record| by_time(record.reason)) {
+                    ErrorCode::InvalidTimestamp
+                } else {
+                    ErrorCode::InvalidRecord
+                }
+            }
+            Self::Records(_) => ErrorCode::InvalidRecord,
+            Self::Timestamp { .. } => ErrorCode::InvalidTimestamp,
+            Self::Decompress(_) => ErrorCode::CorruptMessage,
+            Self::Compress(_) | Self::Seal(_) => ErrorCode::MessageTooLarge,
+        }
+    }
+}
+
+impl Code for ProduceError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Refused(error) => error.code(),
+            Self::Append(error) => error.code(),
+        }
+    }
+}
+
+impl Code for ReadError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::OutOfRange => ErrorCode::OffsetOutOfRange,
+            Self::Storage(error) => error.code(),
+        }
+    }
+}
+
+impl Code for EpochError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Fenced => ErrorCode::FencedLeaderEpoch,
+            Self::Unknown => ErrorCode::UnknownLeaderEpoch,
+        }
+    }
+}
+
+impl Code for FetchError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Epoch(error) => error.code(),
+            Self::Read(error) => error.code(),
+        }
+    }
+}
+
+impl Code for SessionError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotFound => ErrorCode::FetchSessionIdNotFound,
+            Self::Epoch => ErrorCode::InvalidFetchSessionEpoch,
+            Self::TopicIds => ErrorCode::FetchSessionTopicIdError,
+        }
+    }
+}
+
+impl Code for ControllerError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::InvalidTopic(_) => ErrorCode::InvalidTopicException,
+            Self::TopicExists(_) => ErrorCode::TopicAlreadyExists,
+            Self::UnknownTopic(_) => ErrorCode::UnknownTopicOrPartition,
+            Self::UnknownTopicId(_) => ErrorCode::UnknownTopicId,
+            Self::InvalidPartitions(_) => ErrorCode::InvalidPartitions,
+            Self::InvalidReplicationFactor(_) => ErrorCode::InvalidReplicationFactor,
+            Self::InvalidAssignment(_) | Self::UnknownReplica(_) => {
+                ErrorCode::InvalidReplicaAssignment
+            }
+            Self::PolicyViolation(_) => ErrorCode::PolicyViolation,
+            Self::InvalidConfig(_) => ErrorCode::InvalidConfig,
+            Self::InvalidRequest(_) => ErrorCode::InvalidRequest,
+            Self::UnknownNode(_) => ErrorCode::BrokerIdNotRegistered,
+            Self::NoShards => ErrorCode::BrokerNotAvailable,
+            Self::NoProducerIds => ErrorCode::UnknownServerError,
+        }
+    }
+}
+
+impl Code for ChangeError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Refused(error) => error.code(),
+            Self::DiskFull | Self::Storage(_) => ErrorCode::KafkaStorageError,
+            Self::Stopping => ErrorCode::BrokerNotAvailable,
+        }
+    }
+}

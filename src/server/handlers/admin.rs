@@ -1,0 +1,158 @@
+//! DeleteRecords, DescribeLogDirs, InitProducerId.
+
+use std::collections::BTreeMap;
+
+use super::offsets::led_here;
+use crate::model::{Offset, PartitionIndex, ProducerEpoch, ProducerId};
+use crate::rt::Runtime;
+use crate::server::connection::Response;
+use crate::server::errors::Code;
+use crate::server::service::{Call, Context};
+use crate::wire::messages::{
+    DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
+    DeleteRecordsResponse, DeleteRecordsTopicResult, DescribeLogDirsPartition,
+    DescribeLogDirsRequest, DescribeLogDirsResponse, DescribeLogDirsResult, DescribeLogDirsTopic,
+    InitProducerIdRequest, InitProducerIdResponse,
+};
+use crate::wire::{DecodeError, ErrorCode};
+
+/// The offset that stands for the high watermark in DeleteRecords.
+const UP_TO_HIGH_WATERMARK: Offset = Offset(-1);
+
+/// Serves DeleteRecords: raises log starts (KIP-107).
+pub async fn delete_records<R: Runtime>(
+    context: &Context<R>,
+    call: &Call,
+) -> Result<Response, DecodeError> {
+    let request: DeleteRecordsRequest = call.read()?;
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for asked in &topic.partitions {
+            let deleted = delete_before(context, &topic.name, asked).await;
+            partitions.push(DeleteRecordsPartitionResult {
+                partition_index: asked.partition_index,
+                low_watermark: *deleted.as_ref().unwrap_or(&Offset(-1)),
+                error_code: deleted.err().unwrap_or_default(),
+            });
+        }
+        topics.push(DeleteRecordsTopicResult {
+            name: topic.name.clone(),
+            partitions,
+        });
+    }
+    Ok(call.respond(&DeleteRecordsResponse {
+        throttle_time_ms: 0,
+        topics,
+    }))
+}
+
+async fn delete_before<R: Runtime>(
+    context: &Context<R>,
+    topic: &str,
+    asked: &DeleteRecordsPartition,
+) -> Result<Offset, ErrorCode> {
+    let partition = led_here(context, topic, asked.partition_index)?;
+    let high_watermark = partition.high_watermark();
+    let before = match asked.offset {
+        UP_TO_HIGH_WATERMARK => high_watermark,
+        offset if offset < Offset::ZERO || offset > high_watermark => {
+            return Err(ErrorCode::OffsetOutOfRange);
+        }
+        offset => offset,
+    };
+    partition
+        .log()
+        .delete_records(before)
+        .await
+        .map_err(|error| error.code())
+}
+
+/// Serves DescribeLogDirs: what this shard's partitions take (KIP-113).
+pub fn describe_log_dirs<R: Runtime>(
+    context: &Context<R>,
+    call: &Call,
+) -> Result<Response, DecodeError> {
+    let request: DescribeLogDirsRequest = call.read()?;
+    let wanted = |name: &str, index: PartitionIndex| {
+        request.topics.as_ref().is_none_or(|topics| {
+            topics
+                .iter()
+                .any(|topic| topic.topic == name && topic.partitions.contains(&index))
+        })
+    };
+    let mut topics: BTreeMap<String, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
+    for partition in context.shard.partitions() {
+        let index = partition.id().index;
+        if wanted(partition.topic(), index) {
+            let described = DescribeLogDirsPartition {
+                partition_index: index,
+                partition_size: i64::try_from(partition.log().size_bytes()).unwrap_or(i64::MAX),
+                offset_lag: 0,
+                is_future_key: false,
+            };
+            topics
+                .entry(partition.topic().to_string())
+                .or_default()
+                .push(described);
+        }
+    }
+    let config = context.shard.config();
+    let dir = config.log_dir();
+    let space = context.shard.rt().disk_space(dir).ok();
+    let bytes = |bytes: Option<u64>| bytes.and_then(|b| i64::try_from(b).ok()).unwrap_or(-1);
+    let offline = context.shard.offline().is_some();
+    let result = DescribeLogDirsResult {
+        error_code: if offline {
+            ErrorCode::KafkaStorageError
+        } else {
+            ErrorCode::None
+        },
+        log_dir: dir.display().to_string().into(),
+        topics: topics
+            .into_iter()
+            .map(|(name, partitions)| DescribeLogDirsTopic {
+                name: name.into(),
+                partitions,
+            })
+            .collect(),
+        total_bytes: bytes(space.map(|space| space.total_bytes)),
+        usable_bytes: bytes(space.map(|space| space.available_bytes)),
+        is_cordoned: false,
+    };
+    Ok(call.respond(&DescribeLogDirsResponse {
+        results: vec![result],
+        ..Default::default()
+    }))
+}
+
+/// Serves InitProducerId: a fresh id for an idempotent producer (KIP-98).
+pub async fn init_producer_id<R: Runtime>(
+    context: &Context<R>,
+    call: &Call,
+) -> Result<Response, DecodeError> {
+    let request: InitProducerIdRequest = call.read()?;
+    let allocated = match request.transactional_id.as_deref() {
+        None => context
+            .shard
+            .next_producer_id()
+            .await
+            .map_err(|error| error.code()),
+        Some("") => Err(ErrorCode::InvalidRequest),
+        // Transactions do not exist yet; this code makes clients stop instead of trying again.
+        Some(_) => Err(ErrorCode::TransactionalIdAuthorizationFailed),
+    };
+    Ok(call.respond(&match allocated {
+        Ok(producer_id) => InitProducerIdResponse {
+            producer_id,
+            producer_epoch: ProducerEpoch(0),
+            ..Default::default()
+        },
+        Err(error_code) => InitProducerIdResponse {
+            error_code,
+            producer_id: ProducerId::NONE,
+            producer_epoch: ProducerEpoch(-1),
+            ..Default::default()
+        },
+    }))
+}

@@ -1,0 +1,266 @@
+//! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs.
+
+use super::topics::decide_or_change;
+use crate::cluster::Image;
+use crate::cluster::controller::{
+    AlterOp, Alteration, ConfigTarget, ControllerError, alter_configs as decide_all,
+    incremental_alter_configs as decide_some,
+};
+use crate::config::{DescribedConfig, describe_topic};
+use crate::model::{BrokerId, NodeId};
+use crate::rt::Runtime;
+use crate::server::connection::Response;
+use crate::server::service::{Call, Context, outcome};
+use crate::shard::ChangeError;
+use crate::wire::messages::{
+    AlterConfigsRequest, AlterConfigsResource, AlterConfigsResourceResponse, AlterConfigsResponse,
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
+    DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResource,
+    IncrementalAlterConfigsResponse,
+};
+use crate::wire::{DecodeError, ErrorCode};
+
+/// Kafka's `ConfigResource.Type`.
+const RESOURCE_TOPIC: i8 = 2;
+const RESOURCE_BROKER: i8 = 4;
+
+/// Whose settings a request is about.
+enum Resource {
+    Topic(String),
+    Broker(Option<NodeId>),
+}
+
+/// Serves DescribeConfigs: every key with value, source, type and documentation.
+pub fn describe_configs<R: Runtime>(
+    context: &Context<R>,
+    call: &Call,
+) -> Result<Response, DecodeError> {
+    let request: DescribeConfigsRequest = call.read()?;
+    let results = request.resources.iter().map(|asked| {
+        let described = resource(context, asked.resource_type, &asked.resource_name)
+            .and_then(|resource| describe(context, &resource));
+        let (error_code, error_message) = outcome(&described);
+        let configs = described.unwrap_or_default();
+        let configs = configs
+            .into_iter()
+            .filter(|config| wants(asked, config.name));
+        DescribeConfigsResult {
+            error_code,
+            error_message,
+            resource_type: asked.resource_type,
+            resource_name: asked.resource_name.clone(),
+            configs: configs.map(|config| shown(config, &request)).collect(),
+        }
+    });
+    let results = results.collect();
+    Ok(call.respond(&DescribeConfigsResponse {
+        throttle_time_ms: 0,
+        results,
+    }))
+}
+
+fn wants(asked: &DescribeConfigsResource<'_>, name: &str) -> bool {
+    asked
+        .configuration_keys
+        .as_ref()
+        .is_none_or(|keys| keys.iter().any(|key| key == name))
+}
+
+fn describe<R: Runtime>(
+    context: &Context<R>,
+    resource: &Resource,
+) -> Result<Vec<DescribedConfig>, ControllerError> {
+    let shard = &context.shard;
+    let dynamic = shard.dynamic_configs();
+    match resource {
+        Resource::Topic(name) => {
+            let image = shard.image();
+            let topic = image
+                .topic(name)
+                .ok_or_else(|| ControllerError::UnknownTopic(name.clone()))?;
+            Ok(describe_topic(
+                shard.settings(),
+                &dynamic,
+                &shard.config(),
+                &topic.configs,
+            ))
+        }
+        Resource::Broker(Some(_)) => Ok(shard.settings().describe(&dynamic)),
+        // The cluster's default shows only what was set for it.
+        Resource::Broker(None) => Ok(shard
+            .settings()
+            .describe(&dynamic)
+            .into_iter()
+            .filter(|config| dynamic.cluster.contains_key(config.name))
+            .collect()),
+    }
+}
+
+fn shown(
+    config: DescribedConfig,
+    request: &DescribeConfigsRequest<'_>,
+) -> DescribeConfigsResourceResult<'static> {
+    let synonyms = config
+        .synonyms
+        .into_iter()
+        .map(|synonym| DescribeConfigsSynonym {
+            name: synonym.name.into(),
+            value: Some(synonym.value.into()),
+            source: synonym.source as i8,
+        });
+    DescribeConfigsResourceResult {
+        name: config.name.into(),
+        value: config.value.filter(|_| !config.sensitive).map(Into::into),
+        read_only: config.read_only,
+        config_source: config.source as i8,
+        is_sensitive: config.sensitive,
+        synonyms: if request.include_synonyms {
+            synonyms.collect()
+        } else {
+            Vec::new()
+        },
+        config_type: config.config_type as i8,
+        documentation: request
+            .include_documentation
+            .then(|| config.documentation.trim().into()),
+    }
+}
+
+/// Serves AlterConfigs: the given settings of a resource and no others.
+pub async fn alter_configs<R: Runtime>(
+    context: &Context<R>,
+    call: &Call,
+) -> Result<Response, DecodeError> {
+    let request: AlterConfigsRequest = call.read()?;
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for asked in &request.resources {
+        let result = replace_all(context, asked, request.validate_only).await;
+        responses.push(altered(asked.resource_type, &asked.resource_name, &result));
+    }
+    Ok(call.respond(&AlterConfigsResponse {
+        throttle_time_ms: 0,
+        responses,
+    }))
+}
+
+async fn replace_all<R: Runtime>(
+    context: &Context<R>,
+    asked: &AlterConfigsResource<'_>,
+    validate_only: bool,
+) -> Result<(), ChangeError> {
+    let resource = resource(context, asked.resource_type, &asked.resource_name)?;
+    let configs: Vec<_> = asked
+        .configs
+        .iter()
+        .map(|config| {
+            (
+                config.name.to_string(),
+                config.value.as_deref().map(str::to_owned),
+            )
+        })
+        .collect();
+    let rules = context.shard.config_check();
+    let decide = move |image: &Image| decide_all(image, &rules, resource.target(), &configs);
+    decide_or_change(context, decide, validate_only)
+        .await
+        .map(drop)
+}
+
+/// Serves IncrementalAlterConfigs: some settings of a resource (KIP-339).
+pub async fn incremental_alter_configs<R: Runtime>(
+    context: &Context<R>,
+    call: &Call,
+) -> Result<Response, DecodeError> {
+    let request: IncrementalAlterConfigsRequest = call.read()?;
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for asked in &request.resources {
+        let result = change_some(context, asked, request.validate_only).await;
+        responses.push(altered(asked.resource_type, &asked.resource_name, &result));
+    }
+    Ok(call.respond(&IncrementalAlterConfigsResponse {
+        throttle_time_ms: 0,
+        responses,
+    }))
+}
+
+async fn change_some<R: Runtime>(
+    context: &Context<R>,
+    asked: &IncrementalAlterConfigsResource<'_>,
+    validate_only: bool,
+) -> Result<(), ChangeError> {
+    let resource = resource(context, asked.resource_type, &asked.resource_name)?;
+    let mut alterations = Vec::with_capacity(asked.configs.len());
+    for config in &asked.configs {
+        let op = match config.config_operation {
+            0 => AlterOp::Set,
+            1 => AlterOp::Delete,
+            2 => AlterOp::Append,
+            3 => AlterOp::Subtract,
+            other => {
+                let why = format!("Operation {other} is none of 0 to 3.");
+                return Err(ControllerError::InvalidRequest(why).into());
+            }
+        };
+        let value = config.value.as_deref().map(str::to_owned);
+        alterations.push(Alteration {
+            key: config.name.to_string(),
+            op,
+            value,
+        });
+    }
+    let rules = context.shard.config_check();
+    let decide = move |image: &Image| decide_some(image, &rules, resource.target(), &alterations);
+    decide_or_change(context, decide, validate_only)
+        .await
+        .map(drop)
+}
+
+fn altered(
+    resource_type: i8,
+    resource_name: &str,
+    result: &Result<(), ChangeError>,
+) -> AlterConfigsResourceResponse<'static> {
+    let (error_code, error_message): (ErrorCode, _) = outcome(result);
+    let resource_name = resource_name.to_owned().into();
+    AlterConfigsResourceResponse {
+        error_code,
+        error_message,
+        resource_type,
+        resource_name,
+    }
+}
+
+impl Resource {
+    fn target(&self) -> ConfigTarget<'_> {
+        match self {
+            Self::Topic(name) => ConfigTarget::Topic(name),
+            Self::Broker(node) => ConfigTarget::Broker(*node),
+        }
+    }
+}
+
+/// A shard is a broker to clients, but settings are its node's: every broker id of the node names it.
+fn resource<R: Runtime>(
+    context: &Context<R>,
+    resource_type: i8,
+    name: &str,
+) -> Result<Resource, ControllerError> {
+    match resource_type {
+        RESOURCE_TOPIC => Ok(Resource::Topic(name.to_owned())),
+        RESOURCE_BROKER if name.is_empty() => Ok(Resource::Broker(None)),
+        RESOURCE_BROKER => {
+            let id: i32 = name.parse().map_err(|_| {
+                ControllerError::InvalidRequest(format!("'{name}' is no broker id."))
+            })?;
+            let image = context.shard.image();
+            let place = image.shards().find(|place| place.broker() == BrokerId(id));
+            let unknown = || ControllerError::InvalidRequest(format!("There is no broker {id}."));
+            Ok(Resource::Broker(Some(place.ok_or_else(unknown)?.node)))
+        }
+        other => {
+            let why = format!("Resources of type {other} have no settings here.");
+            Err(ControllerError::InvalidRequest(why))
+        }
+    }
+}

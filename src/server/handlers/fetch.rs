@@ -1,0 +1,360 @@
+//! Fetch: sessions, long polls, and records that leave as they are stored.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::future::{select, select_all};
+
+use crate::model::{LeaderEpoch, Offset, PartitionIndex, TopicId};
+use crate::partition::{FetchAsk, Fetched, Partition};
+use crate::rt::{Buf, Runtime};
+use crate::server::connection::{Reply, Response};
+use crate::server::errors::Code;
+use crate::server::fetch_session::{
+    FetchPlan, PartitionAnswer, PartitionAsk, PartitionKey, SessionAsk, TopicKey,
+};
+use crate::server::service::{Call, Client, Context};
+use crate::shard::Found;
+use crate::wire::messages::{
+    DivergingEpoch, FetchPartitionData, FetchRequest, FetchResponse, FetchableTopicResponse,
+    LeaderIdAndEpoch, NodeEndpoint,
+};
+use crate::wire::{DecodeError, ErrorCode, List, Records};
+
+/// Topics are named by id from this version on (KIP-516).
+const FIRST_VERSION_BY_ID: i16 = 13;
+/// KAFKA_STORAGE_ERROR is known from this version on.
+const FIRST_VERSION_WITH_STORAGE_ERROR: i16 = 6;
+
+/// What one round over the partitions gives.
+struct Round<R: Runtime> {
+    answers: Vec<Answer<R>>,
+    bytes: usize,
+    has_news: bool,
+}
+
+struct Answer<R: Runtime> {
+    key: PartitionKey,
+    code: ErrorCode,
+    fetched: Fetched,
+    partition: Option<Partition<R>>,
+    leader: Option<LeaderIdAndEpoch>,
+}
+
+/// Bounds of one response.
+#[derive(Clone, Copy)]
+struct Bounds {
+    min_bytes: usize,
+    max_bytes: usize,
+    deadline: Duration,
+}
+
+/// Serves a Fetch request. What it asks for is fixed now; the response may wait for more to read.
+pub fn fetch<R: Runtime>(
+    context: &Context<R>,
+    client: &Client,
+    call: Call,
+) -> Result<Reply, DecodeError> {
+    let request: FetchRequest = call.read()?;
+    if request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0 {
+        // Nobody may claim to be a follower: there are none (CVE-2018-1288).
+        return Ok(Reply::ready(failed(
+            &call,
+            ErrorCode::ClusterAuthorizationFailed,
+        )));
+    }
+    let rt = context.shard.rt();
+    let cap = usize::try_from(context.shard.config().fetch_max_bytes).unwrap_or(0);
+    let bounds = Bounds {
+        min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
+        max_bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(cap),
+        deadline: rt.now() + Duration::from_millis(request.max_wait_ms.max(0) as u64),
+    };
+    let ask = session_ask(&request, call.version);
+    let (now, random) = (rt.now(), rt.random_u64());
+    let plan = context
+        .sessions
+        .borrow_mut()
+        .plan(ask, client.connection, now, random);
+    drop(request);
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(error) => return Ok(Reply::ready(failed(&call, error.code()))),
+    };
+    let (context, client) = (context.clone(), client.clone());
+    Ok(Reply::Respond(Box::pin(async move {
+        serve(&context, &client, &call, plan, bounds).await
+    })))
+}
+
+/// Reads until there is enough, or news, or no time left.
+async fn serve<R: Runtime>(
+    context: &Context<R>,
+    client: &Client,
+    call: &Call,
+    plan: FetchPlan,
+    bounds: Bounds,
+) -> Response {
+    loop {
+        let round = read_all(context, &plan, bounds.max_bytes).await;
+        let left = bounds.deadline.saturating_sub(context.shard.rt().now());
+        if round.bytes >= bounds.min_bytes || round.has_news || left.is_zero() {
+            return respond(context, client, call, &plan, round);
+        }
+        let changes: Vec<_> = round.answers.iter().filter_map(Answer::change).map(Box::pin).collect();
+        let sleep = context.shard.rt().sleep(left);
+        if changes.is_empty() {
+            sleep.await;
+        } else {
+            select(select_all(changes), std::pin::pin!(sleep)).await;
+        }
+    }
+}
+
+async fn read_all<R: Runtime>(
+    context: &Context<R>,
+    plan: &FetchPlan,
+    max_bytes: usize,
+) -> Round<R> {
+    let mut round = Round {
+        answers: Vec::new(),
+        bytes: 0,
+        has_news: false,
+    };
+    for (key, ask) in &plan.partitions {
+        let left = max_bytes.saturating_sub(round.bytes);
+        let answer = read_one(context, key, ask, left, round.bytes == 0).await;
+        round.bytes += answer.fetched.bytes;
+        round.has_news |= answer.code != ErrorCode::None || answer.fetched.diverging.is_some();
+        round.answers.push(answer);
+    }
+    round
+}
+
+async fn read_one<R: Runtime>(
+    context: &Context<R>,
+    key: &PartitionKey,
+    ask: &PartitionAsk,
+    left_bytes: usize,
+    is_first: bool,
+) -> Answer<R> {
+    let mut answer = Answer {
+        key: key.clone(),
+        code: ErrorCode::None,
+        fetched: Fetched {
+            high_watermark: Offset(-1),
+            log_start: Offset(-1),
+            ..Fetched::default()
+        },
+        partition: None,
+        leader: None,
+    };
+    let index = PartitionIndex(key.index);
+    let image = context.shard.image();
+    let (id, unknown) = match &key.topic {
+        TopicKey::Id(id) => (
+            image.topic_by_id(*id).map(|t| t.id),
+            ErrorCode::UnknownTopicId,
+        ),
+        TopicKey::Name(name) => (
+            image.topic(name).map(|t| t.id),
+            ErrorCode::UnknownTopicOrPartition,
+        ),
+    };
+    let Some(id) = id else {
+        answer.code = unknown;
+        return answer;
+    };
+    let partition = match context.shard.find(id, index) {
+        Found::Here(partition) => partition,
+        Found::Elsewhere { leader, epoch } => {
+            answer.code = ErrorCode::NotLeaderOrFollower;
+            answer.leader = Some(LeaderIdAndEpoch {
+                leader_id: leader,
+                leader_epoch: epoch,
+            });
+            return answer;
+        }
+        Found::Broken => {
+            answer.code = ErrorCode::KafkaStorageError;
+            return answer;
+        }
+        Found::Unknown => {
+            answer.code = ErrorCode::UnknownTopicOrPartition;
+            return answer;
+        }
+    };
+    let ask = FetchAsk {
+        offset: Offset(ask.fetch_offset),
+        max_bytes: usize::try_from(ask.max_bytes).unwrap_or(0).min(left_bytes),
+        whole_first: is_first,
+        current_leader_epoch: LeaderEpoch(ask.current_leader_epoch),
+        last_fetched_epoch: LeaderEpoch(ask.last_fetched_epoch),
+    };
+    match partition.fetch(ask).await {
+        Ok(fetched) => answer.fetched = fetched,
+        Err(error) => {
+            answer.code = error.code();
+            answer.fetched.log_start = partition.log_start();
+            answer.fetched.high_watermark = partition.high_watermark();
+        }
+    }
+    answer.partition = Some(partition);
+    answer
+}
+
+impl<R: Runtime> Answer<R> {
+    /// Completes when there is more to say than this answer says.
+    fn change(&self) -> Option<impl Future<Output = ()>> {
+        let partition = self.partition.clone()?;
+        let (high_watermark, log_start) = (self.fetched.high_watermark, self.fetched.log_start);
+        Some(async move {
+            let news = || {
+                let changed = partition.high_watermark() != high_watermark
+                    || partition.log_start() != log_start
+                    || partition.failure().is_some();
+                changed.then_some(())
+            };
+            partition.changed().wait_until(news).await;
+        })
+    }
+
+    fn data(&self, records_bytes: u32, version: i16) -> FetchPartitionData<'static> {
+        let old = version < FIRST_VERSION_WITH_STORAGE_ERROR;
+        let error_code = match self.code {
+            ErrorCode::KafkaStorageError if old => ErrorCode::NotLeaderOrFollower,
+            code => code,
+        };
+        let diverging = self.fetched.diverging.map(|diverging| DivergingEpoch {
+            epoch: diverging.epoch,
+            end_offset: diverging.end_offset,
+        });
+        FetchPartitionData {
+            partition_index: PartitionIndex(self.key.index),
+            error_code,
+            high_watermark: self.fetched.high_watermark,
+            // Without transactions everything below the high watermark is stable.
+            last_stable_offset: self.fetched.high_watermark,
+            log_start_offset: self.fetched.log_start,
+            diverging_epoch: diverging.unwrap_or_default(),
+            current_leader: self.leader.clone().unwrap_or_default(),
+            records: Some(Records::Elsewhere(records_bytes)),
+            ..Default::default()
+        }
+    }
+}
+
+fn respond<R: Runtime>(
+    context: &Context<R>,
+    client: &Client,
+    call: &Call,
+    plan: &FetchPlan,
+    round: Round<R>,
+) -> Response {
+    let mut endpoints: Vec<NodeEndpoint> = Vec::new();
+    let mut topics: Vec<FetchableTopicResponse> = Vec::new();
+    let mut records: Vec<Vec<Buf>> = Vec::new();
+    for answer in round.answers {
+        if plan.session_id != 0 && !is_news(context, plan, &answer) {
+            continue;
+        }
+        if let Some(leader) = &answer.leader
+            && endpoints
+                .iter()
+                .all(|endpoint| endpoint.node_id != leader.leader_id)
+        {
+            endpoints.extend(context.endpoint(leader.leader_id, client));
+        }
+        let data = answer.data(answer.fetched.bytes as u32, call.version);
+        records.push(answer.fetched.records);
+        let (topic, topic_id) = match answer.key.topic {
+            TopicKey::Name(name) => (name, TopicId::ZERO),
+            TopicKey::Id(id) => (String::new(), id),
+        };
+        match topics.last_mut() {
+            Some(last) if *last.topic == *topic && last.topic_id == topic_id => {
+                last.partitions.push(data);
+            }
+            _ => topics.push(FetchableTopicResponse {
+                topic: topic.into(),
+                topic_id,
+                partitions: List::from(data),
+            }),
+        }
+    }
+    let response = FetchResponse {
+        session_id: plan.session_id,
+        responses: topics.into_iter().collect(),
+        node_endpoints: endpoints,
+        ..Default::default()
+    };
+    call.respond_with(&response, &records)
+}
+
+/// Asks the session whether the client must be told; a full response tells everything.
+fn is_news<R: Runtime>(context: &Context<R>, plan: &FetchPlan, answer: &Answer<R>) -> bool {
+    let says = PartitionAnswer {
+        has_records: answer.fetched.bytes > 0,
+        has_error: answer.code != ErrorCode::None || answer.fetched.diverging.is_some(),
+        high_watermark: answer.fetched.high_watermark.0,
+        log_start: answer.fetched.log_start.0,
+    };
+    let news = context
+        .sessions
+        .borrow_mut()
+        .is_news(plan.session_id, &answer.key, says);
+    news || !plan.incremental
+}
+
+fn failed(call: &Call, error_code: ErrorCode) -> Response {
+    call.respond(&FetchResponse {
+        error_code,
+        ..Default::default()
+    })
+}
+
+fn session_ask(request: &FetchRequest<'_>, version: i16) -> SessionAsk {
+    let by_topic_id = version >= FIRST_VERSION_BY_ID;
+    let key = |name: &str, id: TopicId| match by_topic_id {
+        true => TopicKey::Id(id),
+        false => TopicKey::Name(name.to_owned()),
+    };
+    let mut partitions = Vec::new();
+    for topic in &request.topics {
+        let topic_key = Rc::new(key(&topic.topic, topic.topic_id));
+        for partition in &topic.partitions {
+            let ask = PartitionAsk {
+                fetch_offset: partition.fetch_offset.0,
+                max_bytes: partition.partition_max_bytes,
+                current_leader_epoch: partition.current_leader_epoch.0,
+                last_fetched_epoch: partition.last_fetched_epoch.0,
+            };
+            let index = partition.partition.0;
+            partitions.push((
+                PartitionKey {
+                    topic: TopicKey::clone(&topic_key),
+                    index,
+                },
+                ask,
+            ));
+        }
+    }
+    let forgotten = request
+        .forgotten_topics_data
+        .iter()
+        .flat_map(|topic| {
+            let topic_key = key(&topic.topic, topic.topic_id);
+            topic.partitions.iter().map(move |index| PartitionKey {
+                topic: topic_key.clone(),
+                index: index.0,
+            })
+        })
+        .collect();
+    SessionAsk {
+        id: request.session_id,
+        epoch: request.session_epoch,
+        by_topic_id,
+        partitions,
+        forgotten,
+    }
+}

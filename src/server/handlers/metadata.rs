@@ -1,0 +1,311 @@
+//! Metadata, DescribeCluster, DescribeTopicPartitions: who is there and who leads what.
+
+use std::sync::Arc;
+
+use super::topics::create_automatically;
+use crate::cluster::{Image, PartitionState, Topic};
+use crate::model::{BrokerId, PartitionIndex, ShardIndex, TopicId};
+use crate::rt::Runtime;
+use crate::server::connection::Response;
+use crate::server::errors::Code;
+use crate::server::service::{Call, Client, Context};
+use crate::wire::messages::{
+    Cursor, DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse,
+    DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
+    DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
+    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
+    MetadataResponsePartition, MetadataResponseTopic, NodeEndpoint,
+};
+use crate::wire::{DecodeError, ErrorCode, Str};
+
+/// Everything that may be done with a topic, as a bit for each `AclOperation`: without an authorizer
+/// that is all of read, write, create, delete, alter, describe, describe configs, alter configs.
+const TOPIC_OPERATIONS: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
+/// Everything that may be done with the cluster: create, alter, describe, cluster action, describe
+/// configs, alter configs, idempotent write.
+const CLUSTER_OPERATIONS: i32 = bits(&[5, 7, 8, 9, 10, 11, 12]);
+const NOT_ASKED: i32 = i32::MIN;
+/// The type of a broker's endpoint, against a controller's.
+const ENDPOINT_BROKERS: i8 = 1;
+
+/// Serves Metadata. Topics named that do not exist are created where both sides allow it.
+pub async fn metadata<R: Runtime>(
+    context: &Context<R>,
+    client: &Client,
+    call: &Call,
+) -> Result<Response, DecodeError> {
+    let request: MetadataRequest = call.read()?;
+    let operations = if request.include_topic_authorized_operations {
+        TOPIC_OPERATIONS
+    } else {
+        NOT_ASKED
+    };
+    // In version 0 there was no null: an empty list asked for all.
+    let asks_all = request
+        .topics
+        .as_ref()
+        .is_none_or(|topics| call.version == 0 && topics.is_empty());
+    let topics = if asks_all {
+        let image = context.shard.image();
+        image
+            .topics()
+            .map(|topic| describe(topic, operations))
+            .collect()
+    } else {
+        let mut topics = Vec::new();
+        for asked in request.topics.iter().flatten() {
+            let may_create = request.allow_auto_topic_creation;
+            topics.push(asked_topic(context, asked, may_create, operations).await);
+        }
+        topics
+    };
+    let image = context.shard.image();
+    let brokers = endpoints(context, client, &image).map(|endpoint| MetadataResponseBroker {
+        node_id: endpoint.node_id,
+        host: endpoint.host,
+        port: endpoint.port,
+        rack: endpoint.rack,
+    });
+    let cluster_operations = if request.include_cluster_authorized_operations {
+        CLUSTER_OPERATIONS
+    } else {
+        NOT_ASKED
+    };
+    Ok(call.respond(&MetadataResponse {
+        brokers: brokers.collect(),
+        cluster_id: image.cluster_id().map(|id| id.to_string().into()),
+        controller_id: controller(context),
+        topics,
+        cluster_authorized_operations: cluster_operations,
+        ..Default::default()
+    }))
+}
+
+async fn asked_topic<R: Runtime>(
+    context: &Context<R>,
+    asked: &MetadataRequestTopic<'_>,
+    may_create: bool,
+    operations: i32,
+) -> MetadataResponseTopic<'static> {
+    let image = context.shard.image();
+    let Some(name) = asked.name.as_deref() else {
+        return match image.topic_by_id(asked.topic_id) {
+            Some(topic) => describe(topic, operations),
+            None => missing(None, asked.topic_id, ErrorCode::UnknownTopicId),
+        };
+    };
+    if let Some(topic) = image.topic(name) {
+        return describe(topic, operations);
+    }
+    if !(may_create && context.shard.config().auto_create_topics_enable) {
+        return missing(
+            Some(name),
+            TopicId::ZERO,
+            ErrorCode::UnknownTopicOrPartition,
+        );
+    }
+    let created = create_automatically(context, name).await;
+    match (created, context.shard.image().topic(name)) {
+        (_, Some(topic)) => describe(topic, operations),
+        (Err(error), None) => missing(Some(name), TopicId::ZERO, error.code()),
+        (Ok(()), None) => missing(Some(name), TopicId::ZERO, ErrorCode::LeaderNotAvailable),
+    }
+}
+
+fn describe(topic: &Arc<Topic>, operations: i32) -> MetadataResponseTopic<'static> {
+    let partition = |(partition_index, state): (PartitionIndex, &PartitionState)| {
+        let leader = state.placement.broker();
+        MetadataResponsePartition {
+            error_code: ErrorCode::None,
+            partition_index,
+            leader_id: leader,
+            leader_epoch: state.leader_epoch,
+            replica_nodes: vec![leader],
+            isr_nodes: vec![leader],
+            offline_replicas: Vec::new(),
+        }
+    };
+    MetadataResponseTopic {
+        error_code: ErrorCode::None,
+        name: Some(topic.name.to_string().into()),
+        topic_id: topic.id,
+        is_internal: false,
+        partitions: topic.indexed().map(partition).collect(),
+        topic_authorized_operations: operations,
+    }
+}
+
+fn missing(
+    name: Option<&str>,
+    topic_id: TopicId,
+    error_code: ErrorCode,
+) -> MetadataResponseTopic<'static> {
+    let name = name.map(|name| Str::from(name.to_owned()));
+    MetadataResponseTopic {
+        error_code,
+        name,
+        topic_id,
+        ..Default::default()
+    }
+}
+
+/// Serves DescribeCluster.
+pub fn describe_cluster<R: Runtime>(
+    context: &Context<R>,
+    client: &Client,
+    call: &Call,
+) -> Result<Response, DecodeError> {
+    let request: DescribeClusterRequest = call.read()?;
+    if request.endpoint_type != ENDPOINT_BROKERS {
+        return Ok(call.respond(&DescribeClusterResponse {
+            error_code: ErrorCode::MismatchedEndpointType,
+            error_message: Some("This is a broker, not a controller.".into()),
+            endpoint_type: request.endpoint_type,
+            ..Default::default()
+        }));
+    }
+    let image = context.shard.image();
+    let brokers = endpoints(context, client, &image).map(|endpoint| DescribeClusterBroker {
+        broker_id: endpoint.node_id,
+        host: endpoint.host,
+        port: endpoint.port,
+        rack: endpoint.rack,
+        is_fenced: false,
+    });
+    let operations = if request.include_cluster_authorized_operations {
+        CLUSTER_OPERATIONS
+    } else {
+        NOT_ASKED
+    };
+    Ok(call.respond(&DescribeClusterResponse {
+        endpoint_type: ENDPOINT_BROKERS,
+        cluster_id: image
+            .cluster_id()
+            .map(|id| id.to_string())
+            .unwrap_or_default()
+            .into(),
+        controller_id: controller(context),
+        brokers: brokers.collect(),
+        cluster_authorized_operations: operations,
+        ..Default::default()
+    }))
+}
+
+/// Serves DescribeTopicPartitions, a page at a time (KIP-966).
+pub fn describe_topic_partitions<R: Runtime>(
+    context: &Context<R>,
+    call: &Call,
+) -> Result<Response, DecodeError> {
+    let request: DescribeTopicPartitionsRequest = call.read()?;
+    let image = context.shard.image();
+    let cap = context.shard.config().max_request_partition_size_limit;
+    let mut room = usize::try_from(request.response_partition_limit.min(cap))
+        .unwrap_or(0)
+        .max(1);
+    let mut names: Vec<&str> = match request.topics.is_empty() {
+        true => image.topics().map(|topic| &*topic.name).collect(),
+        false => request.topics.iter().map(|topic| &*topic.name).collect(),
+    };
+    names.sort_unstable();
+    names.dedup();
+    let (start_topic, start_index) = match &request.cursor {
+        Some(cursor) => (&*cursor.topic_name, cursor.partition_index),
+        None => ("", PartitionIndex(0)),
+    };
+    let mut response = DescribeTopicPartitionsResponse::default();
+    for name in names.into_iter().filter(|name| *name >= start_topic) {
+        let first = if name == start_topic {
+            start_index
+        } else {
+            PartitionIndex(0)
+        };
+        if room == 0 {
+            response.next_cursor = Some(cursor(name, first));
+            break;
+        }
+        let Some(topic) = image.topic(name) else {
+            response.topics.push(DescribeTopicPartitionsResponseTopic {
+                error_code: ErrorCode::UnknownTopicOrPartition,
+                name: Some(name.to_owned().into()),
+                ..Default::default()
+            });
+            continue;
+        };
+        let page: Vec<_> = topic
+            .indexed()
+            .filter(|(index, _)| *index >= first)
+            .take(room)
+            .collect();
+        room -= page.len();
+        let next = page
+            .last()
+            .map_or(first, |(index, _)| PartitionIndex(index.0 + 1));
+        response.topics.push(page_of(topic, &page));
+        if usize::try_from(next.0).is_ok_and(|next| next < topic.partitions.len()) {
+            response.next_cursor = Some(cursor(name, next));
+            break;
+        }
+    }
+    Ok(call.respond(&response))
+}
+
+fn page_of(
+    topic: &Topic,
+    page: &[(PartitionIndex, &PartitionState)],
+) -> DescribeTopicPartitionsResponseTopic<'static> {
+    let partition = |(partition_index, state): &(PartitionIndex, &PartitionState)| {
+        let leader = state.placement.broker();
+        DescribeTopicPartitionsResponsePartition {
+            error_code: ErrorCode::None,
+            partition_index: *partition_index,
+            leader_id: leader,
+            leader_epoch: state.leader_epoch,
+            replica_nodes: vec![leader],
+            isr_nodes: vec![leader],
+            eligible_leader_replicas: Some(Vec::new()),
+            last_known_elr: Some(Vec::new()),
+            offline_replicas: Vec::new(),
+        }
+    };
+    DescribeTopicPartitionsResponseTopic {
+        error_code: ErrorCode::None,
+        name: Some(topic.name.to_string().into()),
+        topic_id: topic.id,
+        is_internal: false,
+        partitions: page.iter().map(partition).collect(),
+        topic_authorized_operations: TOPIC_OPERATIONS,
+    }
+}
+
+fn cursor(topic: &str, partition_index: PartitionIndex) -> Cursor<'static> {
+    Cursor {
+        topic_name: topic.to_owned().into(),
+        partition_index,
+    }
+}
+
+/// Every broker of the cluster, as this client can reach it.
+fn endpoints<R: Runtime>(
+    context: &Context<R>,
+    client: &Client,
+    image: &Image,
+) -> impl Iterator<Item = NodeEndpoint<'static>> {
+    image
+        .shards()
+        .filter_map(|place| context.endpoint(place.broker(), client))
+}
+
+/// Any shard takes admin requests; clients are told the one with the id they expect.
+fn controller<R: Runtime>(context: &Context<R>) -> BrokerId {
+    BrokerId::of(context.shard.place().node, ShardIndex(0))
+}
+
+const fn bits(operations: &[u32]) -> i32 {
+    let mut bits = 0;
+    let mut at = 0;
+    while at < operations.len() {
+        bits |= 1 << operations[at];
+        at += 1;
+    }
+    bits
+}

@@ -1,0 +1,145 @@
+//! ListOffsets and OffsetForLeaderEpoch.
+
+use crate::model::{LeaderEpoch, Offset, PartitionIndex};
+use crate::partition::{OffsetAsk, OffsetFound, Partition};
+use crate::rt::Runtime;
+use crate::server::connection::Response;
+use crate::server::errors::Code;
+use crate::server::service::{Call, Context};
+use crate::shard::Found;
+use crate::wire::messages::{
+    EpochEndOffset, ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest,
+    ListOffsetsResponse, ListOffsetsTopicResponse, OffsetForLeaderEpochRequest,
+    OffsetForLeaderEpochResponse, OffsetForLeaderPartition, OffsetForLeaderTopicResult,
+};
+use crate::wire::{DecodeError, ErrorCode};
+
+/// Serves ListOffsets: where a log starts, ends, or passes a time.
+pub async fn list_offsets<R: Runtime>(
+    context: &Context<R>,
+    call: &Call,
+) -> Result<Response, DecodeError> {
+    let request: ListOffsetsRequest = call.read()?;
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for ask in &topic.partitions {
+            partitions.push(match find(context, call.version, &topic.name, ask).await {
+                Ok(found) => ListOffsetsPartitionResponse {
+                    partition_index: ask.partition_index,
+                    error_code: ErrorCode::None,
+                    timestamp: found.timestamp_ms,
+                    offset: found.offset,
+                    leader_epoch: found.leader_epoch,
+                },
+                Err(error_code) => ListOffsetsPartitionResponse {
+                    partition_index: ask.partition_index,
+                    error_code,
+                    ..Default::default()
+                },
+            });
+        }
+        topics.push(ListOffsetsTopicResponse {
+            name: topic.name.clone(),
+            partitions,
+        });
+    }
+    Ok(call.respond(&ListOffsetsResponse {
+        throttle_time_ms: 0,
+        topics,
+    }))
+}
+
+async fn find<R: Runtime>(
+    context: &Context<R>,
+    version: i16,
+    topic: &str,
+    ask: &ListOffsetsPartition,
+) -> Result<OffsetFound, ErrorCode> {
+    let partition = led_here(context, topic, ask.partition_index)?;
+    partition
+        .check_epoch(ask.current_leader_epoch)
+        .map_err(|error| error.code())?;
+    let what = match (ask.timestamp, version) {
+        (-1, _) => OffsetAsk::Latest,
+        (-2, _) => OffsetAsk::Earliest,
+        (-3, 7..) => OffsetAsk::MaxTimestamp,
+        (-4, 8..) => OffsetAsk::EarliestLocal,
+        (-5, 9..) => OffsetAsk::LatestTiered,
+        (at_ms @ 0.., _) => OffsetAsk::Time(at_ms),
+        _ => return Err(ErrorCode::UnsupportedVersion),
+    };
+    partition
+        .find_offset(what)
+        .await
+        .map_err(|error| error.code())
+}
+
+/// Serves OffsetForLeaderEpoch: where an epoch ends, for clients whose leader has changed (KIP-320).
+pub fn offset_for_leader_epoch<R: Runtime>(
+    context: &Context<R>,
+    call: &Call,
+) -> Result<Response, DecodeError> {
+    let request: OffsetForLeaderEpochRequest = call.read()?;
+    let of_topic = |topic: &str, asks: &[OffsetForLeaderPartition]| {
+        asks.iter()
+            .map(|ask| epoch_end(context, topic, ask))
+            .collect()
+    };
+    let topics = request
+        .topics
+        .iter()
+        .map(|topic| OffsetForLeaderTopicResult {
+            topic: topic.topic.clone(),
+            partitions: of_topic(&topic.topic, &topic.partitions),
+        })
+        .collect();
+    Ok(call.respond(&OffsetForLeaderEpochResponse {
+        throttle_time_ms: 0,
+        topics,
+    }))
+}
+
+fn epoch_end<R: Runtime>(
+    context: &Context<R>,
+    topic: &str,
+    ask: &OffsetForLeaderPartition,
+) -> EpochEndOffset {
+    let found = led_here(context, topic, ask.partition).and_then(|partition| {
+        partition
+            .check_epoch(ask.current_leader_epoch)
+            .map_err(|error| error.code())?;
+        Ok(partition.log().epoch_end_offset(ask.leader_epoch))
+    });
+    let (error_code, (leader_epoch, end_offset)) = match found {
+        Ok(end) => (ErrorCode::None, end),
+        Err(code) => (code, (LeaderEpoch::NONE, Offset(-1))),
+    };
+    EpochEndOffset {
+        error_code,
+        partition: ask.partition,
+        leader_epoch,
+        end_offset,
+    }
+}
+
+/// The partition of this name, if this shard leads it and can use it.
+pub(super) fn led_here<R: Runtime>(
+    context: &Context<R>,
+    topic: &str,
+    index: PartitionIndex,
+) -> Result<Partition<R>, ErrorCode> {
+    let image = context.shard.image();
+    let topic = image
+        .topic(topic)
+        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    match context.shard.find(topic.id, index) {
+        Found::Here(partition) => match partition.failure() {
+            Some(failure) => Err(failure.code()),
+            None => Ok(partition),
+        },
+        Found::Elsewhere { .. } => Err(ErrorCode::NotLeaderOrFollower),
+        Found::Broken => Err(ErrorCode::KafkaStorageError),
+        Found::Unknown => Err(ErrorCode::UnknownTopicOrPartition),
+    }
+}

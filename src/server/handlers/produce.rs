@@ -1,0 +1,283 @@
+//! Produce: each batch is accepted in the request's order; the response waits until all are
+//! acknowledged.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+
+use crate::log::StorageError;
+use crate::model::{BrokerId, LeaderEpoch, Offset, PartitionIndex, TopicId};
+use crate::partition::{Accepted, ProduceError};
+use crate::rt::Runtime;
+use crate::server::connection::{Reply, Response};
+use crate::server::errors::Code;
+use crate::server::service::{Call, Client, Context};
+use crate::shard::Found;
+use crate::wire::messages::{
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData,
+    PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
+    TopicProduceResponse,
+};
+use crate::wire::{DecodeError, ErrorCode, List};
+
+/// zstd may be produced from this version on (KIP-110).
+const FIRST_VERSION_WITH_ZSTD: i16 = 7;
+/// Topics are named by id from this version on (KIP-516).
+const FIRST_VERSION_BY_ID: i16 = 13;
+
+/// One topic of the request, its batches accepted or not.
+struct TopicOutcome<R: Runtime> {
+    name: String,
+    id: TopicId,
+    partitions: Vec<(PartitionIndex, Outcome<R>)>,
+}
+
+enum Outcome<R: Runtime> {
+    Accepted(Accepted<R>),
+    Refused(Refusal),
+}
+
+/// Why a batch was not accepted, as the response tells it.
+#[derive(Default)]
+struct Refusal {
+    code: ErrorCode,
+    message: Option<String>,
+    records: Vec<(i32, String)>,
+    leader: Option<(BrokerId, LeaderEpoch)>,
+}
+
+/// Serves a Produce request.
+pub async fn produce<R: Runtime>(
+    context: &Context<R>,
+    client: &Client,
+    call: Call,
+) -> Result<Reply, DecodeError> {
+    let request: ProduceRequest = call.read()?;
+    let acks = request.acks;
+    let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let mut topics = Vec::with_capacity(request.topic_data.len());
+    for topic in &request.topic_data {
+        topics.push(accept_topic(context, &call, &request, topic).await);
+    }
+    drop(request);
+    if acks == 0 {
+        let refused = |outcome: &Outcome<R>| matches!(outcome, Outcome::Refused(_));
+        let failed = topics
+            .iter()
+            .flat_map(|topic| &topic.partitions)
+            .any(|(_, outcome)| refused(outcome));
+        // There is no response to carry an error: the closed connection is the message.
+        return Ok(if failed { Reply::Close } else { Reply::Nothing });
+    }
+    let (context, client) = (context.clone(), client.clone());
+    Ok(Reply::Respond(Box::pin(async move {
+        acknowledge(&context, &client, &call, topics, timeout).await
+    })))
+}
+
+async fn accept_topic<R: Runtime>(
+    context: &Context<R>,
+    call: &Call,
+    request: &ProduceRequest<'_>,
+    topic: &TopicProduceData<'_>,
+) -> TopicOutcome<R> {
+    let image = context.shard.image();
+    let (known, unknown) = if call.version >= FIRST_VERSION_BY_ID {
+        (image.topic_by_id(topic.topic_id), ErrorCode::UnknownTopicId)
+    } else {
+        (image.topic(&topic.name), ErrorCode::UnknownTopicOrPartition)
+    };
+    let id = known.map(|topic| topic.id);
+    let mut partitions = Vec::with_capacity(topic.partition_data.len());
+    for data in &topic.partition_data {
+        let outcome = match id {
+            Some(id) => accept(context, call, request, id, data).await,
+            None => Outcome::Refused(unknown.into()),
+        };
+        partitions.push((data.index, outcome));
+    }
+    TopicOutcome {
+        name: topic.name.clone().into_owned(),
+        id: topic.topic_id,
+        partitions,
+    }
+}
+
+async fn accept<R: Runtime>(
+    context: &Context<R>,
+    call: &Call,
+    request: &ProduceRequest<'_>,
+    topic: TopicId,
+    data: &PartitionProduceData<'_>,
+) -> Outcome<R> {
+    if !(-1..=1).contains(&request.acks) {
+        return Outcome::Refused(ErrorCode::InvalidRequiredAcks.into());
+    }
+    if request.transactional_id.is_some() {
+        return Outcome::Refused(ErrorCode::TransactionalIdAuthorizationFailed.into());
+    }
+    let partition = match context.shard.find(topic, data.index) {
+        Found::Here(partition) => partition,
+        Found::Elsewhere { leader, epoch } => {
+            let code = ErrorCode::NotLeaderOrFollower;
+            let leader = Some((leader, epoch));
+            return Outcome::Refused(Refusal {
+                code,
+                leader,
+                ..Refusal::default()
+            });
+        }
+        Found::Broken => return Outcome::Refused(ErrorCode::KafkaStorageError.into()),
+        Found::Unknown => return Outcome::Refused(ErrorCode::UnknownTopicOrPartition.into()),
+    };
+    let records = data
+        .records
+        .map(|records| records.bytes())
+        .unwrap_or_default();
+    let is_zstd_allowed = call.version >= FIRST_VERSION_WITH_ZSTD;
+    let now_ms = context.shard.rt().wall_clock_ms();
+    let codecs = context.shard.codecs();
+    match partition
+        .produce(records, is_zstd_allowed, codecs, now_ms)
+        .await
+    {
+        Ok(accepted) => Outcome::Accepted(accepted),
+        Err(error) => Outcome::Refused(error.into()),
+    }
+}
+
+/// Waits for every accepted batch and makes the response.
+async fn acknowledge<R: Runtime>(
+    context: &Context<R>,
+    client: &Client,
+    call: &Call,
+    topics: Vec<TopicOutcome<R>>,
+    timeout: Duration,
+) -> Response {
+    let deadline = context.shard.rt().now() + timeout;
+    let mut endpoints: Vec<NodeEndpoint> = Vec::new();
+    let mut responses = List::with_capacity(topics.len());
+    for topic in topics {
+        let mut partition_responses = List::with_capacity(topic.partitions.len());
+        for (index, outcome) in topic.partitions {
+            let response = match outcome {
+                Outcome::Accepted(accepted) => {
+                    acknowledged(context, index, accepted, deadline).await
+                }
+                Outcome::Refused(refusal) => {
+                    add_endpoint(context, client, &refusal, &mut endpoints);
+                    refused(index, refusal)
+                }
+            };
+            partition_responses.push(response);
+        }
+        responses.push(TopicProduceResponse {
+            name: topic.name.into(),
+            topic_id: topic.id,
+            partition_responses,
+        });
+    }
+    call.respond(&ProduceResponse {
+        responses,
+        throttle_time_ms: 0,
+        node_endpoints: endpoints,
+    })
+}
+
+async fn acknowledged<R: Runtime>(
+    context: &Context<R>,
+    index: PartitionIndex,
+    accepted: Accepted<R>,
+    deadline: Duration,
+) -> PartitionProduceResponse<'static> {
+    let rt = context.shard.rt();
+    let left = deadline.saturating_sub(rt.now());
+    let result = match select(pin!(accepted.acknowledged()), pin!(rt.sleep(left))).await {
+        Either::Left((result, _)) => result,
+        // It may become durable later; Kafka says the same of a batch that waits for replicas.
+        Either::Right(_) => return refused(index, ErrorCode::RequestTimedOut.into()),
+    };
+    match result {
+        Ok(acknowledged) => PartitionProduceResponse {
+            index,
+            base_offset: acknowledged.base_offset,
+            log_append_time_ms: acknowledged.log_append_time_ms.unwrap_or(-1),
+            log_start_offset: acknowledged.log_start,
+            ..Default::default()
+        },
+        Err(error) => refused(index, error.into()),
+    }
+}
+
+fn refused(index: PartitionIndex, refusal: Refusal) -> PartitionProduceResponse<'static> {
+    let record_error = |(batch_index, message): (i32, String)| BatchIndexAndErrorMessage {
+        batch_index,
+        batch_index_error_message: Some(message.into()),
+    };
+    let leader = refusal
+        .leader
+        .map(|(leader_id, leader_epoch)| LeaderIdAndEpoch {
+            leader_id,
+            leader_epoch,
+        });
+    PartitionProduceResponse {
+        index,
+        error_code: refusal.code,
+        base_offset: Offset(-1),
+        record_errors: refusal.records.into_iter().map(record_error).collect(),
+        error_message: refusal.message.map(Into::into),
+        current_leader: leader.unwrap_or_default(),
+        ..Default::default()
+    }
+}
+
+fn add_endpoint<R: Runtime>(
+    context: &Context<R>,
+    client: &Client,
+    refusal: &Refusal,
+    endpoints: &mut Vec<NodeEndpoint<'static>>,
+) {
+    if let Some((leader, _)) = refusal.leader
+        && endpoints.iter().all(|endpoint| endpoint.node_id != leader)
+    {
+        endpoints.extend(context.endpoint(leader, client));
+    }
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Self {
+        Self {
+            code,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<StorageError> for Refusal {
+    fn from(error: StorageError) -> Self {
+        Self {
+            code: error.code(),
+            message: Some(error.to_string()),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<ProduceError> for Refusal {
+    fn from(error: ProduceError) -> Self {
+        let records = match &error {
+            ProduceError::Refused(error) => error
+                .rejected_records()
+                .map(|record| (record.index, record.reason.to_string()))
+                .collect(),
+            ProduceError::Append(_) => Vec::new(),
+        };
+        Self {
+            code: error.code(),
+            message: Some(error.to_string()),
+            records,
+            leader: None,
+        }
+    }
+}

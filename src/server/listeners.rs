@@ -1,0 +1,174 @@
+//! The sockets of one shard: what it accepts, how many, and how long they may be silent.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::connection::Connection;
+use super::service::{Client, ConnectionService, Context};
+use crate::config::Listener as ListenerConfig;
+use crate::rt::{Budget, Event, FrameReader, Listener, Runtime, Socket, TaskClass};
+
+/// How often silent connections are looked for, as a part of the time they may be silent.
+const IDLE_CHECKS: u32 = 10;
+const IDLE_CHECK_MIN: Duration = Duration::from_millis(50);
+const IDLE_CHECK_MAX: Duration = Duration::from_secs(30);
+/// After an error of accept, such as too many open files, the next attempt waits this long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The open connections of one shard.
+pub struct Connections<R: Runtime> {
+    context: Context<R>,
+    request_memory: Budget,
+    open: RefCell<BTreeMap<u64, Open<R>>>,
+    next: Cell<u64>,
+    stopping: Cell<bool>,
+    changed: Event,
+}
+
+/// An open connection and where it comes from.
+type Open<R> = (IpAddr, Rc<Connection<R>>);
+
+impl<R: Runtime> Connections<R> {
+    /// None yet; all of their requests together take at most `request_bytes`.
+    pub fn new(context: Context<R>, request_bytes: usize) -> Rc<Self> {
+        Rc::new(Self {
+            context,
+            request_memory: Budget::new(request_bytes),
+            open: RefCell::default(),
+            next: Cell::new(0),
+            stopping: Cell::new(false),
+            changed: Event::new(),
+        })
+    }
+
+    /// Accepts connections of one listener until the shard stops.
+    pub fn accept_from(self: &Rc<Self>, index: usize, listener: R::Listener) {
+        let connections = self.clone();
+        let rt = self.context.shard.rt();
+        rt.spawn(TaskClass::Foreground, async move {
+            while !connections.stopping.get() {
+                match listener.accept().await {
+                    Ok(socket) => connections.take(index, socket),
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection cannot be accepted");
+                        connections.context.shard.rt().sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Closes connections that have been silent for `connections.max.idle.ms`, as long as the shard
+    /// serves.
+    pub async fn close_idle(&self) {
+        let rt = self.context.shard.rt();
+        while !self.stopping.get() {
+            let idle_ms = self.context.shard.config().connections_max_idle_ms;
+            let limit = Duration::from_millis(u64::try_from(idle_ms).unwrap_or(u64::MAX));
+            rt.sleep((limit / IDLE_CHECKS).clamp(IDLE_CHECK_MIN, IDLE_CHECK_MAX))
+                .await;
+            let now = rt.now();
+            let silent = |connection: &Connection<R>| {
+                connection
+                    .idle_since()
+                    .is_some_and(|since| now.saturating_sub(since) >= limit)
+            };
+            for (_, connection) in self.open.borrow().values() {
+                if silent(connection) {
+                    connection.close();
+                }
+            }
+        }
+    }
+
+    /// Accepts nothing more, answers what was accepted, and completes when every connection has
+    /// ended; those that take longer than `grace` are cut off.
+    pub async fn stop(&self, grace: Duration) {
+        self.stopping.set(true);
+        for (_, connection) in self.open.borrow().values() {
+            connection.stop();
+        }
+        let drained = self
+            .changed
+            .wait_until(|| self.open.borrow().is_empty().then_some(()));
+        let sleep = self.context.shard.rt().sleep(grace);
+        futures_util::future::select(std::pin::pin!(drained), std::pin::pin!(sleep)).await;
+        for (_, connection) in self.open.borrow().values() {
+            connection.close();
+        }
+    }
+
+    fn take(self: &Rc<Self>, listener: usize, socket: R::Socket) {
+        let (Ok(peer), Ok(local)) = (socket.peer_addr(), socket.local_addr()) else {
+            return;
+        };
+        if self.stopping.get() || self.is_full_for(peer.ip()) {
+            tracing::debug!(%peer, "connection refused: too many are open");
+            return socket.shutdown();
+        }
+        let number = self.next.get();
+        self.next.set(number + 1);
+        let rt = self.context.shard.rt().clone();
+        let connection = Connection::new(&rt, socket.clone());
+        self.open
+            .borrow_mut()
+            .insert(number, (peer.ip(), connection.clone()));
+        let limit = self.context.shard.config().socket_request_max_bytes;
+        let limit = usize::try_from(limit).unwrap_or(0);
+        let frames = FrameReader::new(rt.clone(), socket, limit, self.request_memory.clone());
+        let client = Client {
+            connection: number,
+            listener,
+            local,
+        };
+        let service = ConnectionService::new(self.context.clone(), client);
+        let connections = self.clone();
+        rt.clone().spawn(TaskClass::Foreground, async move {
+            connection.run(&rt, frames, &service).await;
+            connections
+                .context
+                .sessions
+                .borrow_mut()
+                .close_connection(number);
+            connections.open.borrow_mut().remove(&number);
+            connections.changed.notify();
+        });
+    }
+
+    fn is_full_for(&self, peer: IpAddr) -> bool {
+        let config = self.context.shard.config();
+        let reached = |count: usize, limit: i32| usize::try_from(limit).is_ok_and(|l| count >= l);
+        let open = self.open.borrow();
+        let from_peer = || open.values().filter(|(ip, _)| *ip == peer).count();
+        reached(open.len(), config.max_connections)
+            || reached(from_peer(), config.max_connections_per_ip)
+    }
+}
+
+/// Binds the configured listeners for one shard.
+pub fn bind<R: Runtime>(
+    rt: &R,
+    listeners: &[ListenerConfig],
+    shard: u16,
+) -> Result<Vec<R::Listener>, (ListenerConfig, io::Error)> {
+    let bind_one = |listener: &ListenerConfig| {
+        let port = listener.port_of(shard);
+        let bound = resolve(&listener.host, port).and_then(|address| rt.listen(address));
+        bound.map_err(|error| (listener.clone(), error))
+    };
+    listeners.iter().map(bind_one).collect()
+}
+
+fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
+    if host.is_empty() {
+        return Ok((Ipv4Addr::UNSPECIFIED, port).into());
+    }
+    let mut addresses = (host, port).to_socket_addrs()?;
+    addresses
+        .next()
+        .ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+}

@@ -1,0 +1,212 @@
+//! From a frame to its handler.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::connection::{Reply, Response, Service};
+use super::fetch_session::SessionCache;
+use super::handlers;
+use crate::model::BrokerId;
+use crate::rt::{Buf, Runtime};
+use crate::shard::Shard;
+use crate::wire::messages::NodeEndpoint;
+use crate::wire::{
+    self, ApiKey, DecodeError, ErrorCode, Message, Piece, RequestError, RequestHeader,
+    encode_response,
+};
+
+/// What the handlers of one shard share.
+pub struct Context<R: Runtime> {
+    /// The shard.
+    pub shard: Shard<R>,
+    /// Its fetch sessions.
+    pub sessions: Rc<RefCell<SessionCache>>,
+}
+
+impl<R: Runtime> Clone for Context<R> {
+    fn clone(&self) -> Self {
+        Self {
+            shard: self.shard.clone(),
+            sessions: self.sessions.clone(),
+        }
+    }
+}
+
+/// A client's connection, as handlers know it.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Number of the connection on this shard.
+    pub connection: u64,
+    /// Which of the configured listeners it came through.
+    pub listener: usize,
+    /// The address that the client connected to.
+    pub local: SocketAddr,
+}
+
+/// Serves one connection's requests.
+pub struct ConnectionService<R: Runtime> {
+    context: Context<R>,
+    client: Client,
+}
+
+/// One request on its way to its handler.
+pub struct Call {
+    /// API of the request.
+    pub api: ApiKey,
+    /// Version of request and response.
+    pub version: i16,
+    correlation_id: i32,
+    frame: Buf,
+    body_at: usize,
+}
+
+impl Call {
+    /// The request's message.
+    pub fn read<'a, M: Message<'a>>(&'a self) -> Result<M, DecodeError> {
+        M::decode(&self.frame[self.body_at..], self.version)
+    }
+
+    /// The frame of a response that holds everything itself.
+    pub fn respond<'a, M: wire::Response<'a>>(&self, message: &M) -> Response {
+        self.respond_with(message, &[])
+    }
+
+    /// The frame of a response whose records (`Records::Elsewhere`, in order) are `records`, each
+    /// the pieces of one partition.
+    pub fn respond_with<'a, M: wire::Response<'a>>(
+        &self,
+        message: &M,
+        records: &[Vec<Buf>],
+    ) -> Response {
+        let mut framing = Vec::new();
+        let encoded =
+            match encode_response(&mut framing, self.version, self.correlation_id, message) {
+                Ok(encoded) => encoded,
+                // Nothing that a handler makes comes near the protocol's limits; should it, the
+                // connection ends with an empty answer instead of a wrong one.
+                Err(error) => {
+                    tracing::error!(api = %self.api, %error, "response cannot be encoded");
+                    return Vec::new();
+                }
+            };
+        let framing = Buf::from_vec(framing);
+        let mut pieces = Vec::with_capacity(1 + 2 * records.len());
+        for piece in encoded.pieces() {
+            match piece {
+                Piece::Framing(range) => pieces.push(framing.slice(range)),
+                Piece::Records(index) => pieces.extend(records[index].iter().cloned()),
+            }
+        }
+        pieces
+    }
+}
+
+impl<R: Runtime> ConnectionService<R> {
+    /// A service for one client.
+    pub fn new(context: Context<R>, client: Client) -> Self {
+        Self { context, client }
+    }
+
+    async fn handle(&self, call: Call) -> Result<Reply, DecodeError> {
+        let (context, client) = (&self.context, &self.client);
+        let response = match call.api {
+            ApiKey::Produce => return handlers::produce(context, client, call).await,
+            ApiKey::Fetch => return handlers::fetch(context, client, call),
+            ApiKey::ListOffsets => handlers::list_offsets(context, &call).await?,
+            ApiKey::OffsetForLeaderEpoch => handlers::offset_for_leader_epoch(context, &call)?,
+            ApiKey::Metadata => handlers::metadata(context, client, &call).await?,
+            ApiKey::ApiVersions => handlers::api_versions(&call)?,
+            ApiKey::DescribeCluster => handlers::describe_cluster(context, client, &call)?,
+            ApiKey::DescribeTopicPartitions => handlers::describe_topic_partitions(context, &call)?,
+            ApiKey::CreateTopics => handlers::create_topics(context, &call).await?,
+            ApiKey::DeleteTopics => handlers::delete_topics(context, &call).await?,
+            ApiKey::CreatePartitions => handlers::create_partitions(context, &call).await?,
+            ApiKey::DescribeConfigs => handlers::describe_configs(context, &call)?,
+            ApiKey::AlterConfigs => handlers::alter_configs(context, &call).await?,
+            ApiKey::IncrementalAlterConfigs => {
+                handlers::incremental_alter_configs(context, &call).await?
+            }
+            ApiKey::DeleteRecords => handlers::delete_records(context, &call).await?,
+            ApiKey::DescribeLogDirs => handlers::describe_log_dirs(context, &call)?,
+            ApiKey::InitProducerId => handlers::init_producer_id(context, &call).await?,
+        };
+        Ok(Reply::ready(response))
+    }
+}
+
+impl<R: Runtime> Service for ConnectionService<R> {
+    async fn accept(&self, frame: Buf) -> Reply {
+        let call = match RequestHeader::decode(&frame) {
+            Ok((header, body)) => Call {
+                api: header.api,
+                version: header.version,
+                correlation_id: header.correlation_id,
+                body_at: frame.len() - body.len(),
+                frame: frame.clone(),
+            },
+            Err(RequestError::UnsupportedVersion {
+                api: ApiKey::ApiVersions,
+                correlation_id,
+                ..
+            }) => {
+                return Reply::ready(handlers::unsupported_api_versions(correlation_id));
+            }
+            Err(error) => {
+                tracing::debug!(%error, "request refused");
+                return Reply::Close;
+            }
+        };
+        match self.handle(call).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                tracing::debug!(%error, "request refused");
+                Reply::Close
+            }
+        }
+    }
+}
+
+impl<R: Runtime> Context<R> {
+    /// Where a broker of this node can be reached by a client of this connection: as advertised, or
+    /// at the address that the client used, with the port of the broker's shard.
+    pub fn endpoint(&self, broker: BrokerId, client: &Client) -> Option<NodeEndpoint<'static>> {
+        let image = self.shard.image();
+        let place = image.shards().find(|place| place.broker() == broker)?;
+        let config = self.shard.config();
+        let name = &config
+            .client_listeners()
+            .0
+            .get(client.listener)?
+            .name
+            .clone();
+        let advertised = config.advertised_listeners.address(name, place.shard.0);
+        let (host, port) = match advertised {
+            Some(address) => (address.host, address.port),
+            None => {
+                let topology = self.shard.topology();
+                let bound = topology.listeners.get(usize::from(place.shard.0))?;
+                (
+                    client.local.ip().to_string(),
+                    bound.get(client.listener)?.port(),
+                )
+            }
+        };
+        Some(NodeEndpoint {
+            node_id: broker,
+            host: host.into(),
+            port: i32::from(port),
+            rack: config.broker_rack.clone().map(Into::into),
+        })
+    }
+}
+
+/// Both halves of an outcome that carries words: none where all went well.
+pub fn outcome<E: super::errors::Code + std::fmt::Display>(
+    result: &Result<impl Sized, E>,
+) -> (ErrorCode, Option<wire::Str<'static>>) {
+    match result {
+        Ok(_) => (ErrorCode::None, None),
+        Err(error) => (error.code(), Some(error.to_string().into())),
+    }
+}
