@@ -1,0 +1,27 @@
+//! Bytes that mean harm, sent to a real broker: it stays alive, goes on serving others, and its
+//! memory stays bounded.
+//!
+//! The gate sends some ten thousand frames, `scripts/full` a million (CORELANE_HOSTILE_FRAMES).
+
+#![expect(clippy::disallowed_methods, reason = "real threads and real time")]
+
+#[macro_use]
+#[path = "wire_oracle/sample.rs"]
+mod sample;
+#[macro_use]
+#[path = "wire_oracle/apis.rs"]
+mod apis;
+mod common;
+#[path = "wire_oracle/definitions.rs"]
+mod definitions;
+#[path = "hostile/frames.rs"]
+mod frames;
+#[path = "hostile/lies.rs"]
+mod lies;
+#[path = "hostile/stalling.rs"]
+mod stalling;
+#[path = "hostile/target.rs"]
+mod target;
+
+// The definitions name these as the library does.
+use corelane::{model, wire};
