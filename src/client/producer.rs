@@ -24,6 +24,8 @@ use crate::wire::{ApiKey, ErrorCode, Records};
 
 /// Batches of one partition under way: what idempotence keeps in order (Kafka keeps five).
 const WINDOW: usize = 5;
+/// A batch is given up after so many times the client's timeout, in which one answer must come.
+const ATTEMPTS: u32 = 3;
 /// The last Produce version that names topics by name, for brokers that have no topic ids.
 const LAST_VERSION_BY_NAME: i16 = 12;
 
@@ -69,6 +71,8 @@ struct Lane {
     queue: RefCell<VecDeque<Batch>>,
     queued: Event,
     closed: Cell<bool>,
+    /// The broker knows the producer: nothing has failed since its last acknowledgement.
+    is_known: Cell<bool>,
 }
 
 struct Batch {
@@ -126,7 +130,8 @@ impl<R: Runtime> Producer<R> {
         let bytes = self.seal(&lane, records)?;
         records.clear();
         let (delivery, receiver) = oneshot::channel();
-        let deadline = self.inner.client.rt().now() + self.inner.client.timeout();
+        let limit = self.inner.client.timeout() * ATTEMPTS;
+        let deadline = self.inner.client.rt().now() + limit;
         lane.queue.borrow_mut().push_back(Batch {
             bytes: Buf::from_vec(bytes),
             deadline,
@@ -157,6 +162,7 @@ impl<R: Runtime> Producer<R> {
             queue: RefCell::default(),
             queued: Event::new(),
             closed: Cell::new(false),
+            is_known: Cell::new(false),
         });
         lanes.insert(key, lane.clone());
         let rt = self.inner.client.rt();
@@ -202,11 +208,12 @@ impl<R: Runtime> Producer<R> {
         let mut in_flight = InFlight::new();
         let mut backoff = Backoff::default();
         loop {
-            let filled = self.fill_window(&lane, &mut in_flight).await;
+            let filled = self.fill_window(&lane, &mut in_flight, lane.window()).await;
             if let Some((batch, answer)) = in_flight.pop_front() {
                 match self.acknowledged(&lane, answer, &mut in_flight).await {
                     Ok(delivered) => {
                         backoff = Backoff::default();
+                        lane.is_known.set(true);
                         // Whoever sent it may not wait for it any more.
                         let _ = batch.delivery.send(Ok(delivered));
                     }
@@ -224,13 +231,14 @@ impl<R: Runtime> Producer<R> {
         }
     }
 
-    /// Sends queued batches while the window has room.
+    /// Sends queued batches until `limit` are under way.
     async fn fill_window(
         &self,
         lane: &Lane,
         in_flight: &mut InFlight<R>,
+        limit: usize,
     ) -> Result<(), ClientError> {
-        while in_flight.len() < WINDOW && !lane.queue.borrow().is_empty() {
+        while in_flight.len() < limit && !lane.queue.borrow().is_empty() {
             let (_, connection) = self
                 .inner
                 .client
@@ -295,9 +303,10 @@ impl<R: Runtime> Producer<R> {
         mut answer: PendingAnswer<R>,
         in_flight: &mut InFlight<R>,
     ) -> Result<Delivered, ClientError> {
+        // The oldest is under way too, though not among the others.
+        let others = lane.window() - 1;
         loop {
-            // The oldest is in flight too, though not in the queue.
-            if in_flight.len() + 1 >= WINDOW {
+            if in_flight.len() >= others {
                 return self.outcome(lane, self.answer_in_time(answer).await);
             }
             let more = std::pin::pin!(lane.wait_for_more());
@@ -305,7 +314,7 @@ impl<R: Runtime> Producer<R> {
                 Either::Left((result, _)) => return self.outcome(lane, result),
                 Either::Right((true, pending)) => {
                     answer = pending;
-                    if self.fill_window(lane, in_flight).await.is_err() {
+                    if self.fill_window(lane, in_flight, others).await.is_err() {
                         return self.outcome(lane, self.answer_in_time(answer).await);
                     }
                 }
@@ -359,6 +368,7 @@ impl<R: Runtime> Producer<R> {
         error: ClientError,
         in_flight: &mut InFlight<R>,
     ) {
+        lane.is_known.set(false);
         let mut again = VecDeque::new();
         self.fail_or_retry(failed, error, &mut again);
         while let Some((batch, answer)) = in_flight.pop_front() {
@@ -417,6 +427,13 @@ impl<R: Runtime> Producer<R> {
 }
 
 impl Lane {
+    /// How many batches may be under way. A broker takes any sequence of a producer that it does not
+    /// know (KIP-360): were the first batch to fail and the second to be taken, the first could never
+    /// follow. So one goes alone until it is acknowledged.
+    fn window(&self) -> usize {
+        if self.is_known.get() { WINDOW } else { 1 }
+    }
+
     /// Waits until something is queued; false when nothing will be any more.
     async fn wait_for_more(&self) -> bool {
         self.queued
