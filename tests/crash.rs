@@ -125,7 +125,10 @@ fn report(
         "crash, {name}: {cycles} kills, {} records acknowledged, {} sent again, lost {}, duplicated {}, \
          out of order {}, elsewhere than acknowledged {}",
         found.acknowledged,
-        histories.iter().map(|history| history.sent_again).sum::<u64>(),
+        histories
+            .iter()
+            .map(|history| history.sent_again)
+            .sum::<u64>(),
         found.lost,
         found.duplicated,
         found.out_of_order,
@@ -139,7 +142,10 @@ fn report(
         percentile(first_acks, 50),
         percentile(first_acks, 99),
     );
-    assert!(found.acknowledged > 100 * cycles as u64, "too little load: {found:?}");
+    assert!(
+        found.acknowledged > 100 * cycles as u64,
+        "too little load: {found:?}"
+    );
     assert!(found.is_clean(), "{found:?}");
 }
 
@@ -151,4 +157,3 @@ fn replayed_bytes(log: &str) -> Vec<u64> {
     };
     log.lines().filter_map(figure).collect()
 }
-

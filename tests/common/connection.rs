@@ -263,7 +263,12 @@ impl Connection {
     }
 
     /// One end of a partition's log: −2 earliest, −1 latest.
-    pub fn offset(&mut self, topic: &str, partition: i32, timestamp: i64) -> Result<i64, ErrorCode> {
+    pub fn offset(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        timestamp: i64,
+    ) -> Result<i64, ErrorCode> {
         let wanted = ListOffsetsPartition {
             partition_index: PartitionIndex(partition),
             timestamp,
@@ -345,7 +350,10 @@ pub fn read_all(address: SocketAddr, topic: &str) -> BTreeMap<i32, Vec<Read>> {
     let read = |(partition, leader): (&i32, &SocketAddr)| {
         let mut connection = Connection::open(*leader).expect("the leader accepts");
         let start = connection.offset(topic, *partition, -2).expect("log start");
-        (*partition, connection.read_partition(topic, *partition, start))
+        (
+            *partition,
+            connection.read_partition(topic, *partition, start),
+        )
     };
     leaders.iter().map(read).collect()
 }
@@ -354,7 +362,11 @@ pub fn read_all(address: SocketAddr, topic: &str) -> BTreeMap<i32, Vec<Read>> {
 fn records_of(mut bytes: &[u8], from: i64, out: &mut Vec<Read>) -> i64 {
     let mut end = from;
     while let Ok(batch) = BatchView::first(bytes) {
-        assert!(batch.crc_holds(), "damaged batch at {}", batch.base_offset());
+        assert!(
+            batch.crc_holds(),
+            "damaged batch at {}",
+            batch.base_offset()
+        );
         bytes = &bytes[batch.bytes().len()..];
         let plain = decompress(&batch);
         let records = Records::new(&plain, batch.record_count());
@@ -393,5 +405,7 @@ fn decompress(batch: &BatchView<'_>) -> Vec<u8> {
 }
 
 fn read<'a, M: Response<'a>>(frame: &'a [u8], version: i16) -> M {
-    decode_response::<M>(frame, version).expect("a well-formed answer").1
+    decode_response::<M>(frame, version)
+        .expect("a well-formed answer")
+        .1
 }

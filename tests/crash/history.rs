@@ -58,7 +58,10 @@ impl History {
                 found.foreign += 1;
                 continue;
             };
-            if seen.last_key_value().is_some_and(|(last, _)| *last > number) {
+            if seen
+                .last_key_value()
+                .is_some_and(|(last, _)| *last > number)
+            {
                 found.out_of_order += 1;
             }
             if seen.insert(number, record.offset).is_some() {
@@ -79,7 +82,10 @@ impl History {
 impl Found {
     pub fn is_clean(self) -> bool {
         let acknowledged = self.acknowledged;
-        self == Self { acknowledged, ..Self::default() }
+        self == Self {
+            acknowledged,
+            ..Self::default()
+        }
     }
 }
 

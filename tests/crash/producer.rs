@@ -64,7 +64,11 @@ impl Load {
             if let Some(at) = *self.first_ack.lock().expect("no panic") {
                 return at - started;
             }
-            assert!(started.elapsed() < ACK_LIMIT, "no acknowledgement\n{}", broker.log());
+            assert!(
+                started.elapsed() < ACK_LIMIT,
+                "no acknowledgement\n{}",
+                broker.log()
+            );
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -99,7 +103,11 @@ pub fn produce_until_stopped(load: &Load, topic: &str, partition: i32) -> Histor
     while !producer.is_done() {
         if load.stopping.load(SeqCst) {
             let since = *stopping_since.get_or_insert_with(Instant::now);
-            assert!(since.elapsed() < ACK_LIMIT, "{} batches not acknowledged", producer.pending.len());
+            assert!(
+                since.elapsed() < ACK_LIMIT,
+                "{} batches not acknowledged",
+                producer.pending.len()
+            );
         }
         // A connection ends with the broker; the next one sends again what was not acknowledged.
         if producer.use_one_connection().is_err() {
@@ -117,7 +125,9 @@ impl Producer<'_> {
     fn use_one_connection(&mut self) -> io::Result<()> {
         let start = self.load.start.load(SeqCst);
         let leaders = Connection::open(self.load.bootstrap)?.leaders(self.topic)?;
-        let leader = leaders.get(&self.partition).ok_or(io::ErrorKind::NotFound)?;
+        let leader = leaders
+            .get(&self.partition)
+            .ok_or(io::ErrorKind::NotFound)?;
         let mut connection = Connection::open(*leader)?;
         for sent in &self.pending {
             connection.send_batch(self.topic, self.partition, &sent.bytes)?;
@@ -135,7 +145,11 @@ impl Producer<'_> {
 
     fn send_next(&mut self, connection: &mut Connection) -> io::Result<()> {
         let count = 1 + self.noise.below(20) as u64;
-        let longest = if self.noise.below(20) == 0 { 30_000 } else { 500 };
+        let longest = if self.noise.below(20) == 0 {
+            30_000
+        } else {
+            500
+        };
         let len = self.noise.below(longest);
         let values = (0..count).map(|nth| history::value(self.partition, self.next + nth, len));
         let (id, epoch) = self.identity;
@@ -145,7 +159,11 @@ impl Producer<'_> {
         let bytes = batch.bytes();
         let first = self.next;
         self.next += count;
-        self.pending.push_back(Sent { first, count, bytes });
+        self.pending.push_back(Sent {
+            first,
+            count,
+            bytes,
+        });
         let sent = self.pending.back().expect("just put there");
         connection.send_batch(self.topic, self.partition, &sent.bytes)
     }

@@ -35,7 +35,11 @@ macro_rules! collect_api {
                     let request = messages::$request::sample(&mut Source::short(&bytes, version));
                     let mut frame = Vec::new();
                     let _ = encode_request(&mut frame, version, 1, "evil", &request).unwrap();
-                    out.push(Valid { api, version, frame });
+                    out.push(Valid {
+                        api,
+                        version,
+                        frame,
+                    });
                 }
             }
         }
@@ -75,7 +79,12 @@ fn every_request_with_evil_lengths_cuts_and_trailing_bytes() {
     // In the gate each frame gets a random part of its mutations.
     let per_frame = scale("CORELANE_HOSTILE_MUTATIONS", 60, usize::MAX);
     let mut sent = 0;
-    for Valid { api, version, frame } in &valid {
+    for Valid {
+        api,
+        version,
+        frame,
+    } in &valid
+    {
         let mut mutations = mutations_of(&frame[4..]);
         while mutations.len() > per_frame {
             mutations.swap_remove(noise.below(mutations.len()));
@@ -84,13 +93,19 @@ fn every_request_with_evil_lengths_cuts_and_trailing_bytes() {
             target.send(mutation);
         }
         sent += mutations.len();
-        assert!(target.broker.is_alive(), "{api} version {version}\n{}", target.broker.log());
+        assert!(
+            target.broker.is_alive(),
+            "{api} version {version}\n{}",
+            target.broker.log()
+        );
     }
     target.survived("malformed requests of every type and version", sent);
 }
 
 fn mutations_of(message: &[u8]) -> Vec<Vec<u8>> {
-    let mut out: Vec<Vec<u8>> = (0..message.len()).map(|end| framed(&message[..end])).collect();
+    let mut out: Vec<Vec<u8>> = (0..message.len())
+        .map(|end| framed(&message[..end]))
+        .collect();
     out.push(framed(&[message, &[0]].concat()));
     out.push(framed(&[message, &[0xff; 100]].concat()));
     for start in 0..message.len() {

@@ -63,12 +63,18 @@ fn header_lies() -> Vec<(&'static str, Vec<u8>)> {
         ("magic 0", changed(|bytes| bytes[MAGIC] = 0)),
         ("magic 1", changed(|bytes| bytes[MAGIC] = 1)),
         ("magic 3", changed(|bytes| bytes[MAGIC] = 3)),
-        ("a producer without a sequence", changed(|bytes| {
-            put(bytes, PRODUCER_ID, 5i64.to_be_bytes());
-            put(bytes, PRODUCER_EPOCH, 0i16.to_be_bytes());
-            put(bytes, BASE_SEQUENCE, (-1i32).to_be_bytes());
-        })),
-        ("a base offset", changed(|bytes| put(bytes, BASE_OFFSET, 7i64.to_be_bytes()))),
+        (
+            "a producer without a sequence",
+            changed(|bytes| {
+                put(bytes, PRODUCER_ID, 5i64.to_be_bytes());
+                put(bytes, PRODUCER_EPOCH, 0i16.to_be_bytes());
+                put(bytes, BASE_SEQUENCE, (-1i32).to_be_bytes());
+            }),
+        ),
+        (
+            "a base offset",
+            changed(|bytes| put(bytes, BASE_OFFSET, 7i64.to_be_bytes())),
+        ),
         ("a wrong checksum", damaged),
         ("two batches", [one.clone(), one.clone()].concat()),
         ("a cut header", one[..40].to_vec()),
@@ -91,16 +97,34 @@ fn record_lies() -> Vec<(&'static str, Vec<u8>)> {
     };
     // length, attributes, timestamp delta, offset delta, key, value, headers; zigzag varints.
     vec![
-        ("a record longer than the batch", record(&[100, 0, 0, 0, 1, 1, 0])),
-        ("a record shorter than its fields", record(&[4, 0, 0, 0, 1, 1, 0])),
-        ("a record longer than its fields", record(&[14, 0, 0, 0, 1, 1, 0, 9])),
+        (
+            "a record longer than the batch",
+            record(&[100, 0, 0, 0, 1, 1, 0]),
+        ),
+        (
+            "a record shorter than its fields",
+            record(&[4, 0, 0, 0, 1, 1, 0]),
+        ),
+        (
+            "a record longer than its fields",
+            record(&[14, 0, 0, 0, 1, 1, 0, 9]),
+        ),
         ("a record of length −1", record(&[1, 0, 0, 0, 1, 1, 0])),
-        ("a key longer than its record", record(&[12, 0, 0, 0, 100, 1, 0])),
+        (
+            "a key longer than its record",
+            record(&[12, 0, 0, 0, 100, 1, 0]),
+        ),
         ("a key of length −2", record(&[12, 0, 0, 0, 3, 1, 0])),
-        ("a value of 2³¹−1", record(&[20, 0, 0, 0, 1, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0])),
+        (
+            "a value of 2³¹−1",
+            record(&[20, 0, 0, 0, 1, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0]),
+        ),
         ("more headers than fit", record(&[12, 0, 0, 0, 1, 1, 100])),
         ("−1 headers", record(&[12, 0, 0, 0, 1, 1, 1])),
-        ("an endless varint", record(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])),
+        (
+            "an endless varint",
+            record(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
+        ),
         ("an offset delta of 5", record(&[12, 0, 0, 10, 1, 1, 0])),
         ("no bytes at all", record(&[])),
     ]
@@ -111,9 +135,16 @@ fn refuses(connection: &mut Connection, lies: &[(&'static str, Vec<u8>)]) {
     for (lie, batch) in lies {
         let answer = connection.produce(TOPIC, 0, batch);
         let code = answer.expect_err(lie);
-        assert!(!code.is_retriable() || code == ErrorCode::CorruptMessage, "{lie}: {code:?}");
+        assert!(
+            !code.is_retriable() || code == ErrorCode::CorruptMessage,
+            "{lie}: {code:?}"
+        );
     }
-    assert_eq!(connection.offset(TOPIC, 0, -1), Ok(end), "something was appended");
+    assert_eq!(
+        connection.offset(TOPIC, 0, -1),
+        Ok(end),
+        "something was appended"
+    );
 }
 
 #[test]
@@ -153,7 +184,10 @@ fn decompression_bombs() {
             Compression::Gzip => "compression.type=zstd",
             _ => "compression.type=gzip",
         };
-        assert_eq!(connection.create_topic(TOPIC, 1, &[large, codec]), ErrorCode::None);
+        assert_eq!(
+            connection.create_topic(TOPIC, 1, &[large, codec]),
+            ErrorCode::None
+        );
         let batch = bomb(compression, mebibytes << 20);
         let (cpu, began) = (target.broker.cpu_time(), Instant::now());
         let answer = connection.produce(TOPIC, 0, &batch);

@@ -32,7 +32,9 @@ fn many_largest_requests_announced_and_not_sent() {
     let mut streams: Vec<TcpStream> = (0..count).map(|_| target.socket()).collect();
     for stream in &mut streams {
         stream.write_all(&prefix).expect("a prefix");
-        stream.write_all(&[0, 0, 0, 9, 0, 0, 0, 1]).expect("the beginning of a header");
+        stream
+            .write_all(&[0, 0, 0, 9, 0, 0, 0, 1])
+            .expect("the beginning of a header");
     }
     std::thread::sleep(Duration::from_millis(200));
     target.survived("largest requests announced, then silence", count);
@@ -47,7 +49,9 @@ fn many_large_requests_that_stop_halfway() {
     let prefix = 104_857_600u32.to_be_bytes();
     let mut streams: Vec<TcpStream> = (0..count).map(|_| target.socket()).collect();
     for stream in &mut streams {
-        stream.set_write_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+        stream
+            .set_write_timeout(Some(Duration::from_millis(100)))
+            .expect("a timeout");
         stream.write_all(&prefix).expect("a prefix");
         // The broker may stop reading: that is back-pressure.
         let _ = stream.write_all(&part);
@@ -61,14 +65,24 @@ fn answers_that_nobody_reads() {
     let mut target = Target::start(Options::new(1));
     let count = scale("CORELANE_HOSTILE_CONNECTIONS", 50, 200);
     // Metadata of all topics, version 1.
-    let request = [&[0, 0, 0, 14], &[0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff][..], &[0xff; 4]].concat();
-    let many = request.repeat(2_000);
+    let request = [
+        &[0, 0, 0, 14],
+        &[0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff][..],
+        &[0xff; 4],
+    ]
+    .concat();
+    let many = request.repeat(100_000);
     let mut streams: Vec<TcpStream> = (0..count).map(|_| target.socket()).collect();
     let began = Instant::now();
     for stream in &mut streams {
-        stream.set_write_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+        stream
+            .set_write_timeout(Some(Duration::from_millis(100)))
+            .expect("a timeout");
         let _ = stream.write_all(&many);
     }
-    println!("hostile, requests without readers: written in {:?}", began.elapsed());
+    println!(
+        "hostile, requests without readers: written in {:?}",
+        began.elapsed()
+    );
     target.survived("answers that nobody reads", count);
 }

@@ -46,17 +46,27 @@ impl Target {
 
     /// The process lives, and another client writes and reads as before.
     pub fn serves(&mut self) {
-        assert!(self.broker.is_alive(), "the broker ended\n{}", self.broker.log());
+        assert!(
+            self.broker.is_alive(),
+            "the broker ended\n{}",
+            self.broker.log()
+        );
         let began = Instant::now();
         let value = format!("well meant {}", self.written).into_bytes();
-        let offset = self.witness.produce(WITNESS, 0, &Batch::of([value.clone()]).bytes());
+        let offset = self
+            .witness
+            .produce(WITNESS, 0, &Batch::of([value.clone()]).bytes());
         assert_eq!(offset, Ok(self.written));
         let read = self.witness.read_partition(WITNESS, 0, self.written);
         assert_eq!(read[0].value, Some(value));
         self.written += 1;
         let mut other = self.broker.connect();
         assert!(other.answers(), "a new connection is not served");
-        assert!(began.elapsed() < PATIENCE, "served after {:?}", began.elapsed());
+        assert!(
+            began.elapsed() < PATIENCE,
+            "served after {:?}",
+            began.elapsed()
+        );
     }
 
     /// Checks that all is well after an attack, and says what it cost.
@@ -71,15 +81,23 @@ impl Target {
             now >> 20,
             grown >> 10
         );
-        assert!(grown < GROWTH_LIMIT_BYTES, "{attack}: grown by {} MiB", grown >> 20);
+        assert!(
+            grown < GROWTH_LIMIT_BYTES,
+            "{attack}: grown by {} MiB",
+            grown >> 20
+        );
     }
 
     /// A socket that is reset when it is dropped, so that a million of them leave no trace.
     pub fn socket(&self) -> TcpStream {
         let stream = TcpStream::connect(self.broker.address()).expect("the broker accepts");
         sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).expect("SO_LINGER");
-        stream.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
-        stream.set_write_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+        stream
+            .set_read_timeout(Some(Duration::from_millis(50)))
+            .expect("a timeout");
+        stream
+            .set_write_timeout(Some(Duration::from_secs(5)))
+            .expect("a timeout");
         stream
     }
 
