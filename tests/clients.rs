@@ -90,7 +90,7 @@ fn kafka_reads_our_segments_without_complaint() {
     assert!(segments.len() >= 2, "too few sealed segments: {sealed:?}");
     let (output, errors) = dump(&sealed).unwrap_or_else(|(_, errors)| panic!("{errors}"));
     assert_eq!(
-        output.matches("Starting offset:").count(),
+        output.matches("Log starting offset:").count(),
         segments.len(),
         "{errors}"
     );
