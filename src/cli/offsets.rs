@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(read("@2023-11-14T22:13:20Z:@2023-11-14T22:14:20Z"), both);
         assert_eq!(read("@2023-11-14T22:13:20Z:2023-11-14T22:14:20Z"), both);
         assert_eq!(read("@1700000000:1700000060"), both);
-        let days = |days| Some(Point::Time(Time::Ago(days * 86_400_000)));
+        let days = |days: i64| Some(Point::Time(Time::Ago(days * 86_400_000)));
         assert_eq!(read("@-2d:@-1d"), (days(2), days(1)));
         assert_eq!(read("@-2d:-1d"), (days(2), days(1)));
         assert_eq!(read("@-2d:end"), (days(2), Some(Point::End)));

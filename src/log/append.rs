@@ -122,8 +122,9 @@ impl<R: Runtime> Partition<R> {
                 (state.tail.missing_block(), state.tail.room())
             };
             let used = block.map_or(0, |(_, used)| used);
-            let missing = (bytes + used).saturating_sub(room + memory.room);
-            if missing > 0 {
+            let missing = (bytes + used).saturating_sub(room);
+            if missing > memory.room {
+                memory.give_back();
                 self.gather_chunks(missing, &mut memory).await?;
                 continue;
             }
@@ -142,7 +143,7 @@ impl<R: Runtime> Partition<R> {
             .config
             .segment_bytes
             .min(self.core.options.journal_bytes / 2)
-            .min(self.core.options.tail_bytes as u64);
+            .min(self.core.options.tail_bytes as u64 / 2);
         match batch_bytes > limit_bytes {
             true => Err(AppendError::TooLarge {
                 batch_bytes,
@@ -279,7 +280,8 @@ impl<R: Runtime> Partition<R> {
         Ok(block.slice(0..used))
     }
 
-    /// Memory for what does not fit the open chunk.
+    /// Memory for what does not fit the open chunk. What is held already is given back first:
+    /// two batches that wait with a part each could wait for ever.
     async fn gather_chunks(&self, missing: usize, into: &mut Memory) -> Result<(), AppendError> {
         let max = self.core.options.chunk_bytes.max(BLOCK_BYTES);
         let first = self.state.borrow().tail.next_chunk_bytes(missing, max);
@@ -432,6 +434,11 @@ impl<R: Runtime> Partition<R> {
 }
 
 impl Memory {
+    fn give_back(&mut self) {
+        self.chunks.clear();
+        self.room = 0;
+    }
+
     fn take(&mut self, buf: BufMut, permit: Permit) {
         self.room += buf.room();
         self.chunks.push((buf, permit));

@@ -1,6 +1,10 @@
 //! Checkpoints: what lets the journal forget, and what recovery begins from.
 
+use std::pin::pin;
 use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use futures_util::future::select;
 
 use crate::log::checkpoint::{CheckpointError, CheckpointSlots};
 use crate::log::checkpoint_content::{Content, PartitionContent};
@@ -22,28 +26,38 @@ const SYNCED_INDEX_ENTRIES: usize = 4096;
 /// Writes a checkpoint whenever the journal has grown enough, is short of space, or one is asked
 /// for; ends when the log closes or goes offline.
 pub async fn run_checkpointer<R: Runtime>(shard: Weak<Shard<R>>, core: Rc<Core<R>>) {
-    let mut written_at = 0;
+    let mut last = Last::default();
     loop {
-        let due = core.progress.wait_until(|| due(&core, written_at)).await;
+        let due = wait_due(&core, last).await;
         let (Due::Now { frees }, Some(shard)) = (due, shard.upgrade()) else {
             return;
         };
-        let seen = core.progress_count.get();
         let result = match frees {
             true => free_journal(&shard).await,
             false => write_checkpoint(&shard).await,
         };
         match result {
-            Ok(()) => written_at = core.journal.pressure().written_bytes,
-            Err(StorageError::DiskFull) => {}
+            Ok(()) => last.written_bytes = core.journal.pressure().written_bytes,
+            Err(StorageError::DiskFull) => core.rt.sleep(FULL_DISK_RETRY).await,
             Err(error) => core.take_offline(&error.to_string()),
         }
-        drop(shard);
         if frees {
-            // Nothing more can be freed before something else has become durable or has moved.
-            core.progress_since(seen).await;
+            last.freed_at = core.progress_count.get();
         }
     }
+}
+
+/// How long a checkpoint that found no room waits before it is tried again.
+const FULL_DISK_RETRY: Duration = Duration::from_millis(500);
+
+/// When a checkpoint was made last.
+#[derive(Clone, Copy, Default)]
+struct Last {
+    /// What the journal had written then.
+    written_bytes: u64,
+    /// Count of the progress there was when journal space was last freed: no more can be before
+    /// something else has become durable or has moved.
+    freed_at: u64,
 }
 
 enum Due {
@@ -51,13 +65,20 @@ enum Due {
     Never,
 }
 
-fn due<R: Runtime>(core: &Core<R>, written_at: u64) -> Option<Due> {
+async fn wait_due<R: Runtime>(core: &Core<R>, last: Last) -> Due {
+    let on_progress = pin!(core.progress.wait_until(|| due(core, last)));
+    let on_pressure = pin!(core.journal.pressed().wait_until(|| due(core, last)));
+    select(on_progress, on_pressure).await.factor_first().0
+}
+
+fn due<R: Runtime>(core: &Core<R>, last: Last) -> Option<Due> {
     if core.closing.get() || core.offline_reason().is_some() {
         return Some(Due::Never);
     }
     let pressure = core.journal.pressure();
-    let grown = pressure.written_bytes - written_at;
-    if grown > 0 && (grown >= core.options.checkpoint_bytes || pressure.is_pressed()) {
+    let has_grown = pressure.written_bytes - last.written_bytes >= core.options.checkpoint_bytes;
+    let is_pressed = pressure.is_pressed() && core.progress_count.get() != last.freed_at;
+    if has_grown || is_pressed {
         return Some(Due::Now { frees: true });
     }
     let asked = core.checkpoints.asked.get() > core.checkpoints.done.get();

@@ -4,8 +4,11 @@ use std::rc::Rc;
 
 use crate::compress::{Codec, Codecs, output_limit_bytes};
 use crate::log::error::{ReadError, StorageError};
+use crate::log::index::SegmentIndex;
+use crate::log::marks::Position;
 use crate::log::partition::{Partition, PartitionLog};
 use crate::log::reader::FilePart;
+use crate::log::tail::{Tail, TailBatch};
 use crate::model::batch::{BatchView, Compression, Records, TimestampType};
 use crate::model::{LeaderEpoch, Offset};
 use crate::rt::{Buf, Runtime};
@@ -49,10 +52,7 @@ impl<R: Runtime> PartitionLog<R> {
             (wanted, parts.collect::<Vec<_>>())
         };
         for part in parts {
-            if let Some(found) = self.0.find_in_file(&part, wanted).await? {
-                return Ok(Some(found));
-            }
-            if let Some(found) = self.0.find_in_tail(part.facts.base_offset, wanted)? {
+            if let Some(found) = self.0.find_in_segment(part, wanted).await? {
                 return Ok(Some(found));
             }
         }
@@ -99,24 +99,48 @@ impl<'a, I: Iterator<Item = &'a crate::log::SegmentFacts>> RevMax<'a> for I {
 }
 
 impl<R: Runtime> Partition<R> {
+    /// Looks in a segment's file, then in what is still in memory of it.
+    async fn find_in_segment(
+        self: &Rc<Self>,
+        mut part: FilePart,
+        wanted: Wanted,
+    ) -> Result<Option<Found>, ReadError> {
+        let mut from = 0;
+        loop {
+            if part.limit > from
+                && let Some(found) = self.find_in_file(&part, from, wanted).await?
+            {
+                return Ok(Some(found));
+            }
+            from = part.limit;
+            let state = self.state.borrow();
+            let at = Position::new(part.facts.base_offset, from);
+            match state.tail.batches().iter().find(|batch| batch.end() > at) {
+                Some(next) if next.at == at => return find_in_tail(&state.tail, at, wanted),
+                // What was in memory has left it while the file was read.
+                _ if state.file_part(&part.facts).limit > from => {
+                    part = state.file_part(&part.facts);
+                }
+                _ => return Ok(None),
+            }
+        }
+    }
+
     async fn find_in_file(
         self: &Rc<Self>,
         part: &FilePart,
+        from: u64,
         wanted: Wanted,
     ) -> Result<Option<Found>, ReadError> {
-        if part.limit == 0 {
-            return Ok(None);
-        }
         let _permit = self.core.cold_reads.acquire(1).await;
-        let look = |index: &crate::log::index::SegmentIndex| {
+        let look = |index: &SegmentIndex| {
             // One before: an entry with that very timestamp names the batch that brought it.
             index.floor_timestamp(wanted.at_ms.saturating_sub(1), wanted.from)
         };
         let entry = self.with_index(part, look).await?;
         let failed = |error| self.read_failed(error, part.facts.base_offset);
-        let mut walk = self
-            .open_walk(part, u64::from(entry.position), READ_BYTES)
-            .await?;
+        let from = u64::from(entry.position).max(from);
+        let mut walk = self.open_walk(part, from, READ_BYTES).await?;
         while let Some((_, batch)) = walk.next().await.map_err(failed)? {
             if let Some(found) = find_in_batch(&batch, wanted)? {
                 return Ok(Some(found));
@@ -124,28 +148,25 @@ impl<R: Runtime> Partition<R> {
         }
         Ok(None)
     }
+}
 
-    fn find_in_tail(&self, segment: Offset, wanted: Wanted) -> Result<Option<Found>, ReadError> {
-        let state = self.state.borrow();
-        let of_segment = |batch: &&crate::log::tail::TailBatch| batch.at.segment == segment;
-        for batch in state.tail.batches().iter().filter(of_segment) {
-            if batch.max_timestamp_ms < wanted.at_ms || batch.base_offset >= wanted.end {
-                continue;
-            }
-            let pieces = state
-                .tail
-                .slice(batch.at, batch.end().byte)
-                .unwrap_or_default();
-            let whole = match pieces.as_slice() {
-                [one] => one.clone(),
-                several => Buf::from_vec(several.concat_bytes()),
-            };
-            if let Some(found) = find_in_batch(&whole, wanted)? {
-                return Ok(Some(found));
-            }
+/// Looks in the batches of one segment that are in memory, from a byte on.
+fn find_in_tail(tail: &Tail, from: Position, wanted: Wanted) -> Result<Option<Found>, ReadError> {
+    let is_there = |batch: &&TailBatch| batch.at >= from && batch.at.segment == from.segment;
+    for batch in tail.batches().iter().filter(is_there) {
+        if batch.max_timestamp_ms < wanted.at_ms || batch.base_offset >= wanted.end {
+            continue;
         }
-        Ok(None)
+        let pieces = tail.slice(batch.at, batch.end().byte).unwrap_or_default();
+        let whole = match pieces.as_slice() {
+            [one] => one.clone(),
+            several => Buf::from_vec(several.concat_bytes()),
+        };
+        if let Some(found) = find_in_batch(&whole, wanted)? {
+            return Ok(Some(found));
+        }
     }
+    Ok(None)
 }
 
 trait ConcatBytes {

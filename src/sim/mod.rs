@@ -176,6 +176,11 @@ impl Sim {
                 }
                 None => {
                     let has_advanced = self.world.is_cut() || self.world.advance();
+                    if !has_advanced && std::env::var("TRACE").is_ok() {
+                        for line in self.trace().iter().rev().take(20).rev() {
+                            eprintln!("{line}");
+                        }
+                    }
                     assert!(has_advanced, "deadlock: {}", self.world.describe());
                     Poll::Pending
                 }

@@ -121,6 +121,14 @@ impl SegmentIndex {
         self.bytes_since_entry += u64::from(batch.size_bytes);
     }
 
+    /// Tells of the largest timestamp among batches that did not go through
+    /// [`SegmentIndex::append`]: later entries must not claim to be the first to reach it.
+    pub fn tell_largest(&mut self, largest: TimeEntry) {
+        if largest.timestamp_ms > self.largest.timestamp_ms {
+            self.largest = largest;
+        }
+    }
+
     /// Ends the index of a segment that is rolled: the largest timestamp gets its entry, from which
     /// retention is decided later.
     pub fn finish(&mut self) {

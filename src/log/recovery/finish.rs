@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::log::files::{segment_path, write_small};
-use crate::log::index::{IndexedBatch, SegmentIndex};
+use crate::log::index::{IndexedBatch, SegmentIndex, TimeEntry};
 use crate::log::marks::{Boundary, Position};
 use crate::log::partition_files::SegmentFile;
 use crate::log::producers::ProducerBatch;
@@ -164,26 +164,36 @@ fn observe<R: Runtime>(
 }
 
 /// What the index files have of a segment below `from`, where its batches are walked on.
+///
+/// An index may leave out any entry: files that cannot be used, or end too early, cost time when
+/// something is looked up there. What it must know is the largest timestamp so far.
 async fn load_index<R: Runtime>(part: &Part<R>, base: Offset, from: u64) -> io::Result<Indexed> {
-    let fresh = (SegmentIndex::new(base), (0, 0));
-    if from == 0 {
-        return Ok(fresh);
+    let (mut index, indexed) = match from {
+        0 => (SegmentIndex::new(base), (0, 0)),
+        _ => read_index(part, base, from).await?,
+    };
+    let segments = &part.content.segments;
+    if let Some(facts) = segments.iter().find(|facts| facts.base_offset == base) {
+        index.tell_largest(TimeEntry {
+            timestamp_ms: facts.max_timestamp_ms,
+            offset: facts.max_timestamp_offset,
+        });
     }
+    Ok((index, indexed))
+}
+
+async fn read_index<R: Runtime>(part: &Part<R>, base: Offset, from: u64) -> io::Result<Indexed> {
     let path = |file| segment_path(&part.dir, base, file);
     let offsets = read_small(&part.rt, &path(SegmentFile::Index)).await?;
     let times = read_small(&part.rt, &path(SegmentFile::TimeIndex)).await?;
-    let (Some(offsets), Some(times)) = (offsets, times) else {
-        return Ok(fresh);
-    };
-    // An index may leave out any entry: one that cannot be used costs time when it is looked up.
     let end = part.content.segment_durable.offset;
-    match SegmentIndex::load(base, end, from, &offsets, &times) {
-        Ok(index) => {
-            let indexed = (index.offsets().len(), index.times().len());
-            Ok((index, indexed))
-        }
-        Err(_) => Ok(fresh),
+    if let (Some(offsets), Some(times)) = (offsets, times)
+        && let Ok(index) = SegmentIndex::load(base, end, from, &offsets, &times)
+    {
+        let indexed = (index.offsets().len(), index.times().len());
+        return Ok((index, indexed));
     }
+    Ok((SegmentIndex::new(base), (0, 0)))
 }
 
 async fn write_index<R: Runtime>(

@@ -9,8 +9,8 @@ use crate::log::options::{Durability, LogConfig, LogOptions, RecoveryOptions};
 use crate::log::recovery::recover;
 use crate::log::{PartitionLog, ShardLog};
 use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, ShardIndex};
-use crate::rt::Runtime;
-use crate::sim::{Rng, SimRuntime};
+use crate::rt::{Runtime, TaskClass};
+use crate::sim::{Rng, SimDisk, SimRuntime};
 
 use super::truth::Truth;
 use super::work;
@@ -27,6 +27,8 @@ pub struct Plan {
     pub partitions: usize,
     pub operations: usize,
     pub seed: u64,
+    /// For a while the disk has no more room than this.
+    pub spare_bytes: Option<u64>,
 }
 
 impl Plan {
@@ -64,6 +66,7 @@ impl Plan {
             partitions: 1 + rng.index(4),
             operations: 20 + rng.index(150),
             seed: rng.next_u64(),
+            spare_bytes: rng.one_in(3).then(|| rng.below(300_000)),
         }
     }
 }
@@ -91,6 +94,7 @@ impl Node {
 
 /// Lives, to a clean stop unless cut before.
 pub async fn live(
+    disk: SimDisk,
     runtimes: Vec<SimRuntime>,
     plan: Plan,
     truth: Rc<RefCell<Truth>>,
@@ -100,6 +104,14 @@ pub async fn live(
     check_all(&node).await?;
     raise_epochs(&node).await?;
     progress.borrow_mut().is_working = true;
+    if let Some(spare_bytes) = plan.spare_bytes {
+        disk.set_capacity(Some(disk.used_bytes() + spare_bytes));
+        let rt = node.runtimes[0].clone();
+        node.runtimes[0].spawn(TaskClass::Background, async move {
+            rt.sleep(Duration::from_millis(80)).await;
+            disk.set_capacity(None);
+        });
+    }
     work::retry_unanswered(&node).await?;
     work::work(node.clone(), &plan).await?;
     check_all(&node).await?;

@@ -1,6 +1,7 @@
 //! What users do to a log: several producers, deletions, retention, reads.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::log::options::PartitionSpec;
 use crate::log::{AppendError, PartitionLog, StorageError};
@@ -11,6 +12,9 @@ use crate::sim::{Rng, SimRuntime};
 
 use super::life::{Node, Plan, check_read, pause};
 use super::truth::PartitionTruth;
+
+/// How long a client waits before it tries again on a full disk.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// Works on several partitions at a time, then ends.
 pub async fn work(node: Rc<Node>, plan: &Plan) -> Result<(), String> {
@@ -35,11 +39,9 @@ pub async fn work(node: Rc<Node>, plan: &Plan) -> Result<(), String> {
 /// Sends again what a crash left unanswered, in order, as an idempotent client does.
 pub async fn retry_unanswered(node: &Rc<Node>) -> Result<(), String> {
     let unanswered: Vec<_> = {
-        let mut truth = node.truth.borrow_mut();
-        let take = |(id, known): (&PartitionId, &mut PartitionTruth)| {
-            (*id, std::mem::take(&mut known.unanswered))
-        };
-        truth.partitions.iter_mut().map(take).collect()
+        let truth = node.truth.borrow();
+        let of = |(id, known): (&PartitionId, &PartitionTruth)| (*id, known.unanswered.clone());
+        truth.partitions.iter().map(of).collect()
     };
     for (id, producers) in unanswered {
         let Some(log) = node.partition(id) else {
@@ -104,7 +106,18 @@ fn next_batch(node: &Node, id: PartitionId, rng: &mut Rng) -> Vec<u8> {
     let (Some(known), Some(fields)) = (truth.partitions.get_mut(&id), fields) else {
         return Vec::new();
     };
-    let producer = rng.below(4) as i64 - 1;
+    // As clients do: a retry is recognised five batches back.
+    const MAX_IN_FLIGHT: usize = 5;
+    let producer = match rng.below(4) as i64 - 1 {
+        busy if known
+            .unanswered
+            .get(&busy)
+            .is_some_and(|sent| sent.len() >= MAX_IN_FLIGHT) =>
+        {
+            -1
+        }
+        free => free,
+    };
     let fields = match producer {
         ..0 => fields,
         _ => {
@@ -138,16 +151,18 @@ async fn send(
     if producer >= 0
         && let Some(known) = node.truth.borrow_mut().partitions.get_mut(&id)
     {
-        known
-            .unanswered
-            .entry(producer)
-            .or_default()
-            .push(batch.clone());
+        let unanswered = known.unanswered.entry(producer).or_default();
+        if !unanswered.contains(&batch) {
+            unanswered.push(batch.clone());
+        }
     }
-    let appended = match log.append(&batch, node.runtimes[0].wall_clock_ms()).await {
-        Ok(appended) => appended,
-        Err(AppendError::Storage(StorageError::Deleted)) => return Ok(()),
-        Err(error) => return Err(format!("append: {error}")),
+    let appended = loop {
+        match log.append(&batch, node.runtimes[0].wall_clock_ms()).await {
+            Ok(appended) => break appended,
+            Err(AppendError::Storage(StorageError::Deleted)) => return Ok(()),
+            Err(AppendError::DiskFull) => node.runtimes[0].sleep(RETRY).await,
+            Err(error) => return Err(format!("append: {error}")),
+        }
     };
     {
         let mut truth = node.truth.borrow_mut();
@@ -196,8 +211,18 @@ impl PartitionTruth {
 }
 
 async fn create(node: &Rc<Node>, rng: &mut Rng) -> Result<PartitionId, String> {
-    let number = node.truth.borrow().partitions.len();
-    create_named(node, &format!("t{number}"), rng).await
+    let names: Vec<_> = {
+        let truth = node.truth.borrow();
+        truth
+            .partitions
+            .values()
+            .map(|known| known.topic.clone())
+            .collect()
+    };
+    let free = (0..)
+        .map(|number| format!("t{number}"))
+        .find(|name| !names.contains(name));
+    create_named(node, &free.unwrap_or_default(), rng).await
 }
 
 async fn create_named(node: &Rc<Node>, topic: &str, rng: &mut Rng) -> Result<PartitionId, String> {
@@ -216,10 +241,12 @@ async fn create_named(node: &Rc<Node>, topic: &str, rng: &mut Rng) -> Result<Par
         leader_epoch,
         config: node.config.clone(),
     };
-    shard
-        .create_partition(spec)
-        .await
-        .map_err(|error| format!("create {topic}: {error}"))?;
+    while let Err(error) = shard.create_partition(spec.clone()).await {
+        match error {
+            StorageError::DiskFull => node.runtimes[0].sleep(RETRY).await,
+            error => return Err(format!("create {topic}: {error}")),
+        }
+    }
     if let Some(known) = node.truth.borrow_mut().partitions.get_mut(&id) {
         known.is_created = true;
     }
@@ -267,9 +294,10 @@ async fn retention(node: &Rc<Node>, log: &PartitionLog<SimRuntime>) -> Result<()
         known.asked_log_starts.extend(ends);
     }
     let now_ms = 1_700_000_000_000;
-    log.enforce_retention(now_ms)
-        .await
-        .map_err(|error| format!("retention: {error}"))?;
+    match log.enforce_retention(now_ms).await {
+        Ok(_) | Err(StorageError::DiskFull) => {}
+        Err(error) => return Err(format!("retention: {error}")),
+    }
     promise_log_start(node, id, log.marks().log_start);
     Ok(())
 }

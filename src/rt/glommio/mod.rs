@@ -284,16 +284,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_path_buf();
         super::run_one(64 << 20, |runtime| {
-            let limit = runtime.sleep(Duration::from_secs(30));
-            let check = check(runtime, path);
-            async move {
-                match select(pin!(check), pin!(limit)).await {
-                    Either::Left(_) => {}
-                    Either::Right(_) => panic!("the check waits for ever"),
-                }
-            }
+            bounded(runtime.clone(), check(runtime, path))
         })
         .unwrap();
+    }
+
+    async fn bounded(runtime: impl Runtime, check: impl Future<Output = ()>) {
+        let limit = runtime.sleep(Duration::from_secs(30));
+        match select(pin!(check), pin!(limit)).await {
+            Either::Left(_) => {}
+            Either::Right(_) => panic!("the check waits for ever"),
+        }
     }
 
     crate::rt::contract::contract_tests!(run);
