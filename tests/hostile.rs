@@ -7,6 +7,7 @@
 
 #[macro_use]
 #[path = "wire_oracle/sample.rs"]
+#[expect(dead_code, reason = "only short samples are sent")]
 mod sample;
 #[macro_use]
 #[path = "wire_oracle/apis.rs"]

@@ -1,6 +1,10 @@
 //! Length-prefixed frames from a socket: four bytes of big-endian length, then as many bytes.
 
 use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
 
 use super::{Arena, Budget, Buf, BufMut, Permit, Runtime, Socket};
 
@@ -9,15 +13,22 @@ const PREFIX_BYTES: usize = 4;
 const QUIET_BYTES: usize = 4 << 10;
 /// What a busy connection of small frames reads into at a time.
 const BUSY_BYTES: usize = 64 << 10;
+/// How long the rest of a large frame may keep others waiting for its memory.
+const STALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Reads frames, one behind the other, in as few copies as the sizes allow: a frame beyond the
 /// standing buffer gets one of its own, into which the socket is read directly.
+///
+/// A large frame is charged when its length is known, so that those that were begun can be
+/// finished; a small one when it is there, so that announcing costs its sender's bytes alone. With
+/// a budget of their own, small frames do not wait for large ones that never come.
 #[derive(Debug)]
 pub struct FrameReader<R: Runtime> {
     rt: R,
     socket: R::Socket,
     limit_bytes: usize,
     memory: Budget,
+    small_memory: Budget,
     buffer: BufMut,
     /// Bytes of `buffer` that were already handed out as frames.
     consumed: usize,
@@ -46,6 +57,9 @@ pub enum FrameError {
     /// The stream ended within a frame.
     #[error("the connection ended within a frame")]
     CutShort,
+    /// A large frame was begun, and nothing more of it came.
+    #[error("nothing came for {} s within a large frame", STALL_LIMIT.as_secs())]
+    Stalled,
 }
 
 impl<R: Runtime> FrameReader<R> {
@@ -58,12 +72,19 @@ impl<R: Runtime> FrameReader<R> {
             rt,
             socket,
             limit_bytes,
+            small_memory: memory.clone(),
             memory,
             buffer,
             consumed: 0,
             standing_bytes,
             large: None,
         }
+    }
+
+    /// Charges frames of up to 64 KiB to a budget of their own.
+    pub fn small_frames(mut self, memory: Budget) -> Self {
+        self.small_memory = memory;
+        self
     }
 
     /// The next frame; none at the regular end of the stream.
@@ -75,7 +96,7 @@ impl<R: Runtime> FrameReader<R> {
                 None => PREFIX_BYTES,
             };
             self.make_room(wanted).await;
-            if self.read_some().await? == 0 {
+            if self.read_in_time().await? == 0 {
                 let ended = if self.held() == 0 {
                     Ok(None)
                 } else {
@@ -105,7 +126,7 @@ impl<R: Runtime> FrameReader<R> {
     async fn cut(&mut self, total: usize) -> Frame {
         let memory = match self.large.take() {
             Some(permit) => permit,
-            None => self.memory.acquire(total).await,
+            None => self.small_memory.acquire(total).await,
         };
         let bytes = self
             .buffer
@@ -114,21 +135,39 @@ impl<R: Runtime> FrameReader<R> {
         Frame { bytes, memory }
     }
 
-    /// Sees to it that `wanted` bytes from the first held one fit into the buffer.
+    /// Sees to it that there is room for the frame of `wanted` bytes that begins the held ones, or
+    /// for more of it: the buffer of a small one grows as its bytes come.
     async fn make_room(&mut self, wanted: usize) {
-        if self.buffer.capacity() - self.consumed >= wanted && self.buffer.room() > 0 {
+        let is_small = wanted <= BUSY_BYTES;
+        let fits = self.buffer.capacity() - self.consumed >= wanted;
+        let grows = is_small && self.consumed == 0 && wanted > self.standing_bytes;
+        if self.buffer.room() > 0 && (fits || grows) {
             return;
         }
-        let capacity = if wanted > self.standing_bytes {
+        let capacity = if wanted <= self.standing_bytes {
+            self.standing_bytes
+        } else if is_small {
+            wanted.min((2 * self.held()).max(self.standing_bytes))
+        } else {
             self.large = Some(self.memory.acquire(wanted).await);
             wanted
-        } else {
-            self.standing_bytes
         };
         let mut buffer = alloc(&self.rt, capacity).await;
         buffer.extend_from_slice(&self.buffer[self.consumed..]);
         self.buffer = buffer;
         self.consumed = 0;
+    }
+
+    /// Reads what there is, and within a large frame waits only so long for it.
+    async fn read_in_time(&mut self) -> Result<usize, FrameError> {
+        if self.large.is_none() {
+            return self.read_some().await;
+        }
+        let limit = self.rt.sleep(STALL_LIMIT);
+        match select(pin!(self.read_some()), pin!(limit)).await {
+            Either::Left((count, _)) => count,
+            Either::Right(_) => Err(FrameError::Stalled),
+        }
     }
 
     async fn read_some(&mut self) -> Result<usize, FrameError> {
@@ -152,7 +191,7 @@ async fn alloc<R: Runtime>(rt: &R, capacity: usize) -> BufMut {
     loop {
         match Arena::alloc(rt.arena(), capacity) {
             Ok(buffer) => return buffer,
-            Err(_) => rt.sleep(std::time::Duration::from_millis(1)).await,
+            Err(_) => rt.sleep(Duration::from_millis(1)).await,
         }
     }
 }

@@ -18,11 +18,15 @@ const IDLE_CHECK_MIN: Duration = Duration::from_millis(50);
 const IDLE_CHECK_MAX: Duration = Duration::from_secs(30);
 /// After an error of accept, such as too many open files, the next attempt waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The part of a shard's memory for requests that is kept for small ones.
+const SMALL_REQUESTS_SHARE: usize = 4;
 
 /// The open connections of one shard.
 pub struct Connections<R: Runtime> {
     context: Context<R>,
     request_memory: Budget,
+    /// For requests of up to 64 KiB, which do not wait for larger ones.
+    small_request_memory: Budget,
     open: RefCell<BTreeMap<u64, Open<R>>>,
     next: Cell<u64>,
     stopping: Cell<bool>,
@@ -37,7 +41,8 @@ impl<R: Runtime> Connections<R> {
     pub fn new(context: Context<R>, request_bytes: usize) -> Rc<Self> {
         Rc::new(Self {
             context,
-            request_memory: Budget::new(request_bytes),
+            request_memory: Budget::new(request_bytes - request_bytes / SMALL_REQUESTS_SHARE),
+            small_request_memory: Budget::new(request_bytes / SMALL_REQUESTS_SHARE),
             open: RefCell::default(),
             next: Cell::new(0),
             stopping: Cell::new(false),
@@ -119,7 +124,8 @@ impl<R: Runtime> Connections<R> {
             .insert(number, (peer.ip(), connection.clone()));
         let limit = self.context.shard.config().socket_request_max_bytes;
         let limit = usize::try_from(limit).unwrap_or(0);
-        let frames = FrameReader::new(rt.clone(), socket, limit, self.request_memory.clone());
+        let frames = FrameReader::new(rt.clone(), socket, limit, self.request_memory.clone())
+            .small_frames(self.small_request_memory.clone());
         let client = Client {
             connection: number,
             listener,

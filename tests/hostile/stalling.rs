@@ -71,7 +71,7 @@ fn answers_that_nobody_reads() {
         &[0xff; 4],
     ]
     .concat();
-    let many = request.repeat(2_000);
+    let many = request.repeat(100_000);
     let mut streams: Vec<TcpStream> = (0..count).map(|_| target.socket()).collect();
     let began = Instant::now();
     for stream in &mut streams {
