@@ -154,38 +154,10 @@ async fn read_one<R: Runtime>(
         partition: None,
         leader: None,
     };
-    let index = PartitionIndex(key.index);
-    let image = context.shard.image();
-    let (id, unknown) = match &key.topic {
-        TopicKey::Id(id) => (
-            image.topic_by_id(*id).map(|t| t.id),
-            ErrorCode::UnknownTopicId,
-        ),
-        TopicKey::Name(name) => (
-            image.topic(name).map(|t| t.id),
-            ErrorCode::UnknownTopicOrPartition,
-        ),
-    };
-    let Some(id) = id else {
-        answer.code = unknown;
-        return answer;
-    };
-    let partition = match context.shard.find(id, index) {
-        Found::Here(partition) => partition,
-        Found::Elsewhere { leader, epoch } => {
-            answer.code = ErrorCode::NotLeaderOrFollower;
-            answer.leader = Some(LeaderIdAndEpoch {
-                leader_id: leader,
-                leader_epoch: epoch,
-            });
-            return answer;
-        }
-        Found::Broken => {
-            answer.code = ErrorCode::KafkaStorageError;
-            return answer;
-        }
-        Found::Unknown => {
-            answer.code = ErrorCode::UnknownTopicOrPartition;
+    let partition = match find(context, key) {
+        Ok(partition) => partition,
+        Err((code, leader)) => {
+            (answer.code, answer.leader) = (code, leader);
             return answer;
         }
     };
@@ -206,6 +178,34 @@ async fn read_one<R: Runtime>(
     }
     answer.partition = Some(partition);
     answer
+}
+
+/// The partition, or why it cannot be read here and who leads it if another does.
+fn find<R: Runtime>(
+    context: &Context<R>,
+    key: &PartitionKey,
+) -> Result<Partition<R>, (ErrorCode, Option<LeaderIdAndEpoch>)> {
+    let image = context.shard.image();
+    let (topic, unknown) = match &key.topic {
+        TopicKey::Id(id) => (image.topic_by_id(*id), ErrorCode::UnknownTopicId),
+        TopicKey::Name(name) => (image.topic(name), ErrorCode::UnknownTopicOrPartition),
+    };
+    let topic = topic.ok_or((unknown, None))?;
+    match context.shard.find(topic.id, PartitionIndex(key.index)) {
+        Found::Here(partition) => Ok(partition),
+        Found::Elsewhere {
+            leader: leader_id,
+            epoch: leader_epoch,
+        } => {
+            let leader = LeaderIdAndEpoch {
+                leader_id,
+                leader_epoch,
+            };
+            Err((ErrorCode::NotLeaderOrFollower, Some(leader)))
+        }
+        Found::Broken => Err((ErrorCode::KafkaStorageError, None)),
+        Found::Unknown => Err((ErrorCode::UnknownTopicOrPartition, None)),
+    }
 }
 
 impl<R: Runtime> Answer<R> {
