@@ -72,6 +72,7 @@ impl<R: Runtime> Partition<R> {
         whole_first: bool,
     ) -> Result<ReadBatches, ReadError> {
         let _permit = self.core.cold_reads.acquire(1).await;
+        let _in_use = self.use_files()?;
         let part = {
             let state = self.state.borrow();
             let end = end.min(state.marks.durable);
