@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -300,29 +301,25 @@ impl<R: Runtime> Producer<R> {
     async fn acknowledged(
         &self,
         lane: &Lane,
-        mut answer: PendingAnswer<R>,
+        answer: PendingAnswer<R>,
         in_flight: &mut InFlight<R>,
     ) -> Result<Delivered, ClientError> {
+        let mut answer = pin!(self.answer_in_time(answer));
         // The oldest is under way too, though not among the others.
         let others = lane.window() - 1;
-        loop {
-            if in_flight.len() >= others {
-                return self.outcome(lane, self.answer_in_time(answer).await);
-            }
-            let more = std::pin::pin!(lane.wait_for_more());
-            match select(answer, more).await {
+        while in_flight.len() < others {
+            match select(answer.as_mut(), pin!(lane.wait_for_more())).await {
                 Either::Left((result, _)) => return self.outcome(lane, result),
-                Either::Right((true, pending)) => {
-                    answer = pending;
+                Either::Right((true, _)) => {
                     if self.fill_window(lane, in_flight, others).await.is_err() {
-                        return self.outcome(lane, self.answer_in_time(answer).await);
+                        break;
                     }
                 }
-                Either::Right((false, pending)) => {
-                    return self.outcome(lane, self.answer_in_time(pending).await);
-                }
+                Either::Right((false, _)) => break,
             }
         }
+        let result = answer.await;
+        self.outcome(lane, result)
     }
 
     async fn answer_in_time(&self, answer: PendingAnswer<R>) -> Result<Answer, ClientError> {
