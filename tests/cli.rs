@@ -87,13 +87,97 @@ fn slips_get_a_suggestion() {
     );
 }
 
+/// Nothing listens on port 1.
+const NOBODY: &str = "127.0.0.1:1";
+
 #[test]
-fn flags_that_mean_nothing_are_refused() {
-    let (_, err) = run(&["api", "-b", "localhost:9092"], 2);
-    assert_eq!(
-        err,
-        "error: 'corelane api' asks no broker: --brokers means nothing\n"
+fn a_broker_that_does_not_answer_is_exit_4() {
+    let expected = "error: no broker answers at 127.0.0.1:1: connection to 127.0.0.1:1: \
+                    Connection refused (os error 111)\n  \
+                    fix     corelane serve, or name another broker: -b HOST:PORT\n";
+    let commands: [&[&str]; 7] = [
+        &["info"],
+        &["api"],
+        &["topic", "list"],
+        &["topic", "describe", "t"],
+        &["topic", "create", "t", "-p", "3", "-c", "retention.ms=1"],
+        &["consume", "t", "-o", "-10:end"],
+        &["produce", "t", "/dev/null", "-z", "zstd:1"],
+    ];
+    for words in commands {
+        let (out, err) = run(&[words, &["-b", NOBODY]].concat(), 4);
+        assert_eq!((out.as_str(), err.as_str()), ("", expected), "{words:?}");
+    }
+    let (_, err) = run(&["info", "-b", "no port"], 2);
+    assert!(
+        err.starts_with("error: broker address 'no port': "),
+        "{err}"
     );
+}
+
+#[test]
+fn what_cannot_be_asked_is_refused_before_anybody_is_asked() {
+    let refused = |words: &[&str], expected: &str| {
+        let (out, err) = run(&[words, &["-b", NOBODY]].concat(), 2);
+        let first = err.lines().next().unwrap_or_default();
+        assert_eq!((out.as_str(), first), ("", expected), "{words:?}");
+    };
+    refused(
+        &["consume", "t", "-g", "group"],
+        "error: consumer groups do not exist yet",
+    );
+    refused(
+        &["consume", "t", "-o", "stored"],
+        "error: invalid value 'stored' for '--offset <OFFSET>': consumer groups do not exist yet, \
+         and with them no stored offsets",
+    );
+    refused(
+        &["consume", "t", "-o", "yesterday"],
+        "error: invalid value 'yesterday' for '--offset <OFFSET>': 'yesterday' is no offset: \
+         start, end, 47, +2, -3, 10:20, @2024-05-01, @-1h:end",
+    );
+    refused(
+        &["consume", "t", "-f", "%y"],
+        "error: invalid value '%y' for '--record-format <FORMAT>': %y is unknown; there are %t %p \
+         %o %k %s %v %K %S %T %h %%",
+    );
+    refused(
+        &["produce", "t", "-z", "ztsd"],
+        "error: invalid value 'ztsd' for '--compression <CODEC[:LEVEL]>': one of none, gzip, \
+         snappy, lz4, zstd, did you mean zstd?",
+    );
+    refused(&["topic", "alter", "t"], "error: nothing to change");
+    refused(
+        &["topic", "descrbe", "t"],
+        "error: no command 'topic descrbe'.  Did you mean 'describe'?",
+    );
+}
+
+#[test]
+fn every_command_has_help() {
+    let commands: [&[&str]; 12] = [
+        &["demo"],
+        &["topic"],
+        &["topic", "list"],
+        &["topic", "create"],
+        &["topic", "describe"],
+        &["topic", "alter"],
+        &["topic", "delete"],
+        &["topic", "add-partitions"],
+        &["produce"],
+        &["consume"],
+        &["info"],
+        &["serve"],
+    ];
+    for words in commands {
+        let (out, err) = run(&[words, &["-h"]].concat(), 0);
+        assert!(
+            out.contains("Usage: corelane") && err.is_empty(),
+            "{words:?}: {out}{err}"
+        );
+    }
+    let (out, _) = run(&["consume", "--help"], 0);
+    assert!(out.contains("s@TIME e@TIME  from, up to a time"), "{out}");
 }
 
 #[test]

@@ -171,7 +171,8 @@ fn time(text: &str) -> Option<Time> {
         let is_seconds = text.len() <= 11;
         return Some(Time::At(if is_seconds { number * 1000 } else { number }));
     }
-    if let Ok(date) = text.parse::<Date>() {
+    // A date may be written with a time behind it, which is then a timestamp.
+    if let Some(date) = text.parse::<Date>().ok().filter(|_| text.len() == 10) {
         let midnight = date.to_zoned(TimeZone::UTC).ok()?;
         return Some(Time::At(midnight.timestamp().as_millisecond()));
     }

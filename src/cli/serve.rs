@@ -10,7 +10,7 @@ use signal_hook::iterator::Signals;
 
 use super::{CliError, Context, Exit};
 use crate::config::{BrokerConfig, Host, ResourcePlan, Settings, Sources};
-use crate::rt::{LaunchError, ShardHandle, Shards, allowed_cpus, run_shards};
+use crate::rt::{LaunchError, Probe, ShardHandle, Shards, allowed_cpus, run_shards};
 use crate::server::{RunError, ShardSetup, Started, run_node, run_shard};
 use crate::shard::NodeOptions;
 
@@ -129,8 +129,15 @@ fn invalid(error: crate::config::ConfigError) -> CliError {
 
 /// What the machine lacks, a line each; or why the broker cannot run on it.
 fn probe(config: &BrokerConfig) -> Result<Vec<String>, CliError> {
-    let _ = config;
-    Ok(Vec::new())
+    let dir = config.log_dir();
+    // The directory itself may be ours to make; its file system is that of what is there already.
+    let there = dir.ancestors().find(|path| path.is_dir()).unwrap_or(std::path::Path::new("."));
+    Probe::take(there).verdict().map_err(|fatal| {
+        CliError::new(Exit::Host, fatal.what)
+            .cause(fatal.cause)
+            .detail("effect", fatal.effect)
+            .fix(fatal.fix)
+    })
 }
 
 /// Starts a thread per shard and waits for all of them.

@@ -276,7 +276,10 @@ impl<R: Runtime> Client<R> {
             allow_auto_topic_creation: create,
             ..Default::default()
         };
-        let answer = self.any().await?.call(&request).await?;
+        let connection = self.any().await?;
+        let answer = self
+            .within(self.timeout(), "Metadata", connection.call(&request))
+            .await?;
         let metadata = read_metadata(answer.read()?);
         let mut known = self.inner.metadata.borrow_mut();
         known.cluster_id.clone_from(&metadata.cluster_id);

@@ -82,12 +82,8 @@ impl Fetched {
                 // An answer may end within a batch.
                 Err(broken) if broken.error == BatchError::Truncated => break,
                 Err(broken) => {
-                    return Err(ClientError::Corrupt {
-                        topic: self.topic.to_string(),
-                        partition: self.partition,
-                        offset: self.from.0,
-                        reason: broken.error.to_string(),
-                    });
+                    let reason = broken.error.to_string();
+                    return Err(corrupt(&self.topic, self.partition, self.from, &reason));
                 }
             };
             if !batch.crc_holds() {
@@ -129,12 +125,16 @@ impl Fetched {
     }
 
     fn corrupt(&self, batch: &BatchView<'_>, reason: &str) -> ClientError {
-        ClientError::Corrupt {
-            topic: self.topic.to_string(),
-            partition: self.partition,
-            offset: batch.base_offset().0,
-            reason: reason.to_owned(),
-        }
+        corrupt(&self.topic, self.partition, batch.base_offset(), reason)
+    }
+}
+
+fn corrupt(topic: &str, partition: i32, offset: Offset, reason: &str) -> ClientError {
+    ClientError::Corrupt {
+        topic: topic.to_owned(),
+        partition,
+        offset: offset.0,
+        reason: reason.to_owned(),
     }
 }
 
@@ -338,7 +338,7 @@ impl<R: Runtime> Consumer<R> {
             .ok()
             .map_err(|code| refused("Fetch", code))?;
         let frame_start = answer.frame().as_ptr() as usize;
-        let mut all = Vec::new();
+        let (mut all, mut refusal) = (Vec::<Fetched>::new(), None);
         for topic in &response.responses {
             for partition in &topic.partitions {
                 let index = partition.partition_index.0;
@@ -354,10 +354,22 @@ impl<R: Runtime> Consumer<R> {
                     continue;
                 };
                 let what = || format!("fetch of {name}-{index} at offset {from}");
-                partition
-                    .error_code
-                    .ok()
-                    .map_err(|code| refused(what(), code))?;
+                match partition.error_code {
+                    ErrorCode::None => {}
+                    ErrorCode::CorruptMessage => {
+                        return Err(corrupt(
+                            name,
+                            index,
+                            *from,
+                            "the broker finds a damaged batch",
+                        ));
+                    }
+                    code if code.is_retriable() => {
+                        refusal.get_or_insert(refused(what(), code));
+                        continue;
+                    }
+                    code => return Err(refused(what(), code)),
+                }
                 let bytes = partition
                     .records
                     .map(|records| records.bytes())
@@ -381,7 +393,17 @@ impl<R: Runtime> Consumer<R> {
         for fetched in &all {
             self.advance(fetched)?;
         }
-        Ok(all)
+        match refusal {
+            // One partition's trouble does not hold up the others.
+            Some(error) if all.iter().all(|fetched| fetched.bytes().is_empty()) => Err(error),
+            Some(_) => {
+                for (topic, ..) in asked {
+                    self.client.forget(topic);
+                }
+                Ok(all)
+            }
+            None => Ok(all),
+        }
     }
 
     /// Moves a position behind the last whole batch of an answer.

@@ -18,6 +18,8 @@ mod consumer;
 mod error;
 mod partitioner;
 mod producer;
+#[cfg(test)]
+mod tests;
 
 pub use admin::{
     Abilities, Config, ConfigSource, CreatedTopic, ListedOffset, LogDir, NewTopic, Resource, When,

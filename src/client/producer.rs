@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use crate::wire::{ApiKey, ErrorCode, Records};
 
 /// Batches of one partition under way: what idempotence keeps in order (Kafka keeps five).
 const WINDOW: usize = 5;
+/// A batch is given up after so many times the client's timeout, in which one answer must come.
+const ATTEMPTS: u32 = 3;
 /// The last Produce version that names topics by name, for brokers that have no topic ids.
 const LAST_VERSION_BY_NAME: i16 = 12;
 
@@ -69,6 +72,8 @@ struct Lane {
     queue: RefCell<VecDeque<Batch>>,
     queued: Event,
     closed: Cell<bool>,
+    /// The broker knows the producer: nothing has failed since its last acknowledgement.
+    is_known: Cell<bool>,
 }
 
 struct Batch {
@@ -126,7 +131,8 @@ impl<R: Runtime> Producer<R> {
         let bytes = self.seal(&lane, records)?;
         records.clear();
         let (delivery, receiver) = oneshot::channel();
-        let deadline = self.inner.client.rt().now() + self.inner.client.timeout();
+        let limit = self.inner.client.timeout() * ATTEMPTS;
+        let deadline = self.inner.client.rt().now() + limit;
         lane.queue.borrow_mut().push_back(Batch {
             bytes: Buf::from_vec(bytes),
             deadline,
@@ -157,6 +163,7 @@ impl<R: Runtime> Producer<R> {
             queue: RefCell::default(),
             queued: Event::new(),
             closed: Cell::new(false),
+            is_known: Cell::new(false),
         });
         lanes.insert(key, lane.clone());
         let rt = self.inner.client.rt();
@@ -202,11 +209,12 @@ impl<R: Runtime> Producer<R> {
         let mut in_flight = InFlight::new();
         let mut backoff = Backoff::default();
         loop {
-            let filled = self.fill_window(&lane, &mut in_flight).await;
+            let filled = self.fill_window(&lane, &mut in_flight, lane.window()).await;
             if let Some((batch, answer)) = in_flight.pop_front() {
                 match self.acknowledged(&lane, answer, &mut in_flight).await {
                     Ok(delivered) => {
                         backoff = Backoff::default();
+                        lane.is_known.set(true);
                         // Whoever sent it may not wait for it any more.
                         let _ = batch.delivery.send(Ok(delivered));
                     }
@@ -224,13 +232,14 @@ impl<R: Runtime> Producer<R> {
         }
     }
 
-    /// Sends queued batches while the window has room.
+    /// Sends queued batches until `limit` are under way.
     async fn fill_window(
         &self,
         lane: &Lane,
         in_flight: &mut InFlight<R>,
+        limit: usize,
     ) -> Result<(), ClientError> {
-        while in_flight.len() < WINDOW && !lane.queue.borrow().is_empty() {
+        while in_flight.len() < limit && !lane.queue.borrow().is_empty() {
             let (_, connection) = self
                 .inner
                 .client
@@ -292,28 +301,25 @@ impl<R: Runtime> Producer<R> {
     async fn acknowledged(
         &self,
         lane: &Lane,
-        mut answer: PendingAnswer<R>,
+        answer: PendingAnswer<R>,
         in_flight: &mut InFlight<R>,
     ) -> Result<Delivered, ClientError> {
-        loop {
-            // The oldest is in flight too, though not in the queue.
-            if in_flight.len() + 1 >= WINDOW {
-                return self.outcome(lane, self.answer_in_time(answer).await);
-            }
-            let more = std::pin::pin!(lane.wait_for_more());
-            match select(answer, more).await {
+        let mut answer = pin!(self.answer_in_time(answer));
+        // The oldest is under way too, though not among the others.
+        let others = lane.window() - 1;
+        while in_flight.len() < others {
+            match select(answer.as_mut(), pin!(lane.wait_for_more())).await {
                 Either::Left((result, _)) => return self.outcome(lane, result),
-                Either::Right((true, pending)) => {
-                    answer = pending;
-                    if self.fill_window(lane, in_flight).await.is_err() {
-                        return self.outcome(lane, self.answer_in_time(answer).await);
+                Either::Right((true, _)) => {
+                    if self.fill_window(lane, in_flight, others).await.is_err() {
+                        break;
                     }
                 }
-                Either::Right((false, pending)) => {
-                    return self.outcome(lane, self.answer_in_time(pending).await);
-                }
+                Either::Right((false, _)) => break,
             }
         }
+        let result = answer.await;
+        self.outcome(lane, result)
     }
 
     async fn answer_in_time(&self, answer: PendingAnswer<R>) -> Result<Answer, ClientError> {
@@ -359,6 +365,7 @@ impl<R: Runtime> Producer<R> {
         error: ClientError,
         in_flight: &mut InFlight<R>,
     ) {
+        lane.is_known.set(false);
         let mut again = VecDeque::new();
         self.fail_or_retry(failed, error, &mut again);
         while let Some((batch, answer)) = in_flight.pop_front() {
@@ -417,6 +424,13 @@ impl<R: Runtime> Producer<R> {
 }
 
 impl Lane {
+    /// How many batches may be under way. A broker takes any sequence of a producer that it does not
+    /// know (KIP-360): were the first batch to fail and the second to be taken, the first could never
+    /// follow. So one goes alone until it is acknowledged.
+    fn window(&self) -> usize {
+        if self.is_known.get() { WINDOW } else { 1 }
+    }
+
     /// Waits until something is queued; false when nothing will be any more.
     async fn wait_for_more(&self) -> bool {
         self.queued

@@ -61,9 +61,10 @@ key_table! {
     /// At least socket.request.max.bytes.
     queued_max_request_bytes: i64 =
         "queued.max.request.bytes", Some("134217728"), AtLeast(1024), ReadOnly;
-    /// Client connections that the node keeps open at most; further ones are closed at once.
+    /// Client connections that one shard, a broker to its clients, keeps open at most; further ones
+    /// are closed at once.
     max_connections: i32 = "max.connections", Some("16384"), AtLeast(1), ClusterWide;
-    /// Client connections from one address that the node keeps open at most; further ones are
+    /// Client connections from one address that one shard keeps open at most; further ones are
     /// closed at once.
     max_connections_per_ip: i32 = "max.connections.per.ip", Some("8192"), AtLeast(1), ClusterWide;
     /// A connection that has been silent for so many milliseconds is closed.
@@ -71,7 +72,7 @@ key_table! {
     /// Bytes of records that one fetch response carries at most, whatever the client asks for; the
     /// first batch is always whole (KIP-74).
     fetch_max_bytes: i32 = "fetch.max.bytes", Some("57671680"), AtLeast(1024), ReadOnly;
-    /// Incremental fetch sessions (KIP-227) that the node remembers at most.
+    /// Incremental fetch sessions (KIP-227) that one shard remembers at most.
     max_incremental_fetch_session_cache_slots: i32 =
         "max.incremental.fetch.session.cache.slots", Some("1000"), AtLeast(0), ReadOnly;
     /// Partitions that one DescribeTopicPartitions response carries at most.

@@ -205,7 +205,10 @@ async fn grow_indexes<R: Runtime>(shard: &Shard<R>) {
     }
 }
 
-async fn grow_index<R: Runtime>(partition: &Partition<R>) -> std::io::Result<()> {
+async fn grow_index<R: Runtime>(partition: &Rc<Partition<R>>) -> std::io::Result<()> {
+    let Ok(_in_use) = partition.use_files() else {
+        return Ok(());
+    };
     let (base, had, now, offsets, times) = {
         let mut state = partition.state.borrow_mut();
         let safe = state.journaled.offset;

@@ -67,6 +67,8 @@ pub struct Core<R: Runtime> {
     /// The log is being closed: background tasks end.
     pub closing: Cell<bool>,
     offline: RefCell<Option<String>>,
+    /// Notified when the directory goes offline.
+    pub went_offline: Event,
 }
 
 /// Who waits for a checkpoint.
@@ -95,6 +97,7 @@ impl<R: Runtime> Core<R> {
             checkpoints: CheckpointRequests::default(),
             closing: Cell::new(false),
             offline: RefCell::new(None),
+            went_offline: Event::new(),
             rt,
             options,
             run,
@@ -135,6 +138,7 @@ impl<R: Runtime> Core<R> {
             .get_or_insert_with(|| reason.to_owned());
         self.tell_progress();
         self.move_wanted.notify();
+        self.went_offline.notify();
     }
 
     /// Something moved on.

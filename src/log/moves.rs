@@ -246,9 +246,12 @@ async fn write_sealed_files<R: Runtime>(
     Ok(())
 }
 
-/// Moves of this partition that are under way have ended when this completes.
+/// Nobody works on the partition's files any more when this completes.
 pub async fn wait_idle<R: Runtime>(partition: &Partition<R>) {
-    let look = || (partition.state.borrow().moving == 0).then_some(());
+    let look = || {
+        let state = partition.state.borrow();
+        (state.moving + state.users == 0).then_some(())
+    };
     partition.core.progress.wait_until(look).await;
 }
 

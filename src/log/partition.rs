@@ -79,6 +79,8 @@ pub(super) struct State {
     /// the run has no entry of this partition yet.
     pub carries: bool,
     pub moving: usize,
+    /// Whoever else works on the partition's files, by their path.
+    pub users: usize,
     pub move_wanted: Option<Urgency>,
     /// Journaled entries that reach beyond `moved`, oldest first.
     pub unmoved: VecDeque<Unmoved>,
@@ -196,7 +198,32 @@ impl State {
     }
 }
 
+/// Somebody works on the partition's files: a deletion, after which their paths may be another
+/// topic's, waits until this is dropped.
+pub(super) struct InUse<R: Runtime>(Rc<Partition<R>>);
+
+impl<R: Runtime> Drop for InUse<R> {
+    fn drop(&mut self) {
+        let is_awaited = {
+            let mut state = self.0.state.borrow_mut();
+            state.users -= 1;
+            state.stopped.is_some()
+        };
+        if is_awaited {
+            self.0.core.tell_progress();
+        }
+    }
+}
+
 impl<R: Runtime> Partition<R> {
+    /// Keeps the partition's directory where it is.
+    pub fn use_files(self: &Rc<Self>) -> Result<InUse<R>, StorageError> {
+        let mut state = self.state.borrow_mut();
+        state.check_usable()?;
+        state.users += 1;
+        Ok(InUse(self.clone()))
+    }
+
     /// Fails when the partition or the whole directory cannot be used.
     pub fn check_usable(&self) -> Result<(), StorageError> {
         self.state.borrow().check_usable()?;

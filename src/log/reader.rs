@@ -72,6 +72,7 @@ impl<R: Runtime> Partition<R> {
         whole_first: bool,
     ) -> Result<ReadBatches, ReadError> {
         let _permit = self.core.cold_reads.acquire(1).await;
+        let _in_use = self.use_files()?;
         let part = {
             let state = self.state.borrow();
             let end = end.min(state.marks.durable);
@@ -182,9 +183,8 @@ impl<R: Runtime> Partition<R> {
     }
 
     async fn floor_offset(&self, part: &FilePart, offset: Offset) -> io::Result<OffsetEntry> {
-        Ok(self
-            .with_index(part, |index| index.floor_offset(offset))
-            .await?)
+        self.with_index(part, |index| index.floor_offset(offset))
+            .await
     }
 
     /// Looks something up in the index of a segment, which is loaded, or rebuilt, when it is a sealed

@@ -154,6 +154,12 @@ impl<R: Runtime> ShardLog<R> {
         self.0.core.offline_reason()
     }
 
+    /// Completes, with the reason, when the log directory goes offline.
+    pub async fn wait_offline(&self) -> String {
+        let core = &self.0.core;
+        core.went_offline.wait_until(|| core.offline_reason()).await
+    }
+
     /// Takes the log directory offline: another shard's write has failed.
     pub fn take_offline(&self, reason: &str) {
         self.0.core.take_offline(reason);
@@ -202,7 +208,7 @@ fn start_tasks<R: Runtime>(shard: &Rc<Shard<R>>) {
 async fn watch<R: Runtime>(shard: Rc<Shard<R>>) {
     let core = &shard.core;
     let on_journal = core.journal.progressed();
-    let failed = on_journal.wait_until(|| core.journal.failure().or_else(|| None));
+    let failed = on_journal.wait_until(|| core.journal.failure());
     let offline = core
         .progress
         .wait_until(|| (core.offline_reason().is_some() || core.closing.get()).then_some(()));
@@ -236,6 +242,7 @@ fn new_partition<R: Runtime>(core: Rc<Core<R>>, spec: &PartitionSpec, now_ms: i6
         producers: ProducerStates::default(),
         carries: true,
         moving: 0,
+        users: 0,
         move_wanted: None,
         unmoved: VecDeque::new(),
         stopped: None,
@@ -275,6 +282,7 @@ fn open_partition<R: Runtime>(
         producers: found.producers,
         carries: true,
         moving: 0,
+        users: 0,
         move_wanted: None,
         unmoved: VecDeque::new(),
         stopped: found.offline.map(StorageError::PartitionOffline),

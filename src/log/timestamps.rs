@@ -133,6 +133,7 @@ impl<R: Runtime> Partition<R> {
         wanted: Wanted,
     ) -> Result<Option<Found>, ReadError> {
         let _permit = self.core.cold_reads.acquire(1).await;
+        let _in_use = self.use_files()?;
         let look = |index: &SegmentIndex| {
             // One before: an entry with that very timestamp names the batch that brought it.
             index.floor_timestamp(wanted.at_ms.saturating_sub(1), wanted.from)

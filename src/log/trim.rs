@@ -106,7 +106,8 @@ impl<R: Runtime> Partition<R> {
     }
 
     /// Unlinks sealed segments that lie wholly before the log start.
-    async fn remove_segments(&self) -> Result<usize, StorageError> {
+    async fn remove_segments(self: &Rc<Self>) -> Result<usize, StorageError> {
+        let _in_use = self.use_files()?;
         let mut removed = 0;
         loop {
             let gone = {

@@ -27,11 +27,14 @@ pub struct Connections<R: Runtime> {
     request_memory: Budget,
     /// For requests of up to 64 KiB, which do not wait for larger ones.
     small_request_memory: Budget,
-    open: RefCell<BTreeMap<u64, (IpAddr, Rc<Connection<R>>)>>,
+    open: RefCell<BTreeMap<u64, Open<R>>>,
     next: Cell<u64>,
     stopping: Cell<bool>,
     changed: Event,
 }
+
+/// An open connection and where it comes from.
+type Open<R> = (IpAddr, Rc<Connection<R>>);
 
 impl<R: Runtime> Connections<R> {
     /// None yet; all of their requests together take at most `request_bytes`.

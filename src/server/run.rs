@@ -72,6 +72,13 @@ pub enum RunError {
     Lost(usize),
 }
 
+/// The shards of a node, as the one that starts and stops them sees them.
+struct Roster {
+    mailboxes: Vec<flume::Sender<ShardMessage>>,
+    starts: flume::Receiver<(usize, Result<Vec<SocketAddr>, RunError>)>,
+    topologies: Vec<flume::Sender<Arc<Topology>>>,
+}
+
 /// Opens the data directory, starts every shard, and serves as shard 0 until `stop` says so.
 /// `others` are the threads of shards 1 and up; `ready` is called once all of them listen.
 pub async fn run_node<R: Runtime>(
@@ -83,66 +90,27 @@ pub async fn run_node<R: Runtime>(
 ) -> Result<(), RunError> {
     let mut opened = open_node(&rt, options).await?;
     let seeds = std::mem::take(&mut opened.seeds);
-    let (report, clean) = (opened.report.clone(), opened.clean);
-    let mailboxes = seeds
-        .first()
-        .map(|seed| seed.control.mailboxes())
-        .unwrap_or_default();
-    let cluster_id = seeds
-        .first()
-        .and_then(|seed| seed.image.cluster_id().cloned());
+    let mut started = Started {
+        report: opened.report.clone(),
+        clean: opened.clean,
+        listeners: Vec::new(),
+        cluster_id: opened.cluster_id(),
+    };
     let (stop_controller, controller_stop) = flume::bounded(1);
     let controller_ended = run_controller(&rt, opened, controller_stop);
-    let (started, starts) = flume::unbounded();
-    let mut topologies = Vec::new();
-    let mut setups = seeds.into_iter().map(|seed| {
-        let (sender, topology) = flume::bounded(1);
-        topologies.push(sender);
-        ShardSetup {
-            seed,
-            started: started.clone(),
-            topology,
-        }
-    });
-    let first = setups.next();
-    for (setup, thread) in setups.zip(&others) {
-        // A thread that is gone shows when its start is awaited.
-        let _ = thread.send(setup);
-    }
-    drop((started, others));
-    let stop_all = {
-        let mailboxes = mailboxes.clone();
-        move || {
-            for mailbox in &mailboxes {
-                // A shard that has ended is stopped already.
-                let _ = mailbox.send(ShardMessage::Stop);
-            }
-        }
-    };
+    let (roster, first) = Roster::hand_out(seeds, others);
     let coordinate = async {
-        let listeners = match collect_starts(&starts, topologies.len()).await {
-            Ok(listeners) => listeners,
-            Err(error) => {
-                stop_all();
-                return Err(error);
-            }
-        };
-        let topology = Arc::new(Topology {
-            listeners: listeners.clone(),
+        let listeners = roster.start_all().await;
+        let result = listeners.map(|listeners| {
+            started.listeners = listeners;
+            ready(started);
         });
-        for shard in &topologies {
-            let _ = shard.send(topology.clone());
+        if result.is_ok() {
+            // A hung-up sender stops the node as well.
+            let _ = stop.recv_async().await;
         }
-        let cluster_id = cluster_id.map(|id| id.to_string()).unwrap_or_default();
-        ready(Started {
-            report,
-            clean,
-            listeners,
-            cluster_id,
-        });
-        let _ = stop.recv_async().await;
-        stop_all();
-        Ok(())
+        roster.stop_all();
+        result
     };
     let serve = async {
         match first {
@@ -154,6 +122,64 @@ pub async fn run_node<R: Runtime>(
     drop(stop_controller);
     controller_ended.await;
     coordinated.and(served)
+}
+
+impl Roster {
+    /// Sends every thread its seed; the first one's stays here.
+    fn hand_out(
+        seeds: Vec<ShardSeed>,
+        others: Vec<flume::Sender<ShardSetup>>,
+    ) -> (Self, Option<ShardSetup>) {
+        let first = seeds.first();
+        let mailboxes = first
+            .map(|seed| seed.control.mailboxes())
+            .unwrap_or_default();
+        let (started, starts) = flume::unbounded();
+        let mut topologies = Vec::new();
+        let mut setups = seeds.into_iter().map(|seed| {
+            let (sender, topology) = flume::bounded(1);
+            topologies.push(sender);
+            let started = started.clone();
+            ShardSetup {
+                seed,
+                started,
+                topology,
+            }
+        });
+        let first = setups.next();
+        for (setup, thread) in setups.zip(others) {
+            // A thread that is gone shows when its start is awaited.
+            let _ = thread.send(setup);
+        }
+        (
+            Self {
+                mailboxes,
+                starts,
+                topologies,
+            },
+            first,
+        )
+    }
+
+    /// Waits until every shard listens, and tells each where the others do.
+    async fn start_all(&self) -> Result<Vec<Vec<SocketAddr>>, RunError> {
+        let listeners = collect_starts(&self.starts, self.topologies.len()).await?;
+        let topology = Arc::new(Topology {
+            listeners: listeners.clone(),
+        });
+        for shard in &self.topologies {
+            // A shard that has ended needs no topology.
+            let _ = shard.send(topology.clone());
+        }
+        Ok(listeners)
+    }
+
+    fn stop_all(&self) {
+        for mailbox in &self.mailboxes {
+            // A shard that has ended is stopped already.
+            let _ = mailbox.send(ShardMessage::Stop);
+        }
+    }
 }
 
 /// Runs the controller beside shard 0; completes when it has ended.
@@ -275,6 +301,10 @@ async fn serve<R: Runtime>(
         TaskClass::Background,
         enforce_retention(shard.clone(), stop.clone()),
     );
+    let watching = shard.clone();
+    rt.spawn(TaskClass::Foreground, async move {
+        watching.watch_log_directory().await
+    });
     stop.1.wait_until(|| stop.0.get().then_some(())).await;
     connections.stop(STOP_GRACE).await;
 }

@@ -75,6 +75,14 @@ impl<R: Runtime> Controller<R> {
         Self { log, image, shards }
     }
 
+    /// The cluster's id.
+    pub(super) fn cluster_id(&self) -> String {
+        self.image
+            .cluster_id()
+            .map(|id| id.to_string())
+            .unwrap_or_default()
+    }
+
     /// Serves requests until `stop` says so or hangs up.
     pub(super) async fn run(
         mut self,

@@ -38,7 +38,7 @@ use crate::config::{BrokerConfig, DynamicConfigs, Settings};
 use crate::log::{ShardLog, StorageError};
 use crate::model::{BrokerId, LeaderEpoch, PartitionId, PartitionIndex, ProducerId, TopicId};
 use crate::partition::Partition;
-use crate::rt::{Budget, Event, Runtime};
+use crate::rt::{Budget, Runtime};
 
 /// A shard. Clones are the same one.
 pub struct Shard<R: Runtime> {
@@ -58,7 +58,6 @@ struct Inner<R: Runtime> {
     topology: RefCell<Arc<Topology>>,
     producer_ids: Cell<Option<ProducerIdBlock>>,
     allocating: Budget,
-    failed: Event,
 }
 
 /// Where a partition is that a client asked for.
@@ -230,14 +229,18 @@ impl<R: Runtime> Shard<R> {
         self.inner.log.close().await
     }
 
-    /// Completes, with the reason, when the log directory goes offline for a reason of this shard.
-    pub async fn log_failure(&self) -> String {
-        self.inner.failed.wait_until(|| self.offline()).await
+    /// Tells the other shards when the log directory, which is one for the node, goes offline.
+    pub async fn watch_log_directory(&self) {
+        let reason: Arc<str> = self.inner.log.wait_offline().await.into();
+        tracing::error!(%reason, "log directory is offline: nothing is acknowledged any more");
+        let from = usize::from(self.inner.place.shard.0);
+        self.inner
+            .control
+            .tell_others(from, || ShardMessage::LogDirFailed(reason.clone()));
     }
 
-    /// Another shard has lost the log directory, which is one for the node.
+    /// Another shard has lost the log directory.
     pub fn take_offline(&self, reason: &str) {
         self.inner.log.take_offline(reason);
-        self.inner.failed.notify();
     }
 }

@@ -131,39 +131,25 @@ pub async fn open_node<R: Runtime>(
         })?;
     let meta = meta_properties(rt, &dir, node).await?;
     let (mut log, mut image) = MetadataLog::open(rt, &dir.join(METADATA_DIR)).await?;
-    let mut changes = Vec::new();
-    if image.cluster_id().is_none() {
-        let cluster_id = meta.cluster_id.into();
-        decide(
-            &mut image,
-            &mut changes,
-            vec![Record::ClusterCreated { cluster_id }],
-        )?;
-    }
     let recovered = recover_partitions(rt, &dir, &options, node, &image).await?;
-    let started = start_run(&image, node, options.shards, recovered.clean);
-    decide(
+    let changes = changes_of_start(
         &mut image,
-        &mut changes,
-        started.map_err(MetadataError::from)?,
+        meta.cluster_id,
+        node,
+        options.shards,
+        recovered.clean,
     )?;
-    // Recovery has renamed the directories of every topic that it was not told of.
-    let leaving: Vec<_> = image.leaving_topics().map(|topic| topic.id).collect();
-    for id in leaving {
-        let purged = purge_topic(&image, id).unwrap_or_default();
-        decide(&mut image, &mut changes, purged)?;
-    }
     log.append(&changes).await.map_err(MetadataError::from)?;
     let config = Arc::new(options.settings.resolve(&dynamic_configs(&image, node))?);
     let image = Arc::new(image);
     let (requests, inbox) = flume::bounded(CONTROL_QUEUE);
-    let mailboxes: Vec<_> = (0..options.shards).map(|_| flume::unbounded()).collect();
-    let shards: Vec<_> = mailboxes.iter().map(|(sender, _)| sender.clone()).collect();
+    let (mailboxes, inboxes): (Vec<_>, Vec<_>) =
+        (0..options.shards).map(|_| flume::unbounded()).unzip();
     let control = ControlPlane {
         requests,
-        shards: shards.clone(),
+        shards: mailboxes.clone(),
     };
-    let seed = |((partitions, (_, inbox)), index)| ShardSeed {
+    let seed = |((partitions, inbox), index)| ShardSeed {
         place: Placement {
             node,
             shard: ShardIndex(index),
@@ -179,22 +165,55 @@ pub async fn open_node<R: Runtime>(
     let seeds = recovered
         .shards
         .into_iter()
-        .zip(mailboxes)
+        .zip(inboxes)
         .zip(0..)
         .map(seed)
         .collect();
-    let controller = Controller::new(log, image.clone(), shards);
     Ok(OpenedNode {
         seeds,
         report: recovered.report,
         clean: recovered.clean,
-        controller,
+        controller: Controller::new(log, image, mailboxes),
         requests: inbox,
         lock,
     })
 }
 
+/// What this start changes in the metadata: the cluster itself at the first one, the run, new owners
+/// where the number of shards has changed, and the names of topics whose deletion was cut short.
+fn changes_of_start(
+    image: &mut Image,
+    cluster_id: String,
+    node: NodeId,
+    shards: u16,
+    after_clean_stop: bool,
+) -> Result<Vec<Record>, MetadataError> {
+    let mut changes = Vec::new();
+    if image.cluster_id().is_none() {
+        let cluster_id = cluster_id.into();
+        decide(
+            image,
+            &mut changes,
+            vec![Record::ClusterCreated { cluster_id }],
+        )?;
+    }
+    let started = start_run(image, node, shards, after_clean_stop)?;
+    decide(image, &mut changes, started)?;
+    // Recovery has renamed the directories of every topic that it was not told of.
+    let leaving: Vec<_> = image.leaving_topics().map(|topic| topic.id).collect();
+    for id in leaving {
+        let purged = purge_topic(image, id).unwrap_or_default();
+        decide(image, &mut changes, purged)?;
+    }
+    Ok(changes)
+}
+
 impl<R: Runtime> OpenedNode<R> {
+    /// The cluster's id.
+    pub fn cluster_id(&self) -> String {
+        self.controller.cluster_id()
+    }
+
     /// Runs the controller until `stop` says so or hangs up, then lets go of the directory.
     pub async fn run_controller(self, stop: flume::Receiver<()>) {
         self.controller.run(self.requests, stop).await;

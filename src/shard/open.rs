@@ -13,7 +13,7 @@ use crate::compress::Codecs;
 use crate::config::{self, BrokerConfig};
 use crate::log::{Durability, LogConfig, LogOptions, ShardLog, StorageError};
 use crate::model::PartitionId;
-use crate::rt::{Budget, Event, Runtime};
+use crate::rt::{Budget, Runtime};
 
 /// The tail's share of a shard's memory; the rest is for requests, cold reads and writes under way.
 const TAIL_SHARE: (usize, usize) = (1, 2);
@@ -42,7 +42,6 @@ impl<R: Runtime> Shard<R> {
                 topology: RefCell::new(Arc::new(Topology::default())),
                 producer_ids: Cell::new(None),
                 allocating: Budget::new(1),
-                failed: Event::new(),
             }),
         };
         shard.repair().await;

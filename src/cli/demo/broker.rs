@@ -93,9 +93,15 @@ impl Broker {
             }
             rt.sleep(LOOK_AGAIN).await;
         }
-        let status = self.child.take().map(|mut child| child.wait()).transpose()?;
+        let status = self
+            .child
+            .take()
+            .map(|mut child| child.wait())
+            .transpose()?;
         match status {
-            Some(status) if !status.success() => Err(self.failed(&format!("stopped with {status}"))),
+            Some(status) if !status.success() => {
+                Err(self.failed(&format!("stopped with {status}")))
+            }
             _ => Ok(()),
         }
     }

@@ -34,8 +34,10 @@ impl<'c> Checker<'c> {
         record: &RecordRef<'_>,
     ) -> Result<(), CliError> {
         let index = partition as usize;
-        let (Some(read), Some(lines)) = (self.read.get_mut(index), self.corpus.partitions().get(index))
-        else {
+        let (Some(read), Some(lines)) = (
+            self.read.get_mut(index),
+            self.corpus.partitions().get(index),
+        ) else {
             return Err(self.wrong(partition, offset, "no such partition was written"));
         };
         let at = *read;
@@ -50,7 +52,11 @@ impl<'c> Checker<'c> {
         let expected = self.corpus.expected(*line as usize);
         match expected.difference(timestamp_ms, record) {
             None => Ok(()),
-            Some(part) => Err(self.wrong(partition, offset, &format!("{part} differs from line {line}"))),
+            Some(part) => Err(self.wrong(
+                partition,
+                offset,
+                &format!("{part} differs from line {line}"),
+            )),
         }
     }
 
@@ -87,7 +93,9 @@ mod tests {
     use crate::model::batch::{BatchBuilder, Header, Records};
 
     fn corpus() -> Corpus {
-        let lines: String = (0..4000).map(|n| format!("host{} line {n}\n", n % 7)).collect();
+        let lines: String = (0..4000)
+            .map(|n| format!("host{} line {n}\n", n % 7))
+            .collect();
         Corpus::of(lines.into_bytes(), 3, 1_000_000)
     }
 
@@ -103,11 +111,19 @@ mod tests {
         let mut checker = Checker::new(&corpus, "topic");
         for (partition, offset, line) in sent {
             let expected = corpus.expected(line);
-            let mut headers = [Header { key: b"", value: None }; 2];
+            let mut headers = [Header {
+                key: b"",
+                value: None,
+            }; 2];
             let record = expected.record(&mut headers);
             let mut batch = BatchBuilder::new();
             batch
-                .append(record.timestamp_ms, record.key, record.value, record.headers)
+                .append(
+                    record.timestamp_ms,
+                    record.key,
+                    record.value,
+                    record.headers,
+                )
                 .unwrap();
             let read = Records::new(batch.records(), 1).next().unwrap().unwrap();
             checker.take(partition, offset, expected.timestamp_ms, &read)?;
@@ -118,13 +134,19 @@ mod tests {
     #[test]
     fn what_comes_back_as_sent_is_complete() {
         assert_eq!(read(|_| {}), Ok(true));
-        assert_eq!(read(|sent| drop(sent.pop())), Ok(false));
+        assert_eq!(read(|sent| sent.truncate(sent.len() - 1)), Ok(false));
     }
 
     #[test]
     fn losses_repeats_and_swaps_are_seen() {
-        assert!(read(|sent| drop(sent.remove(5))).is_err(), "a gap");
-        assert!(read(|sent| sent.insert(5, sent[4])).is_err(), "an offset twice");
+        assert!(
+            read(|sent| sent.retain(|(_, offset, _)| *offset != 5)).is_err(),
+            "a gap"
+        );
+        assert!(
+            read(|sent| sent.insert(5, sent[4])).is_err(),
+            "an offset twice"
+        );
         let swap = |sent: &mut Vec<(i32, i64, usize)>| {
             let line = sent[5].2;
             sent[5].2 = sent[6].2;
@@ -141,9 +163,14 @@ mod tests {
     #[test]
     fn every_part_of_a_record_counts() {
         let corpus = corpus();
-        let line = (0..4000).find(|line| line % 16 == 0 && line % 4 != 3).unwrap();
+        let line = (0..4000)
+            .find(|line| line % 16 == 0 && line % 4 != 3)
+            .unwrap();
         let expected = corpus.expected(line);
-        let mut headers = [Header { key: b"", value: None }; 2];
+        let mut headers = [Header {
+            key: b"",
+            value: None,
+        }; 2];
         let sent = expected.record(&mut headers);
         let differs = |timestamp, key, value, headers: &[Header<'_>]| {
             let mut batch = BatchBuilder::new();
@@ -153,9 +180,15 @@ mod tests {
         };
         let (timestamp, key, value) = (sent.timestamp_ms, sent.key, sent.value);
         assert_eq!(differs(timestamp, key, value, sent.headers), None);
-        assert_eq!(differs(timestamp + 1, key, value, sent.headers), Some("timestamp"));
+        assert_eq!(
+            differs(timestamp + 1, key, value, sent.headers),
+            Some("timestamp")
+        );
         assert_eq!(differs(timestamp, None, value, sent.headers), Some("key"));
         assert_eq!(differs(timestamp, key, None, sent.headers), Some("value"));
-        assert_eq!(differs(timestamp, key, value, &sent.headers[..1]), Some("headers"));
+        assert_eq!(
+            differs(timestamp, key, value, &sent.headers[..1]),
+            Some("headers")
+        );
     }
 }

@@ -105,14 +105,17 @@ impl Corpus {
     /// thousand is a tombstone, and timestamps go back now and then.
     pub(super) fn expected(&self, line: usize) -> Expected<'_> {
         let text = self.line(line);
-        let key_end = text.iter().position(|byte| *byte == b' ').unwrap_or(text.len());
+        let key_end = text
+            .iter()
+            .position(|byte| *byte == b' ')
+            .unwrap_or(text.len());
         let has_key = line % 4 != 3;
         Expected {
             timestamp_ms: self.base_timestamp_ms + (line / 8) as i64 - (line % 3) as i64,
             key: has_key.then(|| &text[..key_end.min(KEY_BYTES_MAX)]),
             value: (line % 1000 != 500).then_some(text),
             number: (line as u64).to_be_bytes(),
-            has_headers: line % 16 == 0,
+            has_headers: line.is_multiple_of(16),
         }
     }
 
@@ -139,7 +142,11 @@ impl Expected<'_> {
     }
 
     /// What of a record is not as it was sent.
-    pub(super) fn difference(&self, timestamp_ms: i64, read: &RecordRef<'_>) -> Option<&'static str> {
+    pub(super) fn difference(
+        &self,
+        timestamp_ms: i64,
+        read: &RecordRef<'_>,
+    ) -> Option<&'static str> {
         let headers = self.headers();
         let count = if self.has_headers { headers.len() } else { 0 };
         if read.value != self.value {

@@ -211,9 +211,13 @@ impl Flow {
     /// Nothing but what was sent: each partition ends where its lines do.
     pub(super) async fn check_ends(&self, client: &Client<Rt>) -> Result<(), CliError> {
         let partitions: Vec<i32> = (0..self.corpus.partitions().len() as i32).collect();
-        let ends = client.list_offsets(&self.topic, &partitions, When::End).await?;
+        let ends = client
+            .list_offsets(&self.topic, &partitions, When::End)
+            .await?;
         for (partition, lines) in self.corpus.partitions().iter().enumerate() {
-            let end = ends.get(&(partition as i32)).and_then(|listed| listed.offset);
+            let end = ends
+                .get(&(partition as i32))
+                .and_then(|listed| listed.offset);
             if end != Some(Offset(lines.len() as i64)) {
                 let what = format!(
                     "{}-{partition} ends at offset {}, but {} records were sent",

@@ -7,8 +7,18 @@ const SEED: u64 = 0x636f_7265_6c61_6e65;
 const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
 const STATUSES: [u16; 8] = [200, 200, 200, 200, 304, 404, 302, 500];
 const PATHS: [&str; 12] = [
-    "/", "/index.html", "/api/v1/items", "/api/v1/users", "/api/v1/search", "/static/app.js",
-    "/static/style.css", "/favicon.ico", "/login", "/cart", "/checkout", "/images/logo.png",
+    "/",
+    "/index.html",
+    "/api/v1/items",
+    "/api/v1/users",
+    "/api/v1/search",
+    "/static/app.js",
+    "/static/style.css",
+    "/favicon.ico",
+    "/login",
+    "/cart",
+    "/checkout",
+    "/images/logo.png",
 ];
 const AGENTS: [&str; 6] = [
     "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
@@ -52,7 +62,7 @@ impl Random {
     }
 
     fn below(&mut self, bound: u64) -> u64 {
-        (self.next() >> 32) * bound >> 32
+        ((self.next() >> 32) * bound) >> 32
     }
 
     /// One of `items`, the first ones far more often.

@@ -28,7 +28,7 @@ use self::broker::Broker;
 use self::corpus::Corpus;
 use self::flow::{Flow, Ingested};
 use self::report::{CodecRow, Demo};
-use super::connect::{MEMORY_BYTES, Rt};
+use super::connect::{self, MEMORY_BYTES, Rt};
 use super::info::durability;
 use super::{CliError, Context, Exit, bytes, count};
 use crate::client::{Client, ClientOptions, NewTopic};
@@ -78,7 +78,11 @@ impl Command {
         })??;
         context.print(&demo)?;
         if !context.json() {
-            writeln!(std::io::stdout(), "verified {} records", demo.records_verified)?;
+            writeln!(
+                std::io::stdout(),
+                "verified {} records",
+                demo.records_verified
+            )?;
         }
         Ok(())
     }
@@ -86,7 +90,10 @@ impl Command {
     async fn demo(&self, rt: &Rt, dir: &WorkDir, context: &Context) -> Result<Demo, CliError> {
         let is_on_tmpfs = dir.is_on_tmpfs();
         if is_on_tmpfs {
-            context.say(format_args!("{} is on tmpfs: nothing is durable", dir.path.display()));
+            context.say(format_args!(
+                "{} is on tmpfs: nothing is durable",
+                dir.path.display()
+            ));
         }
         let corpus = Arc::new(self.corpus(rt, dir, context)?);
         let mut stage = Stage::open(rt, dir, context).await?;
@@ -162,7 +169,11 @@ impl Command {
             .map(|codec| Flow {
                 corpus: corpus.clone(),
                 options: stage.options.clone(),
-                topic: format!("{}{}", stage.topic_prefix, codec.map_or("none", Codec::name)),
+                topic: format!(
+                    "{}{}",
+                    stage.topic_prefix,
+                    codec.map_or("none", Codec::name)
+                ),
                 codec,
                 context: context.clone(),
             })
@@ -236,10 +247,7 @@ struct Stage {
 
 impl Stage {
     async fn open(rt: &Rt, dir: &WorkDir, context: &Context) -> Result<Self, CliError> {
-        let mut options = ClientOptions {
-            brokers: context.brokers(),
-            timeout: context.timeout().max(std::time::Duration::from_secs(30)),
-        };
+        let mut options = connect::options(context);
         if context.named_brokers().is_some() {
             let topic_prefix = format!("corelane-demo-{:08x}-", rt.random_u64() as u32);
             return Ok(Self {
@@ -278,7 +286,9 @@ impl Stage {
     async fn restart(&mut self, rt: &Rt, context: &Context) -> Result<(), CliError> {
         match &mut self.broker {
             None => {
-                context.say(format_args!("the broker is not ours: cold reads without a restart"));
+                context.say(format_args!(
+                    "the broker is not ours: cold reads without a restart"
+                ));
                 Ok(())
             }
             Some(broker) => {
@@ -328,7 +338,7 @@ impl WorkDir {
     fn is_on_tmpfs(&self) -> bool {
         /// TMPFS_MAGIC of statfs(2).
         const TMPFS: i64 = 0x0102_1994;
-        rustix::fs::statfs(&self.path).is_ok_and(|found| found.f_type as i64 == TMPFS)
+        rustix::fs::statfs(&self.path).is_ok_and(|found| found.f_type == TMPFS)
     }
 
     fn remove(&self, context: &Context) -> Result<(), CliError> {
@@ -357,7 +367,9 @@ fn parse_size(text: &str) -> Result<u64, String> {
         _ => None,
     };
     let number = digits.parse::<u64>().ok();
-    let size = number.zip(factor).and_then(|(number, factor)| number.checked_mul(factor));
+    let size = number
+        .zip(factor)
+        .and_then(|(number, factor)| number.checked_mul(factor));
     size.filter(|size| *size > 0)
         .ok_or_else(|| "a size is a number with kB, MB, GB, KiB, MiB or GiB, such as 256MB".into())
 }

@@ -83,7 +83,8 @@ impl Report for Demo {
                 milliseconds(row.ack_p99_us),
                 row.disk_bytes.map_or("-".into(), bytes),
                 row.disk_bytes.map_or("-".into(), ratio),
-                row.broker_cpu_seconds_per_gb.map_or("-".into(), |cpu| format!("{cpu:.2}")),
+                row.broker_cpu_seconds_per_gb
+                    .map_or("-".into(), |cpu| format!("{cpu:.2}")),
             ]);
         }
         format!(

@@ -2,9 +2,10 @@
 
 use std::io::{self, Write};
 
-use serde_json::{Map, Value};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::Shown;
+use crate::model::batch::Header;
 
 /// Writes one record and a line feed. Bytes that are not UTF-8 stand as base64 under a name that
 /// says so (`value_base64`).
@@ -13,43 +14,56 @@ pub(in crate::cli) fn write_json(
     shown: Shown<'_>,
     pretty: bool,
 ) -> io::Result<()> {
-    let mut fields = Map::new();
-    fields.insert("topic".into(), shown.topic.into());
-    fields.insert("partition".into(), shown.partition.into());
-    fields.insert("offset".into(), shown.offset.into());
-    fields.insert("timestamp_ms".into(), shown.timestamp_ms.into());
-    insert(&mut fields, "key", shown.record.key);
-    insert(&mut fields, "value", shown.record.value);
-    let headers: Vec<Value> = shown
-        .record
-        .headers
-        .map(|header| {
-            let mut fields = Map::new();
-            insert(&mut fields, "key", Some(header.key));
-            insert(&mut fields, "value", header.value);
-            Value::Object(fields)
-        })
-        .collect();
-    if !headers.is_empty() {
-        fields.insert("headers".into(), headers.into());
-    }
+    let record = JsonRecord(shown);
     if pretty {
-        serde_json::to_writer_pretty(&mut *out, &fields)?;
+        serde_json::to_writer_pretty(&mut *out, &record)?;
     } else {
-        serde_json::to_writer(&mut *out, &fields)?;
+        serde_json::to_writer(&mut *out, &record)?;
     }
     out.write_all(b"\n")
 }
 
-fn insert(fields: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
-    let Some(bytes) = bytes else {
-        fields.insert(name.into(), Value::Null);
-        return;
-    };
-    match std::str::from_utf8(bytes) {
-        Ok(text) => fields.insert(name.into(), text.into()),
-        Err(_) => fields.insert(format!("{name}_base64"), base64(bytes).into()),
-    };
+struct JsonRecord<'a>(Shown<'a>);
+
+impl Serialize for JsonRecord<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let shown = self.0;
+        let mut fields = serializer.serialize_map(None)?;
+        fields.serialize_entry("topic", shown.topic)?;
+        fields.serialize_entry("partition", &shown.partition)?;
+        fields.serialize_entry("offset", &shown.offset)?;
+        fields.serialize_entry("timestamp_ms", &shown.timestamp_ms)?;
+        serialize_bytes(&mut fields, ["key", "key_base64"], shown.record.key)?;
+        serialize_bytes(&mut fields, ["value", "value_base64"], shown.record.value)?;
+        let headers: Vec<_> = shown.record.headers.map(JsonHeader).collect();
+        if !headers.is_empty() {
+            fields.serialize_entry("headers", &headers)?;
+        }
+        fields.end()
+    }
+}
+
+struct JsonHeader<'a>(Header<'a>);
+
+impl Serialize for JsonHeader<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_map(None)?;
+        serialize_bytes(&mut fields, ["key", "key_base64"], Some(self.0.key))?;
+        serialize_bytes(&mut fields, ["value", "value_base64"], self.0.value)?;
+        fields.end()
+    }
+}
+
+fn serialize_bytes<M: SerializeMap>(
+    fields: &mut M,
+    [as_text, as_base64]: [&str; 2],
+    bytes: Option<&[u8]>,
+) -> Result<(), M::Error> {
+    match bytes.map(|bytes| (std::str::from_utf8(bytes), bytes)) {
+        None => fields.serialize_entry(as_text, &()),
+        Some((Ok(text), _)) => fields.serialize_entry(as_text, text),
+        Some((Err(_), bytes)) => fields.serialize_entry(as_base64, &base64(bytes)),
+    }
 }
 
 /// RFC 4648, with padding.
@@ -73,7 +87,9 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::batch::{BatchBuilder, Header, Records};
+    use serde_json::Value;
+
+    use crate::model::batch::{BatchBuilder, Records};
 
     #[test]
     fn base64_is_that_of_the_rfc() {

@@ -9,8 +9,10 @@ use crate::cli::{CliError, Context, Report};
 
 /// Change a topic's configs
 #[derive(Args)]
-#[command(after_help = "Examples:\n  corelane topic alter logs --set retention.ms=3600000\n  \
-                        corelane topic alter logs --unset retention.ms --dry-run")]
+#[command(
+    after_help = "Examples:\n  corelane topic alter logs --set retention.ms=3600000\n  \
+                        corelane topic alter logs --unset retention.ms --dry-run"
+)]
 pub(super) struct Command {
     /// Name of the topic
     topic: String,

@@ -67,11 +67,14 @@ impl Command {
                         partitions: topic.partitions,
                         replication_factor: topic.replication_factor,
                     }),
-                    Err(ClientError::Refused { code, .. })
-                        if code == ErrorCode::TopicAlreadyExists && self.if_not_exists => {}
-                    Err(ClientError::Refused { code, .. })
-                        if code == ErrorCode::TopicAlreadyExists =>
-                    {
+                    Err(ClientError::Refused {
+                        code: ErrorCode::TopicAlreadyExists,
+                        ..
+                    }) if self.if_not_exists => {}
+                    Err(ClientError::Refused {
+                        code: ErrorCode::TopicAlreadyExists,
+                        ..
+                    }) => {
                         let what = format!("topic '{}' exists already", new.name);
                         return Err(CliError::new(Exit::Failure, what));
                     }
@@ -88,7 +91,11 @@ impl Report for Created {
     const SCHEMA: &'static str = "corelane.topic.create/1";
 
     fn text(&self) -> String {
-        let verb = if self.dry_run { "would create" } else { "created" };
+        let verb = if self.dry_run {
+            "would create"
+        } else {
+            "created"
+        };
         let line = |topic: &Topic| match topic.partitions {
             partitions if partitions < 0 => format!("{verb} {}\n", topic.name),
             1 => format!("{verb} {} with 1 partition\n", topic.name),

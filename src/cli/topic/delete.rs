@@ -51,7 +51,14 @@ impl Report for Deleted {
     const SCHEMA: &'static str = "corelane.topic.delete/1";
 
     fn text(&self) -> String {
-        let verb = if self.dry_run { "would delete" } else { "deleted" };
-        self.topics.iter().map(|topic| format!("{verb} {topic}\n")).collect()
+        let verb = if self.dry_run {
+            "would delete"
+        } else {
+            "deleted"
+        };
+        self.topics
+            .iter()
+            .map(|topic| format!("{verb} {topic}\n"))
+            .collect()
     }
 }

@@ -78,9 +78,9 @@ async fn describe(client: Client<Rt>, command: Command) -> Result<Description, C
         in_sync_replicas: partition.in_sync.clone(),
         start_offset: offset(&starts, partition.index),
         end_offset: offset(&ends, partition.index),
-        size_bytes: sizes.as_ref().and_then(|sizes| {
-            sizes.get(&(partition.leader, partition.index)).copied()
-        }),
+        size_bytes: sizes
+            .as_ref()
+            .and_then(|sizes| sizes.get(&(partition.leader, partition.index)).copied()),
     };
     Ok(Description {
         id: topic.id.to_string(),
@@ -143,7 +143,7 @@ impl Report for Description {
             ("END", Align::Right),
             ("SIZE", Align::Right),
         ]);
-        let optional = |offset: Option<i64>| offset.map_or("-".into(), |offset| count(offset));
+        let optional = |offset: Option<i64>| offset.map_or("-".into(), count);
         for partition in &self.partitions {
             table.row([
                 partition.partition.to_string(),
@@ -162,7 +162,11 @@ impl Report for Description {
 /// The replicas; those that are not in sync are marked.
 fn replicas(partition: &Partition) -> String {
     let one = |id: &i32| {
-        let mark = if partition.in_sync_replicas.contains(id) { "" } else { "!" };
+        let mark = if partition.in_sync_replicas.contains(id) {
+            ""
+        } else {
+            "!"
+        };
         format!("{id}{mark}")
     };
     let all: Vec<String> = partition.replicas.iter().map(one).collect();

@@ -13,8 +13,10 @@ use super::{CliError, Context};
 
 /// List, create, describe, alter and delete topics
 #[derive(Args)]
-#[command(after_help = "Examples:\n  corelane topic create logs -p 8 -c retention.ms=3600000\n  \
-                        corelane topic describe logs")]
+#[command(
+    after_help = "Examples:\n  corelane topic create logs -p 8 -c retention.ms=3600000\n  \
+                        corelane topic describe logs"
+)]
 pub(super) struct Command {
     #[command(subcommand)]
     verb: Verb,

@@ -1,3 +1,5 @@
+//! Tests of the indexes: lookups, what a file must be to be believed, and rebuilding.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of names and small files, also against what other programs wrote.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of the sequence rules against a naive model, and of both stored forms.
+
 use proptest::prelude::*;
 
 use super::*;

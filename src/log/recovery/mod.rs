@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::log::checkpoint::CheckpointSlots;
-use crate::log::checkpoint_content::Content;
+use crate::log::checkpoint_content::{Content, PartitionContent};
 use crate::log::deletion::{make_dir, put_aside_stranger, rename_durably, topic_of};
 use crate::log::epochs::EpochCache;
 use crate::log::error::StorageError;
@@ -196,7 +196,10 @@ impl<R: Runtime> Recovery<R> {
             contents.extend(content.partitions.into_iter().map(|p| (p.id, p)));
         }
         let part = |known: &KnownPartition| {
-            let content = contents.remove(&known.id);
+            let content = match holds(Rule::TopicIdCheck) {
+                true => contents.remove(&known.id),
+                false => take_namesake(&mut contents, known),
+            };
             (known.id, Part::new(rt, data_dir, known, content))
         };
         Ok(Self {
@@ -388,6 +391,22 @@ impl<R: Runtime> Recovery<R> {
         }
         Ok(())
     }
+}
+
+/// What a checkpoint says of any topic of that name.
+fn take_namesake(
+    contents: &mut BTreeMap<PartitionId, PartitionContent>,
+    known: &KnownPartition,
+) -> Option<PartitionContent> {
+    let is_namesake = |(id, content): &(&PartitionId, &PartitionContent)| {
+        (&content.topic, id.index) == (&known.topic, known.id.index)
+    };
+    let id = contents.iter().find(is_namesake).map(|(id, _)| *id)?;
+    let content = contents.remove(&id)?;
+    Some(PartitionContent {
+        id: known.id,
+        ..content
+    })
 }
 
 async fn load_checkpoint<R: Runtime>(

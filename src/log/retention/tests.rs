@@ -1,3 +1,5 @@
+//! Tests of rolling and retention against a naive model.
+
 use proptest::prelude::*;
 
 use super::*;

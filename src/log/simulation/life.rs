@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::log::options::{Durability, LogConfig, LogOptions, RecoveryOptions};
-use crate::log::recovery::recover;
+use crate::log::partition_files::{SegmentFile, partition_dir};
+use crate::log::recovery::{RecoveredPartition, recover};
 use crate::log::{PartitionLog, ShardLog};
 use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, ShardIndex};
 use crate::rt::{Runtime, TaskClass};
@@ -100,7 +101,7 @@ pub async fn live(
     truth: Rc<RefCell<Truth>>,
     progress: Rc<RefCell<Progress>>,
 ) -> Result<(), String> {
-    let node = Rc::new(start(runtimes, &plan, truth).await?);
+    let node = Rc::new(start(&disk, runtimes, &plan, truth).await?);
     check_all(&node).await?;
     raise_epochs(&node).await?;
     progress.borrow_mut().is_working = true;
@@ -125,6 +126,7 @@ pub async fn live(
 }
 
 async fn start(
+    disk: &SimDisk,
     runtimes: Vec<SimRuntime>,
     plan: &Plan,
     truth: Rc<RefCell<Truth>>,
@@ -154,7 +156,8 @@ async fn start(
             .partitions
             .get_mut(&partition.id)
             .ok_or("a strange partition")?;
-        let result = known.recovered(partition);
+        let sealed = check_sealed(disk, partition);
+        let result = known.recovered(partition).and(sealed);
         known.is_created = true;
         truth.note(partition.id, result);
     }
@@ -179,6 +182,20 @@ async fn start(
         config,
         truth,
     })
+}
+
+/// Sealed segments have the exact length of their batches: other tools read them, too.
+fn check_sealed(disk: &SimDisk, partition: &RecoveredPartition) -> Result<(), String> {
+    let dir = Path::new(DATA_DIR).join(partition_dir(&partition.topic, partition.id.index));
+    for facts in &partition.sealed {
+        let path = dir.join(SegmentFile::Log.name(facts.base_offset));
+        let bytes = disk.read_file(&path).map_or(0, |bytes| bytes.len() as u64);
+        if bytes != facts.size_bytes {
+            let (path, size) = (path.display(), facts.size_bytes);
+            return Err(format!("{path} has {bytes} bytes, its batches {size}"));
+        }
+    }
+    Ok(())
 }
 
 /// Reads every partition from its start to its durable end.

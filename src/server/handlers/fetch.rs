@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::future::{Either, select, select_all};
+use futures_util::future::{select, select_all};
 
 use crate::model::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::partition::{FetchAsk, Fetched, Partition};
@@ -101,19 +101,17 @@ async fn serve<R: Runtime>(
         if round.bytes >= bounds.min_bytes || round.has_news || left.is_zero() {
             return respond(context, client, call, &plan, round);
         }
-        let changes = round.answers.iter().filter_map(Answer::change);
-        let changes: Vec<_> = changes.map(Box::pin).collect();
-        let sleep = Box::pin(context.shard.rt().sleep(left));
-        let waited = match changes.is_empty() {
-            true => Either::Left(sleep.await),
-            false => match select(select_all(changes), sleep).await {
-                Either::Left(_) => Either::Right(()),
-                Either::Right(_) => Either::Left(()),
-            },
-        };
-        if let Either::Left(()) = waited {
-            let round = read_all(context, &plan, bounds.max_bytes).await;
-            return respond(context, client, call, &plan, round);
+        let changes: Vec<_> = round
+            .answers
+            .iter()
+            .filter_map(Answer::change)
+            .map(Box::pin)
+            .collect();
+        let sleep = context.shard.rt().sleep(left);
+        if changes.is_empty() {
+            sleep.await;
+        } else {
+            select(select_all(changes), std::pin::pin!(sleep)).await;
         }
     }
 }
@@ -156,38 +154,10 @@ async fn read_one<R: Runtime>(
         partition: None,
         leader: None,
     };
-    let index = PartitionIndex(key.index);
-    let image = context.shard.image();
-    let (id, unknown) = match &key.topic {
-        TopicKey::Id(id) => (
-            image.topic_by_id(*id).map(|t| t.id),
-            ErrorCode::UnknownTopicId,
-        ),
-        TopicKey::Name(name) => (
-            image.topic(name).map(|t| t.id),
-            ErrorCode::UnknownTopicOrPartition,
-        ),
-    };
-    let Some(id) = id else {
-        answer.code = unknown;
-        return answer;
-    };
-    let partition = match context.shard.find(id, index) {
-        Found::Here(partition) => partition,
-        Found::Elsewhere { leader, epoch } => {
-            answer.code = ErrorCode::NotLeaderOrFollower;
-            answer.leader = Some(LeaderIdAndEpoch {
-                leader_id: leader,
-                leader_epoch: epoch,
-            });
-            return answer;
-        }
-        Found::Broken => {
-            answer.code = ErrorCode::KafkaStorageError;
-            return answer;
-        }
-        Found::Unknown => {
-            answer.code = ErrorCode::UnknownTopicOrPartition;
+    let partition = match find(context, key) {
+        Ok(partition) => partition,
+        Err((code, leader)) => {
+            (answer.code, answer.leader) = (code, leader);
             return answer;
         }
     };
@@ -208,6 +178,34 @@ async fn read_one<R: Runtime>(
     }
     answer.partition = Some(partition);
     answer
+}
+
+/// The partition, or why it cannot be read here and who leads it if another does.
+fn find<R: Runtime>(
+    context: &Context<R>,
+    key: &PartitionKey,
+) -> Result<Partition<R>, (ErrorCode, Option<LeaderIdAndEpoch>)> {
+    let image = context.shard.image();
+    let (topic, unknown) = match &key.topic {
+        TopicKey::Id(id) => (image.topic_by_id(*id), ErrorCode::UnknownTopicId),
+        TopicKey::Name(name) => (image.topic(name), ErrorCode::UnknownTopicOrPartition),
+    };
+    let topic = topic.ok_or((unknown, None))?;
+    match context.shard.find(topic.id, PartitionIndex(key.index)) {
+        Found::Here(partition) => Ok(partition),
+        Found::Elsewhere {
+            leader: leader_id,
+            epoch: leader_epoch,
+        } => {
+            let leader = LeaderIdAndEpoch {
+                leader_id,
+                leader_epoch,
+            };
+            Err((ErrorCode::NotLeaderOrFollower, Some(leader)))
+        }
+        Found::Broken => Err((ErrorCode::KafkaStorageError, None)),
+        Found::Unknown => Err((ErrorCode::UnknownTopicOrPartition, None)),
+    }
 }
 
 impl<R: Runtime> Answer<R> {

@@ -1,3 +1,5 @@
+//! Tests of what the simulated disk keeps and loses.
+
 use super::*;
 
 /// Runs `work` for many seeds in a life that ends with a power cut; gives what `/f` holds then.

@@ -1,3 +1,5 @@
+//! Tests of a simulated life: time, order, cuts, kills.
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 

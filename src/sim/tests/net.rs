@@ -1,3 +1,5 @@
+//! Tests of the simulated network.
+
 use std::net::SocketAddr;
 
 use super::*;

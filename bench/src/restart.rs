@@ -1,0 +1,183 @@
+//! `restart`: from kill -9 under load to the first acknowledged batch.
+
+use anyhow::Result;
+use corelane::model::{PartitionIndex, TopicId};
+use corelane::wire::messages::{
+    PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
+};
+use corelane::wire::{List, Records};
+use serde::Serialize;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::args::{BrokerArgs, median, parse_bytes};
+use crate::broker::Broker;
+use crate::clock;
+use crate::load::Load;
+use crate::process::{load_average, pin, two_cores};
+use crate::workload::{Named, Workload};
+
+/// How long filling may take, and how long the load before each kill lasts.
+const FILL_LIMIT: Duration = Duration::from_secs(600);
+const RETRY: Duration = Duration::from_millis(1);
+
+/// Time from a start after kill -9 to the first acknowledged batch
+#[derive(clap::Args)]
+pub struct Command {
+    /// Partitions that hold the data
+    #[arg(long, default_value_t = 1000)]
+    partitions: i32,
+    /// How much is written before the first kill
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, default_value = "5GiB")]
+    bytes: u64,
+    /// How often the broker is killed; before each further kill a tenth is written anew
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    #[command(flatten)]
+    broker: BrokerArgs,
+}
+
+#[derive(Serialize)]
+struct Report {
+    durability: String,
+    partitions: i32,
+    bytes: u64,
+    first_ack_seconds: f64,
+    first_ack_seconds_max: f64,
+    rounds: Vec<Round>,
+    load_average: f64,
+}
+
+#[derive(Serialize)]
+struct Round {
+    /// From the start of the process to the first acknowledged batch.
+    first_ack_seconds: f64,
+    /// From the start of the process to its line that it is ready, as it says.
+    ready_ms: f64,
+    /// Of that, recovery.
+    recovery_ms: f64,
+    journal_bytes_replayed: u64,
+}
+
+impl Command {
+    /// Runs the benchmark.
+    pub fn run(self) -> Result<()> {
+        let cores = two_cores()?;
+        pin(cores.1)?;
+        let dir = self.broker.work_dir()?;
+        let workload = Workload {
+            partitions: self.partitions,
+            connections: 4,
+            depth: 8,
+            request_bytes: 64 << 10,
+            ..Named::Large.workload()
+        };
+        let mut broker = Broker::start_ready(&self.broker, dir.path(), cores.0, cores.1)?.0;
+        let mut rounds = Vec::new();
+        let mut bytes = self.bytes;
+        for number in 0..self.rounds.max(1) {
+            // A topic per round: the generator expects to begin with empty partitions.
+            let name = format!("round-{number}");
+            let partitions = if number == 0 { self.partitions } else { 1 };
+            let workload = Workload {
+                partitions,
+                ..workload.clone()
+            };
+            let topic = broker.connect()?.create_topic(&name, partitions)?;
+            let mut load = Load::open(broker.address(), topic, &workload, false)?;
+            load.run(clock::now() + FILL_LIMIT, bytes)?;
+            broker.kill()?;
+            drop(load);
+            let (next, round) = self.restart(dir.path(), cores, topic, &workload)?;
+            broker = next;
+            rounds.push(round);
+            bytes = self.bytes / 10;
+        }
+        self.report(rounds)
+    }
+
+    fn restart(
+        &self,
+        dir: &Path,
+        (core, own_core): (usize, usize),
+        topic: TopicId,
+        workload: &Workload,
+    ) -> Result<(Broker, Round)> {
+        let (batch, _) = workload.batch(PartitionIndex(0))?;
+        let mut broker = Broker::start(&self.broker, dir, core, own_core)?;
+        let mut control = broker.connect()?;
+        while !is_acknowledged(control.call(&request(topic, &batch))?) {
+            std::thread::sleep(RETRY);
+        }
+        let first_ack_seconds = broker.started().elapsed().as_secs_f64();
+        let ready = broker.ready_line()?;
+        let recovery = &ready["recovery"];
+        let round = Round {
+            first_ack_seconds,
+            ready_ms: ready["ready_ms"].as_f64().unwrap_or(f64::NAN),
+            recovery_ms: recovery["elapsed_ms"].as_f64().unwrap_or(f64::NAN),
+            journal_bytes_replayed: recovery["journal_bytes_replayed"].as_u64().unwrap_or(0),
+        };
+        Ok((broker, round))
+    }
+
+    fn report(&self, rounds: Vec<Round>) -> Result<()> {
+        let times: Vec<f64> = rounds.iter().map(|round| round.first_ack_seconds).collect();
+        let report = Report {
+            durability: self.broker.durability.clone(),
+            partitions: self.partitions,
+            bytes: self.bytes,
+            first_ack_seconds: median(&times),
+            first_ack_seconds_max: times.iter().copied().fold(0.0, f64::max),
+            rounds,
+            load_average: load_average(),
+        };
+        let each = report.rounds.iter().map(|round| {
+            format!(
+                "{:.3} s (recovery {:.0} ms, {} MiB of journal)",
+                round.first_ack_seconds,
+                round.recovery_ms,
+                round.journal_bytes_replayed >> 20
+            )
+        });
+        let rows = [
+            (
+                "data",
+                format!("{} MiB in {} partitions", self.bytes >> 20, self.partitions),
+            ),
+            ("durability", report.durability.clone()),
+            (
+                "start to first ack, median",
+                format!("{:.3} s", report.first_ack_seconds),
+            ),
+            ("each", each.collect::<Vec<_>>().join(", ")),
+            ("load average", format!("{:.1}", report.load_average)),
+        ];
+        self.broker.print(&report, &rows)
+    }
+}
+
+fn request(topic: TopicId, batch: &[u8]) -> ProduceRequest<'_> {
+    let data = PartitionProduceData {
+        index: PartitionIndex(0),
+        records: Some(Records::Bytes(batch)),
+    };
+    ProduceRequest {
+        acks: -1,
+        timeout_ms: 10_000,
+        topic_data: List::from(TopicProduceData {
+            topic_id: topic,
+            partition_data: List::from(data),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+fn is_acknowledged(response: ProduceResponse<'_>) -> bool {
+    let mut answers = response
+        .responses
+        .iter()
+        .flat_map(|topic| &topic.partition_responses);
+    answers.all(|answer| answer.error_code.is_none())
+}
