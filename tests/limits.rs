@@ -1,0 +1,16 @@
+//! What the broker costs when idle, how it starts and stops, a full disk, wrong settings, and what
+//! each dynamic key changes.
+
+#![expect(clippy::disallowed_methods, reason = "real processes and real time")]
+
+mod common;
+#[path = "limits/disk_full.rs"]
+mod disk_full;
+#[path = "limits/dynamic.rs"]
+mod dynamic;
+#[path = "limits/dynamic_effects.rs"]
+mod dynamic_effects;
+#[path = "limits/life.rs"]
+mod life;
+#[path = "limits/settings.rs"]
+mod settings;

@@ -1,0 +1,162 @@
+//! Start, idleness, stop.
+
+use std::time::{Duration, Instant};
+
+use corelane::wire::ErrorCode;
+
+use crate::common::{Batch, Broker, Connection, Options, is_full, percentile};
+
+/// Bounds of a release build on a quiet machine; the gate's are looser.
+const IDLE_CPU_PERCENT: f64 = 1.0;
+const IDLE_RESIDENT_BYTES: u64 = 100 << 20;
+const FIRST_ANSWER: Duration = Duration::from_millis(200);
+
+fn bound<T>(full: T, gate: T) -> T {
+    if is_full() { full } else { gate }
+}
+
+#[test]
+fn a_thousand_idle_connections_cost_next_to_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut options = Options::new(2);
+    options.settings.clear();
+    let broker = Broker::start(&dir.path().join("data"), &options);
+    let open = |nth: u16| Connection::open(broker.address_of(nth % 2)).expect("accepted");
+    let mut connections: Vec<_> = (0..1_000).map(open).collect();
+    for connection in &mut connections {
+        assert!(connection.answers());
+    }
+    // What the start left to do behind (journal files) is no idleness.
+    std::thread::sleep(Duration::from_secs(bound(15, 3)));
+    let (cpu, began) = (broker.cpu_time(), Instant::now());
+    std::thread::sleep(Duration::from_secs(bound(20, 4)));
+    let used = (broker.cpu_time() - cpu).as_secs_f64();
+    let percent = 100.0 * used / began.elapsed().as_secs_f64();
+    let resident = broker.resident_bytes();
+    println!(
+        "idle with 1000 connections: {percent:.2} % of a CPU, {:.1} MiB resident, {} open files",
+        resident as f64 / f64::from(1 << 20),
+        broker.open_files()
+    );
+    assert!(connections.iter_mut().all(Connection::answers));
+    assert!(percent < bound(IDLE_CPU_PERCENT, 10.0), "{percent} %");
+    assert!(
+        resident < bound(IDLE_RESIDENT_BYTES, 2 * IDLE_RESIDENT_BYTES),
+        "{resident} bytes"
+    );
+}
+
+#[test]
+fn the_first_answer_comes_soon_after_the_start() {
+    let mut times: Vec<_> = (0..bound(20, 5)).map(|_| time_to_first_answer()).collect();
+    let (median, worst) = (percentile(&mut times, 50), percentile(&mut times, 100));
+    println!(
+        "start on an empty directory to first ApiVersions: median {median:?}, worst {worst:?}"
+    );
+    assert!(
+        median < bound(FIRST_ANSWER, Duration::from_secs(2)),
+        "{median:?}"
+    );
+}
+
+fn time_to_first_answer() -> Duration {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut options = Options::new(2);
+    options.settings.clear();
+    let broker = Broker::spawn(&dir.path().join("data"), &options);
+    loop {
+        let connection = Connection::open(broker.address());
+        if connection.is_ok_and(|mut connection| connection.answers()) {
+            return broker.started.elapsed();
+        }
+        assert!(
+            broker.started.elapsed() < Duration::from_secs(30),
+            "{}",
+            broker.log()
+        );
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
+/// Every request that the broker took is answered before it ends, and what was answered stays.
+#[test]
+fn a_graceful_stop_loses_no_accepted_request() {
+    for round in 0..bound(20, 4) {
+        stop_under_load(round);
+    }
+}
+
+fn stop_under_load(round: u64) {
+    const TOPIC: &str = "stopped";
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let options = Options::new(2);
+    let mut broker = Broker::start(&data, &options);
+    assert_eq!(
+        broker.connect().create_topic(TOPIC, 4, &[]),
+        ErrorCode::None
+    );
+    let leaders = broker.connect().leaders(TOPIC).expect("metadata");
+    let producers: Vec<_> = leaders
+        .into_iter()
+        .map(|(partition, leader)| {
+            let connection = Connection::open(leader).expect("accepted");
+            std::thread::spawn(move || answered_until_the_end(connection, TOPIC, partition))
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(100 + 37 * round));
+    let began = Instant::now();
+    broker.signal_stop();
+    let status = broker.wait(Duration::from_secs(30));
+    let took = began.elapsed();
+    assert!(status.success(), "{status}\n{}", broker.log());
+    drop(broker);
+    let answered: Vec<i64> = producers
+        .into_iter()
+        .map(|p| p.join().expect("a producer"))
+        .collect();
+    let broker = Broker::start(&data, &options);
+    let read = crate::common::read_all(broker.address(), TOPIC);
+    for (partition, answered) in answered.iter().enumerate() {
+        let there = read[&(partition as i32)].len() as i64;
+        assert_eq!(
+            there, *answered,
+            "partition {partition}: there, and answered"
+        );
+    }
+    let last = broker
+        .log()
+        .lines()
+        .last()
+        .map(str::to_string)
+        .unwrap_or_default();
+    assert!(last.contains(r#""clean_stop":true"#), "{last}");
+    println!(
+        "stop under load: {took:?}, {} requests answered, all there",
+        answered.iter().sum::<i64>()
+    );
+}
+
+/// Keeps ten requests under way until the broker hangs up; gives how many were answered.
+fn answered_until_the_end(mut connection: Connection, topic: &str, partition: i32) -> i64 {
+    let (mut sent, mut answered) = (0i64, 0i64);
+    let mut open = true;
+    loop {
+        while open && sent - answered < 10 {
+            let value = format!("{partition} {sent}").into_bytes();
+            open = connection
+                .send_batch(topic, partition, &Batch::of([value]).bytes())
+                .is_ok();
+            sent += i64::from(open);
+        }
+        match connection.receive_ack() {
+            Ok(Ok(offset)) => {
+                assert_eq!(offset, answered);
+                answered += 1;
+            }
+            // Refused while stopping: not accepted.
+            Ok(Err(code)) => assert!(code.is_retriable(), "{code:?}"),
+            Err(_) => return answered,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Settings that make no sense, and ports and directories that are taken.
+
+use std::process::Output;
+
+use crate::common::{Broker, Options};
+
+/// Runs a broker that must not start, and gives what it said.
+fn refused(options: &Options, dir: &std::path::Path) -> Output {
+    let mut command = Broker::command(dir, options);
+    command.output().expect("the broker's binary")
+}
+
+/// Exit code, and everything on both streams.
+fn words(output: &Output) -> (Option<i32>, String) {
+    let text = [&output.stdout[..], &output.stderr].concat();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&text).into_owned(),
+    )
+}
+
+#[track_caller]
+fn says(output: &Output, exit: i32, parts: &[&str]) {
+    let (code, text) = words(output);
+    assert_eq!(code, Some(exit), "{text}");
+    for part in parts {
+        assert!(text.contains(part), "'{part}' is not in: {text}");
+    }
+}
+
+#[test]
+fn settings_that_make_no_sense_refuse_the_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let with = |key: &str, value: &str| {
+        refused(&Options::new(2).set(key, value), &dir.path().join("data"))
+    };
+    says(
+        &with("num.partition", "4"),
+        2,
+        &["num.partition", "num.partitions"],
+    );
+    says(
+        &with("num.partitions", "four"),
+        2,
+        &["num.partitions", "four"],
+    );
+    says(&with("num.partitions", "-1"), 2, &["num.partitions", "-1"]);
+    says(
+        &with("ssl.keystore.location", "/k"),
+        2,
+        &["ssl.keystore.location", "TLS"],
+    );
+    says(
+        &with("authorizer.class.name", "x"),
+        2,
+        &["authorizer.class.name"],
+    );
+    says(
+        &with("log.cleanup.policy", "compact"),
+        2,
+        &["log.cleanup.policy"],
+    );
+    says(&with("corelane.durability", "maybe"), 2, &["maybe"]);
+    says(&with("log.dirs", "/a,/b"), 2, &["log.dirs"]);
+    assert!(
+        !dir.path().join("data").exists(),
+        "a refused start left a directory"
+    );
+}
+
+#[test]
+fn keys_without_meaning_are_named_and_ignored() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let broker = Broker::start(
+        &dir.path().join("data"),
+        &Options::new(1)
+            .set("num.io.threads", 8)
+            .set("zookeeper.connect", "x:1"),
+    );
+    let log = broker.log();
+    assert!(
+        log.contains("num.io.threads") && log.contains("zookeeper.connect"),
+        "{log}"
+    );
+}
+
+#[test]
+fn ports_in_use_refuse_the_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = Options::new(2);
+    let taken = std::net::TcpListener::bind(("127.0.0.1", options.port + 1)).expect("a free port");
+    let output = refused(&options, &dir.path().join("data"));
+    says(&output, 3, &[&(options.port + 1).to_string(), "in use"]);
+    drop(taken);
+    // Nothing of the refused start is in the way of the next.
+    let _broker = Broker::start(&dir.path().join("data"), &options);
+}
+
+#[test]
+fn a_directory_has_one_broker() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let mut broker = Broker::start(&data, &Options::new(1));
+    let mut second = Broker::spawn(&data, &Options::new(1));
+    let status = second.wait(std::time::Duration::from_secs(60));
+    let log = second.log();
+    assert_eq!(status.code(), Some(3), "{log}");
+    assert!(log.contains("data"), "{log}");
+    assert!(broker.is_alive() && broker.connect().answers());
+}
+
+#[test]
+fn overlapping_listeners_are_both_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = Options::new(3);
+    let port = options.port;
+    let listeners = format!("listeners=A://127.0.0.1:{port},B://127.0.0.1:{}", port + 1);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_corelane"));
+    command
+        .args(["serve", "--shards", "3", "--data-dir"])
+        .arg(dir.path().join("data"));
+    command.args(["--set", &listeners]);
+    command.args([
+        "--set",
+        "listener.security.protocol.map=A:PLAINTEXT,B:PLAINTEXT",
+    ]);
+    let output = command.output().expect("the broker's binary");
+    says(
+        &output,
+        2,
+        &[&port.to_string(), &(port + 1).to_string(), "listeners"],
+    );
+}
