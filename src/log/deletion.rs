@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use crate::log::core::Core;
 use crate::log::error::StorageError;
+use crate::log::files::segment_path;
 use crate::log::moves::{drop_gone, wait_idle};
 use crate::log::options::PartitionSpec;
 use crate::log::partition::Partition;
 use crate::log::partition_files::{
-    PARTITION_METADATA, PartitionDir, decode_partition_metadata, deleted_dir,
+    PARTITION_METADATA, PartitionDir, SegmentFile, decode_partition_metadata, deleted_dir,
     encode_partition_metadata, partition_dir,
 };
 use crate::log::rules::{Rule, holds};
 use crate::log::small_file::{read_small, replace_small};
 use crate::model::{Offset, PartitionIndex, TopicId};
-use crate::rt::{Runtime, TaskClass};
+use crate::rt::{File, OpenMode, Runtime, TaskClass};
 
 /// Creates a partition's directory with its first, empty segment; durable when it returns.
 pub async fn create_dir<R: Runtime>(
@@ -35,10 +36,26 @@ pub async fn create_dir<R: Runtime>(
     )
     .await?;
     core.files.forget_partition(spec.id);
+    refuse_records(core, dir).await?;
     make_dir(&core.rt, dir, spec.id.topic).await?;
     core.files.create((spec.id, Offset::ZERO), dir).await?;
     core.rt.sync_dir(data_dir).await?;
     Ok(())
+}
+
+/// A partition that has records was recovered, and its owner has it: whoever creates it again must
+/// not empty its file.
+async fn refuse_records<R: Runtime>(core: &Core<R>, dir: &Path) -> Result<(), StorageError> {
+    let path = segment_path(dir, Offset::ZERO, SegmentFile::Log);
+    match core.rt.open(&path, OpenMode::BUFFERED).await {
+        Ok(file) if file.size()? > 0 => {
+            let why = format!("{} has records; it is not created again", dir.display());
+            Err(StorageError::Conflict(why))
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A partition's directory and the file that names its topic's id, without a segment yet; durable

@@ -153,9 +153,14 @@ pub async fn recover<R: Runtime>(
     if holds(Rule::RecoveryCommitsRunLast) {
         run_file.commit(next).await?;
     }
+    let owners: BTreeMap<_, _> = partitions
+        .iter()
+        .map(|known| (known.id, known.shard))
+        .collect();
     let mut shards = vec![Vec::new(); usize::from(recovery.options.shards)];
-    for (known, partition) in partitions.iter().zip(recovered) {
-        if let Some(shard) = shards.get_mut(usize::from(known.shard.0)) {
+    for partition in recovered {
+        let owner = owners.get(&partition.id).map(|shard| usize::from(shard.0));
+        if let Some(shard) = owner.and_then(|owner| shards.get_mut(owner)) {
             shard.push(partition);
         }
     }

@@ -201,7 +201,13 @@ impl Truth {
                 topic: truth.topic.clone(),
                 shard: ShardIndex((number % usize::from(shards)) as u16),
             };
-        self.partitions.iter().enumerate().map(known).collect()
+        // Names are in no order that ids have: recovery must not count on one.
+        self.partitions
+            .iter()
+            .enumerate()
+            .map(known)
+            .rev()
+            .collect()
     }
 
     /// Notes a broken promise.
