@@ -168,7 +168,7 @@ impl<R: Runtime> Partition<R> {
         let limits = RollLimits {
             segment_bytes: state.config.segment_bytes,
             segment_ms: state.config.segment_ms,
-            jitter_ms: state.config.segment_jitter_ms,
+            jitter_ms: self.jitter_ms(active.facts.base_offset, state.config.segment_jitter_ms),
         };
         should_roll(
             &active.facts.for_rolling(index_full),
@@ -177,6 +177,19 @@ impl<R: Runtime> Partition<R> {
             now_ms,
         )
         .is_some()
+    }
+
+    /// A segment's share of `segment.jitter.ms`: the same whenever it is asked for, and different from
+    /// those of other segments and partitions.
+    fn jitter_ms(&self, base_offset: Offset, limit_ms: i64) -> i64 {
+        let (high, low) = self.id.topic.0.as_u64_pair();
+        let drawn = [low, self.id.index.0 as u64, base_offset.0 as u64]
+            .iter()
+            .fold(high, |drawn, word| {
+                (drawn.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            });
+        let span = u64::try_from(limit_ms).unwrap_or(0).saturating_add(1);
+        i64::try_from((drawn >> 1) % span).unwrap_or(0)
     }
 
     /// Begins the next segment. Its name is the log end, so everything below must be journaled
