@@ -82,8 +82,18 @@ fn settings_that_make_no_sense_refuse_the_start() {
         2,
         &["log.cleanup.policy"],
     );
-    says(&with("corelane.durability", "maybe"), 2, &["maybe"]);
-    says(&with("log.dirs", "/a,/b"), 2, &["log.dirs"]);
+    let mut options = Options::new(2);
+    options.durability = "maybe";
+    says(
+        &refused(&options, &dir.path().join("data")),
+        2,
+        &["corelane.durability", "maybe"],
+    );
+    says(
+        &refused(&Options::new(2), Path::new("/a,/b")),
+        2,
+        &["log.dirs"],
+    );
     assert!(
         !dir.path().join("data").exists(),
         "a refused start left a directory"
@@ -124,7 +134,8 @@ fn a_directory_has_one_broker() {
     let data = dir.path().join("data");
     let mut broker = Broker::start(&data, &Options::new(1));
     let mut second = Broker::spawn(&data, &Options::new(1));
-    let status = second.wait(END_LIMIT);
+    // It waits 30 s for the writes of a broker that was killed.
+    let status = second.wait(3 * END_LIMIT);
     let log = second.log();
     assert_eq!(status.code(), Some(3), "{log}");
     assert!(log.contains("data"), "{log}");
