@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::connect::{Rt, existing_topic, with_client};
 use super::input::{Lines, Pieces, lines_of, read_pieces, total_bytes};
 use super::progress::Progress;
-use super::{CliError, Context, Report, bytes, count, megabytes_per_second};
+use super::{CliError, Context, Exit, Report, bytes, count, megabytes_per_second};
 use crate::client::{
     Batcher, BatcherOptions, Client, Deliveries, NewRecord, Producer, ProducerOptions,
 };
@@ -21,8 +21,10 @@ use crate::rt::Runtime;
 
 /// Write lines to a topic, each as a record
 #[derive(Args)]
-#[command(after_help = "Examples:\n  corelane produce logs access.log -z zstd:1\n  \
-                        echo 'user7:login' | corelane produce events -K : -H source=shell")]
+#[command(
+    after_help = "Examples:\n  corelane produce logs access.log -z zstd:1\n  \
+                        echo 'user7:login' | corelane produce events -K : -H source=shell"
+)]
 pub(super) struct Command {
     /// Name of the topic
     topic: String,
@@ -171,16 +173,19 @@ async fn partition_count(client: &Client<Rt>, command: &Command) -> Result<i32, 
         client.wait_for_leaders(name).await?;
     }
     let topic = match existing_topic(client, name).await {
-        Err(error) => {
+        Err(error) if error.exit_code() == Exit::NotFound as u8 => {
             return Err(error.fix(format!("corelane topic create {name}, or produce --create")));
         }
-        Ok(topic) => topic,
+        found => found?,
     };
     let count = topic.partitions.len() as i32;
     match command.partition {
         Some(partition) if partition >= count => Err(CliError::new(
-            super::Exit::NotFound,
-            format!("'{name}' has no partition {partition}, only 0 to {}", count - 1),
+            Exit::NotFound,
+            format!(
+                "'{name}' has no partition {partition}, only 0 to {}",
+                count - 1
+            ),
         )),
         _ => Ok(count),
     }
@@ -305,7 +310,11 @@ fn codec(text: &str) -> Result<CodecArg, String> {
     let Some(codec) = Codec::ALL.into_iter().find(|codec| codec.name() == name) else {
         let meant = super::suggest(name, names);
         let meant = meant.map(|meant| format!(", did you mean {meant}?"));
-        return Err(format!("one of {}{}", names.join(", "), meant.unwrap_or_default()));
+        return Err(format!(
+            "one of {}{}",
+            names.join(", "),
+            meant.unwrap_or_default()
+        ));
     };
     let Some(level) = level else {
         return Ok(CodecArg(Some(codec.default_level())));

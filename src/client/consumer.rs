@@ -14,7 +14,10 @@ use crate::compress::{Codec, Codecs};
 use crate::model::batch::{BatchError, BatchView, Batches, RecordRef, Records};
 use crate::model::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::rt::Runtime;
-use crate::wire::messages::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
+use crate::wire::messages::{
+    FetchPartition, FetchPartitionData, FetchRequest, FetchResponse, FetchTopic,
+    FetchableTopicResponse,
+};
 use crate::wire::{ApiKey, ErrorCode};
 
 /// The last Fetch version that names topics by name, for brokers that have no topic ids.
@@ -333,61 +336,21 @@ impl<R: Runtime> Consumer<R> {
         answer: Rc<Answer>,
     ) -> Result<Vec<Fetched>, ClientError> {
         let response: FetchResponse = answer.read()?;
-        response
-            .error_code
-            .ok()
-            .map_err(|code| refused("Fetch", code))?;
-        let frame_start = answer.frame().as_ptr() as usize;
+        let refused_all = |code| refused("Fetch", code);
+        response.error_code.ok().map_err(refused_all)?;
         let (mut all, mut refusal) = (Vec::<Fetched>::new(), None);
         for topic in &response.responses {
             for partition in &topic.partitions {
-                let index = partition.partition_index.0;
-                let found = asked.iter().find(|(name, id, asked, _)| {
-                    let same = if topic.topic.is_empty() {
-                        *id == topic.topic_id
-                    } else {
-                        **name == *topic.topic
-                    };
-                    same && *asked == index
-                });
-                let Some((name, _, _, from)) = found else {
+                let Some(ask) = asked.iter().find(|ask| is_of(ask, topic, partition)) else {
                     continue;
                 };
-                let what = || format!("fetch of {name}-{index} at offset {from}");
-                match partition.error_code {
-                    ErrorCode::None => {}
-                    ErrorCode::CorruptMessage => {
-                        return Err(corrupt(
-                            name,
-                            index,
-                            *from,
-                            "the broker finds a damaged batch",
-                        ));
+                match fetched_of(ask, partition, &answer) {
+                    Ok(fetched) => all.push(fetched),
+                    Err(error) if error.is_retriable() => {
+                        refusal.get_or_insert(error);
                     }
-                    code if code.is_retriable() => {
-                        refusal.get_or_insert(refused(what(), code));
-                        continue;
-                    }
-                    code => return Err(refused(what(), code)),
+                    Err(error) => return Err(error),
                 }
-                let bytes = partition
-                    .records
-                    .map(|records| records.bytes())
-                    .unwrap_or_default();
-                let start = if bytes.is_empty() {
-                    0
-                } else {
-                    bytes.as_ptr() as usize - frame_start
-                };
-                all.push(Fetched {
-                    topic: name.clone(),
-                    partition: index,
-                    from: *from,
-                    high_watermark: partition.high_watermark,
-                    answer: answer.clone(),
-                    start,
-                    end: start + bytes.len(),
-                });
             }
         }
         for fetched in &all {
@@ -427,4 +390,54 @@ impl<R: Runtime> Consumer<R> {
         }
         Ok(())
     }
+}
+
+/// Whether an answer's partition is the one asked for.
+fn is_of(
+    (name, id, index, _): &(Rc<str>, TopicId, i32, Offset),
+    topic: &FetchableTopicResponse<'_>,
+    partition: &FetchPartitionData<'_>,
+) -> bool {
+    let same_topic = match topic.topic.is_empty() {
+        true => *id == topic.topic_id,
+        false => **name == *topic.topic,
+    };
+    same_topic && *index == partition.partition_index.0
+}
+
+fn fetched_of(
+    (name, _, index, from): &(Rc<str>, TopicId, i32, Offset),
+    partition: &FetchPartitionData<'_>,
+    answer: &Rc<Answer>,
+) -> Result<Fetched, ClientError> {
+    let what = || format!("fetch of {name}-{index} at offset {from}");
+    match partition.error_code {
+        ErrorCode::None => {}
+        ErrorCode::CorruptMessage => {
+            return Err(corrupt(
+                name,
+                *index,
+                *from,
+                "the broker finds a damaged batch",
+            ));
+        }
+        code => return Err(refused(what(), code)),
+    }
+    let bytes = partition
+        .records
+        .map(|records| records.bytes())
+        .unwrap_or_default();
+    let start = match bytes.is_empty() {
+        true => 0,
+        false => bytes.as_ptr() as usize - answer.frame().as_ptr() as usize,
+    };
+    Ok(Fetched {
+        topic: name.clone(),
+        partition: *index,
+        from: *from,
+        high_watermark: partition.high_watermark,
+        answer: answer.clone(),
+        start,
+        end: start + bytes.len(),
+    })
 }

@@ -4,11 +4,12 @@ use std::rc::Rc;
 
 use crate::compress::{Codec, Codecs, output_limit_bytes};
 use crate::log::error::{ReadError, StorageError};
-use crate::log::index::SegmentIndex;
+use crate::log::index::{OffsetEntry, SegmentIndex, TimeEntry};
 use crate::log::marks::Position;
 use crate::log::partition::{Partition, PartitionLog};
 use crate::log::reader::FilePart;
 use crate::log::tail::{Tail, TailBatch};
+use crate::log::walk::WalkError;
 use crate::model::batch::{BatchView, Compression, Records, TimestampType};
 use crate::model::{LeaderEpoch, Offset};
 use crate::rt::{Buf, Runtime};
@@ -136,19 +137,74 @@ impl<R: Runtime> Partition<R> {
         let _in_use = self.use_files()?;
         let look = |index: &SegmentIndex| {
             // One before: an entry with that very timestamp names the batch that brought it.
-            index.floor_timestamp(wanted.at_ms.saturating_sub(1), wanted.from)
+            let time = index.times().floor(wanted.at_ms.saturating_sub(1));
+            (time, index.floor_offset(time.offset))
         };
-        let entry = self.with_index(part, look).await?;
-        let failed = |error| self.read_failed(error, part.facts.base_offset);
-        let from = u64::from(entry.position).max(from);
-        let mut walk = self.open_walk(part, from, READ_BYTES).await?;
-        while let Some((_, batch)) = walk.next().await.map_err(failed)? {
+        let hint = self.with_index(part, look).await?;
+        let found = match self.search(part, Some(hint), from, wanted).await {
+            Err(SearchError::Walk(WalkError::Break { .. }) | SearchError::Index) => {
+                // The index lied, or the segment is damaged: without it.
+                let key = (self.id, part.facts.base_offset);
+                self.core.indexes.remove(key);
+                self.search(part, None, from, wanted).await
+            }
+            found => found,
+        };
+        found.map_err(|error| match error {
+            SearchError::Walk(error) => self.read_failed(error, part.facts.base_offset),
+            SearchError::Read(error) => error,
+            SearchError::Index => corrupt("an index that was not used".into()),
+        })
+    }
+
+    async fn search(
+        &self,
+        part: &FilePart,
+        hint: Option<(TimeEntry, OffsetEntry)>,
+        from: u64,
+        wanted: Wanted,
+    ) -> Result<Option<Found>, SearchError> {
+        // What was searched before is not searched again, and the hint not needed.
+        let mut hint = hint.filter(|(_, entry)| u64::from(entry.position) > from);
+        let start = hint.map_or(from, |(_, entry)| u64::from(entry.position));
+        let walk = self.open_walk(part, start, READ_BYTES).await;
+        let mut walk = walk.map_err(WalkError::from)?;
+        while let Some((position, batch)) = walk.next().await? {
+            let view = BatchView::first(&batch);
+            let view = view.map_err(|error| WalkError::Break { position, error })?;
+            if let Some((time, entry)) = hint {
+                if position == start && !entry.matches(&view) {
+                    return Err(SearchError::Index);
+                }
+                if view.last_offset() >= time.offset {
+                    if !time.matches(&view) {
+                        return Err(SearchError::Index);
+                    }
+                    hint = None;
+                }
+            }
             if let Some(found) = find_in_batch(&batch, wanted)? {
                 return Ok(Some(found));
             }
         }
         Ok(None)
     }
+}
+
+/// Why a search in a file ended.
+#[derive(Debug, thiserror::Error)]
+enum SearchError {
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The index says what the batches do not.
+    #[error("index does not match")]
+    Index,
+}
+
+fn corrupt(what: String) -> ReadError {
+    ReadError::Storage(StorageError::Corrupt(what))
 }
 
 /// Looks in the batches of one segment that are in memory, from a byte on.
@@ -183,7 +239,6 @@ impl ConcatBytes for [Buf] {
 }
 
 fn find_in_batch(batch: &[u8], wanted: Wanted) -> Result<Option<Found>, ReadError> {
-    let corrupt = |what: String| ReadError::Storage(StorageError::Corrupt(what));
     let view = BatchView::first(batch).map_err(|error| corrupt(error.to_string()))?;
     let outside = view.base_offset() >= wanted.end || view.last_offset() < wanted.from;
     if view.max_timestamp_ms() < wanted.at_ms || outside {

@@ -1,9 +1,7 @@
-//! A producer: batches go to the leaders of their partitions, several at a time and in order, and
-//! are sent again until they are acknowledged or too old.
+//! The batches of one partition: several under way, and sent again in the old order.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,64 +9,26 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 
-use super::cluster::refused;
-use super::{Answer, Backoff, Client, ClientError, PendingAnswer};
-use crate::compress::{Codecs, Level};
-use crate::model::batch::{BatchBuilder, BatchFields, Compression, increment_sequence};
-use crate::model::{Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId};
-use crate::rt::{Buf, Event, Runtime, TaskClass};
+use super::{Delivered, Producer};
+use crate::client::cluster::refused;
+use crate::client::{Answer, Backoff, ClientError, PendingAnswer};
+use crate::model::{Offset, PartitionIndex, TopicId};
+use crate::rt::{Buf, Event, Runtime};
 use crate::wire::messages::{
-    InitProducerIdRequest, InitProducerIdResponse, PartitionProduceData, ProduceRequest,
-    ProduceResponse, TopicProduceData,
+    PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
 };
 use crate::wire::{ApiKey, ErrorCode, Records};
 
 /// Batches of one partition under way: what idempotence keeps in order (Kafka keeps five).
 const WINDOW: usize = 5;
-/// A batch is given up after so many times the client's timeout, in which one answer must come.
-const ATTEMPTS: u32 = 3;
 /// The last Produce version that names topics by name, for brokers that have no topic ids.
 const LAST_VERSION_BY_NAME: i16 = 12;
 
-/// How a producer behaves.
-#[derive(Clone, Copy, Debug)]
-pub struct ProducerOptions {
-    /// 0, 1 or −1 (all in-sync replicas).
-    pub acks: i16,
-    /// Whether retries are recognised by the broker; needs acks −1.
-    pub idempotent: bool,
-    /// Codec of the batches; none leaves them plain.
-    pub codec: Option<Level>,
-}
-
-/// What the broker said of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Delivered {
-    /// Offset of its first record; −1 with acks=0.
-    pub base_offset: Offset,
-}
-
-/// An acknowledgement that is to come.
-pub type Delivery = oneshot::Receiver<Result<Delivered, ClientError>>;
-
-/// A producer over a client. Clones share it.
-pub struct Producer<R: Runtime> {
-    inner: Rc<Inner<R>>,
-}
-
-struct Inner<R: Runtime> {
-    client: Client<R>,
-    options: ProducerOptions,
-    identity: Cell<(ProducerId, ProducerEpoch)>,
-    lanes: RefCell<BTreeMap<(String, i32), Rc<Lane>>>,
-    codecs: RefCell<Codecs>,
-}
-
 /// The batches of one partition.
-struct Lane {
-    topic: String,
-    partition: i32,
-    next_sequence: Cell<i32>,
+pub(super) struct Lane {
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    pub(super) next_sequence: Cell<i32>,
     queue: RefCell<VecDeque<Batch>>,
     queued: Event,
     closed: Cell<bool>,
@@ -76,136 +36,16 @@ struct Lane {
     is_known: Cell<bool>,
 }
 
-struct Batch {
-    bytes: Buf,
-    deadline: Duration,
-    delivery: oneshot::Sender<Result<Delivered, ClientError>>,
+pub(super) struct Batch {
+    pub(super) bytes: Buf,
+    pub(super) deadline: Duration,
+    pub(super) delivery: oneshot::Sender<Result<Delivered, ClientError>>,
 }
 
 type InFlight<R> = VecDeque<(Batch, PendingAnswer<R>)>;
 
-impl<R: Runtime> Clone for Producer<R> {
-    fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-        }
-    }
-}
-
-impl<R: Runtime> fmt::Debug for Producer<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Producer over {:?}", self.inner.client)
-    }
-}
-
 impl<R: Runtime> Producer<R> {
-    /// A producer; an idempotent one asks the cluster for its id first.
-    pub async fn new(client: Client<R>, options: ProducerOptions) -> Result<Self, ClientError> {
-        let identity = if options.idempotent {
-            init_producer_id(&client).await?
-        } else {
-            (ProducerId::NONE, ProducerEpoch(-1))
-        };
-        let (lanes, codecs) = Default::default();
-        let identity = Cell::new(identity);
-        Ok(Self {
-            inner: Rc::new(Inner {
-                client,
-                options,
-                identity,
-                lanes,
-                codecs,
-            }),
-        })
-    }
-
-    /// Takes the records gathered in `records` as the next batch of a partition, and empties it.
-    /// Waiting for the delivery is the caller's, who also bounds how much is under way.
-    pub fn send(
-        &self,
-        topic: &str,
-        partition: i32,
-        records: &mut BatchBuilder,
-    ) -> Result<Delivery, ClientError> {
-        let lane = self.lane(topic, partition);
-        let bytes = self.seal(&lane, records)?;
-        records.clear();
-        let (delivery, receiver) = oneshot::channel();
-        let limit = self.inner.client.timeout() * ATTEMPTS;
-        let deadline = self.inner.client.rt().now() + limit;
-        lane.queue.borrow_mut().push_back(Batch {
-            bytes: Buf::from_vec(bytes),
-            deadline,
-            delivery,
-        });
-        lane.queued.notify();
-        Ok(receiver)
-    }
-
-    /// Ends the producer's tasks once what was sent is delivered.
-    pub fn close(&self) {
-        for lane in self.inner.lanes.borrow().values() {
-            lane.closed.set(true);
-            lane.queued.notify();
-        }
-    }
-
-    fn lane(&self, topic: &str, partition: i32) -> Rc<Lane> {
-        let key = (topic.to_owned(), partition);
-        let mut lanes = self.inner.lanes.borrow_mut();
-        if let Some(lane) = lanes.get(&key) {
-            return lane.clone();
-        }
-        let lane = Rc::new(Lane {
-            topic: key.0.clone(),
-            partition,
-            next_sequence: Cell::new(0),
-            queue: RefCell::default(),
-            queued: Event::new(),
-            closed: Cell::new(false),
-            is_known: Cell::new(false),
-        });
-        lanes.insert(key, lane.clone());
-        let rt = self.inner.client.rt();
-        rt.spawn(TaskClass::Foreground, self.clone().run_lane(lane.clone()));
-        lane
-    }
-
-    fn seal(&self, lane: &Lane, records: &BatchBuilder) -> Result<Vec<u8>, ClientError> {
-        let unsealable = |reason: String| ClientError::Corrupt {
-            topic: lane.topic.clone(),
-            partition: lane.partition,
-            offset: -1,
-            reason,
-        };
-        let mut fields = records
-            .fields()
-            .map_err(|error| unsealable(error.to_string()))?;
-        (fields.producer_id, fields.producer_epoch) = self.inner.identity.get();
-        if self.inner.options.idempotent {
-            fields.base_sequence = lane.next_sequence.get();
-            lane.next_sequence
-                .set(increment_sequence(fields.base_sequence, records.count()));
-        }
-        let mut bytes = Vec::with_capacity(records.batch_bytes());
-        BatchFields::reserve(&mut bytes);
-        match self.inner.options.codec {
-            Some(level) => {
-                fields.compression = Compression::ALL[level.codec() as usize];
-                let mut codecs = self.inner.codecs.borrow_mut();
-                codecs
-                    .compress(level, records.records(), &mut bytes)
-                    .map_err(|error| unsealable(error.to_string()))?;
-            }
-            None => bytes.extend_from_slice(records.records()),
-        }
-        fields
-            .seal(&mut bytes)
-            .map_err(|error| unsealable(error.to_string()))?;
-        Ok(bytes)
-    }
-
-    async fn run_lane(self, lane: Rc<Lane>) {
+    pub(super) async fn run_lane(self, lane: Rc<Lane>) {
         let mut in_flight = InFlight::new();
         let mut backoff = Backoff::default();
         loop {
@@ -424,6 +264,31 @@ impl<R: Runtime> Producer<R> {
 }
 
 impl Lane {
+    /// A partition to which nothing was sent yet.
+    pub(super) fn new(topic: String, partition: i32) -> Self {
+        Self {
+            topic,
+            partition,
+            next_sequence: Cell::new(0),
+            queue: RefCell::default(),
+            queued: Event::new(),
+            closed: Cell::new(false),
+            is_known: Cell::new(false),
+        }
+    }
+
+    /// Takes the next batch.
+    pub(super) fn push(&self, batch: Batch) {
+        self.queue.borrow_mut().push_back(batch);
+        self.queued.notify();
+    }
+
+    /// Nothing more comes: the lane ends when everything is delivered.
+    pub(super) fn close(&self) {
+        self.closed.set(true);
+        self.queued.notify();
+    }
+
     /// How many batches may be under way. A broker takes any sequence of a producer that it does not
     /// know (KIP-360): were the first batch to fail and the second to be taken, the first could never
     /// follow. So one goes alone until it is acknowledged.
@@ -443,25 +308,4 @@ impl Lane {
             })
             .await
     }
-}
-
-async fn init_producer_id<R: Runtime>(
-    client: &Client<R>,
-) -> Result<(ProducerId, ProducerEpoch), ClientError> {
-    let ask = || async {
-        let request = InitProducerIdRequest {
-            transaction_timeout_ms: i32::MAX,
-            producer_id: ProducerId::NONE,
-            producer_epoch: ProducerEpoch(-1),
-            ..Default::default()
-        };
-        let answer = client.any().await?.call(&request).await?;
-        let response: InitProducerIdResponse = answer.read()?;
-        response
-            .error_code
-            .ok()
-            .map_err(|code| refused("InitProducerId", code))?;
-        Ok((response.producer_id, response.producer_epoch))
-    };
-    client.retry("InitProducerId", ask).await
 }
