@@ -106,7 +106,7 @@ key_table! {
     compression_type: CompressionType = "compression.type", Some("producer"), Any, ClusterWide;
     /// Level for compression.type=gzip: 1 to 9, or -1 for the codec's own default.
     compression_gzip_level: i32 = "compression.gzip.level", Some("-1"), Between(-1, 9), ClusterWide;
-    /// Level for compression.type=lz4: 1 to 17.
+    /// Level for compression.type=lz4: 1 to 17. Without effect: the encoder has one level.
     compression_lz4_level: i32 = "compression.lz4.level", Some("9"), Between(1, 17), ClusterWide;
     /// Level for compression.type=zstd: -131072 to 22.
     compression_zstd_level: i32 =
@@ -157,7 +157,8 @@ key_table! {
     /// are removed.
     log_segment_delete_delay_ms: i64 =
         "log.segment.delete.delay.ms", Some("60000"), AtLeast(0), ClusterWide;
-    /// Whether a segment is given its whole space on disk when it is begun.
+    /// Whether a segment is given its whole space on disk when it is begun. Without effect: its space is
+    /// always reserved ahead, in growing steps.
     log_preallocate: bool = "log.preallocate", Some("false"), Any, ClusterWide;
 }
 

@@ -94,11 +94,12 @@ key_table! {
     compression_zstd_level: i32 =
         "compression.zstd.level", Some("3"), Between(-131_072, 22), Topic,
         from &[same("compression.zstd.level")];
-    /// Level for compression.type=lz4: 1 to 17.
+    /// Level for compression.type=lz4: 1 to 17. Without effect: the encoder has one level.
     compression_lz4_level: i32 =
         "compression.lz4.level", Some("9"), Between(1, 17), Topic,
         from &[same("compression.lz4.level")];
-    /// Whether a segment is given its whole space on disk when it is begun.
+    /// Whether a segment is given its whole space on disk when it is begun. Without effect: its space is
+    /// always reserved ahead, in growing steps.
     preallocate: bool = "preallocate", Some("false"), Any, Topic, from &[same("log.preallocate")];
     /// Which time a record carries: CreateTime (the producer's) or LogAppendTime (the broker's).
     message_timestamp_type: TimestampType =

@@ -13,14 +13,11 @@ use crate::log::files::segment_path;
 use crate::log::index::IndexedBatch;
 use crate::log::journal::{Entry, JournalError, JournalPermit};
 use crate::log::marks::{Boundary, Position, block_floor};
-use crate::log::partition::{
-    ActiveSegment, Appended, Finishing, Partition, PartitionLog, State, Unmoved,
-};
+use crate::log::partition::{Appended, Partition, PartitionLog, State, Unmoved};
 use crate::log::partition_files::SegmentFile;
 use crate::log::producers::{ProducerBatch, Verdict};
-use crate::log::retention::{IncomingBatch, RollLimits, should_roll};
 use crate::log::rules::{Rule, holds};
-use crate::log::segment::{SegmentFacts, next_reservation};
+use crate::log::segment::next_reservation;
 use crate::log::tail::{Pieces, TailBatch};
 use crate::model::batch::{BatchView, HEADER_BYTES, TimestampType, stamp};
 use crate::model::{LeaderEpoch, Offset};
@@ -151,83 +148,6 @@ impl<R: Runtime> Partition<R> {
             }),
             false => Ok(()),
         }
-    }
-
-    fn rolls_for(&self, batch: &BatchView<'_>, now_ms: i64) -> bool {
-        let state = self.state.borrow();
-        let active = &state.active;
-        let index_full = active.index.is_full(state.config.segment_index_bytes);
-        let incoming = IncomingBatch {
-            last_offset: state
-                .marks
-                .log_end
-                .plus(i64::from(batch.last_offset_delta())),
-            max_timestamp_ms: batch.max_timestamp_ms(),
-            size_bytes: batch.bytes().len() as u64,
-        };
-        let limits = RollLimits {
-            segment_bytes: state.config.segment_bytes,
-            segment_ms: state.config.segment_ms,
-            jitter_ms: state.config.segment_jitter_ms,
-        };
-        should_roll(
-            &active.facts.for_rolling(index_full),
-            &incoming,
-            &limits,
-            now_ms,
-        )
-        .is_some()
-    }
-
-    /// Begins the next segment. Its name is the log end, so everything below must be journaled
-    /// first: no file may tell of what the journal does not hold.
-    pub(super) async fn roll(self: &Rc<Self>, now_ms: i64) -> Result<(), AppendError> {
-        self.wait_journaled().await?;
-        let end = self.state.borrow().marks.log_end;
-        self.core
-            .files
-            .create((self.id, end), &self.dir)
-            .await
-            .map_err(offline_unless_full)?;
-        self.check_usable()?;
-        {
-            let mut state = self.state.borrow_mut();
-            let next = ActiveSegment::new(SegmentFacts::empty(end, now_ms));
-            let before = std::mem::replace(&mut state.active, next);
-            let snapshot = state.producers.encode_kafka();
-            state.finishing.push_back(Finishing {
-                facts: before.facts,
-                index: before.index,
-                indexed: before.indexed,
-                snapshot,
-            });
-            state.tail.start_segment(end);
-            let at = Boundary {
-                offset: end,
-                at: Position::new(end, 0),
-            };
-            (state.completed, state.journaled) = (at, at);
-        }
-        self.request_move(crate::log::move_plan::Urgency::Everything);
-        Ok(())
-    }
-
-    async fn wait_journaled(&self) -> Result<(), AppendError> {
-        if self.core.needs_flush() {
-            self.core
-                .journal
-                .flush()
-                .await
-                .map_err(crate::log::StorageError::from)?;
-        }
-        let look = || match self.check_usable() {
-            Err(error) => Some(Err(error)),
-            Ok(()) => {
-                let state = self.state.borrow();
-                (state.completed.offset == state.marks.log_end).then_some(Ok(()))
-            }
-        };
-        Ok(self.core.progress.wait_until(look).await?)
     }
 
     /// Reserves space in the segment's file, durably.
@@ -514,7 +434,7 @@ fn journal_full(error: JournalError, bytes: usize) -> AppendError {
 }
 
 /// No space is retriable; anything else from the file system is told as it is.
-fn offline_unless_full(error: std::io::Error) -> AppendError {
+pub(super) fn offline_unless_full(error: std::io::Error) -> AppendError {
     crate::log::StorageError::from(error).into()
 }
 

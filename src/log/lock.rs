@@ -23,7 +23,12 @@ pub async fn open_locked<R: Runtime>(rt: &R, path: &Path, mode: OpenMode) -> io:
         return Ok(file);
     }
     let deadline = rt.now() + LOCK_PATIENCE;
+    let mut waits = false;
     while !file.try_lock()? {
+        if !std::mem::replace(&mut waits, true) {
+            let path = path.display();
+            tracing::info!(%path, "waiting for the process that holds the lock");
+        }
         if rt.now() >= deadline {
             let message = format!("{} is locked by another process", path.display());
             return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));

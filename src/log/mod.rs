@@ -26,6 +26,7 @@ mod reader;
 pub mod record_log;
 mod recovery;
 pub mod retention;
+mod roll;
 pub mod rules;
 pub mod run;
 mod segment;

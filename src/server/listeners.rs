@@ -58,6 +58,7 @@ impl<R: Runtime> Connections<R> {
             while !connections.stopping.get() {
                 match listener.accept().await {
                     Ok(socket) => connections.take(index, socket),
+                    Err(_) if connections.stopping.get() => return,
                     Err(error) => {
                         tracing::warn!(%error, "a connection cannot be accepted");
                         connections.context.shard.rt().sleep(ACCEPT_PAUSE).await;

@@ -174,8 +174,9 @@ impl Roster {
         Ok(listeners)
     }
 
-    fn stop_all(&self) {
-        for mailbox in &self.mailboxes {
+    /// Tells every shard to stop; one that still waits for the others learns that they do not come.
+    fn stop_all(self) {
+        for mailbox in self.mailboxes {
             // A shard that has ended is stopped already.
             let _ = mailbox.send(ShardMessage::Stop);
         }

@@ -2,6 +2,7 @@
 //! none of the broker's own.
 
 #![allow(dead_code, unused_imports, reason = "each suite uses a part")]
+#![expect(clippy::disallowed_methods, reason = "real processes and real time")]
 
 mod broker;
 mod connection;

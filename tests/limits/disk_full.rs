@@ -54,7 +54,9 @@ fn a_full_disk_stops_writing_and_nothing_else() {
     let Some(disk) = SmallDisk::make() else {
         return skip("a full disk: no right to mount a file system");
     };
-    let options = Options::new(1).set("log.segment.bytes", 16 << 20);
+    let options = Options::new(1)
+        .set("log.segment.bytes", 16 << 20)
+        .set("log.segment.delete.delay.ms", 0);
     let mut broker = Broker::start(&disk.mount.join("data"), &options);
     // The journal has its place; what is left is for segments.
     wait_for_journal(&disk.mount.join("data"));

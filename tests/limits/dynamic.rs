@@ -102,7 +102,6 @@ const EFFECTS: &[Effect] = &[
         "log.message.timestamp.after.max.ms",
         effects::timestamp_after_max_ms,
     ),
-    both("preallocate", "log.preallocate", effects::preallocate),
     both(
         "cleanup.policy",
         "log.cleanup.policy",
@@ -122,7 +121,7 @@ pub struct Case {
     pub broker: Broker,
     key: &'static str,
     of_topic: bool,
-    data: PathBuf,
+    pub data: PathBuf,
     _dir: tempfile::TempDir,
 }
 

@@ -1,6 +1,5 @@
 //! What the broker does before and after a key is altered, a function per key.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use corelane::model::batch::{BatchView, Compression};
@@ -128,21 +127,29 @@ pub fn retention_ms(case: &mut Case) {
     case.eventually("old segments go", |case| log_start(case) > 0);
 }
 
-/// Files of segments that have left the log stay for a while.
+/// The files of a deleted topic stay for a while, under another name.
 pub fn file_delete_delay_ms(case: &mut Case) {
-    case.with("segment.bytes", MIB);
-    case.with("retention.bytes", MIB);
-    case.alter(3_600_000);
-    append(case, 4 * MIB, MIB / 4);
-    case.eventually("old segments leave the log", |case| log_start(case) > 0);
-    std::thread::sleep(Duration::from_millis(300));
-    let kept = case.files(".log.deleted").len() + case.files(".log").len();
-    assert!(kept >= 4, "files are gone already: {:?}", case.files(""));
+    let put_aside = |case: &Case| {
+        let entries = std::fs::read_dir(&case.data)
+            .expect("the data directory")
+            .flatten();
+        entries
+            .filter(|entry| entry.file_name().to_string_lossy().ends_with("-delete"))
+            .count()
+    };
+    let delete = |case: &mut Case| {
+        append(case, 100, 100);
+        assert_eq!(case.connection.delete_topic(TOPIC), ErrorCode::None);
+    };
     case.alter(0);
-    append(case, 6 * MIB, MIB / 4);
-    case.eventually("files go at once", |case| {
-        case.files(".log.deleted").len() + case.files(".log").len() <= kept
-    });
+    delete(case);
+    case.eventually("files go at once", |case| put_aside(case) == 0);
+    assert_eq!(case.connection.create_topic(TOPIC, 1, &[]), ErrorCode::None);
+    case.alter(3_600_000);
+    delete(case);
+    case.eventually("files are put aside", |case| put_aside(case) == 1);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(put_aside(case), 1, "they are gone already");
 }
 
 pub fn max_message_bytes(case: &mut Case) {
@@ -262,28 +269,6 @@ pub fn timestamp_before_max_ms(case: &mut Case) {
 
 pub fn timestamp_after_max_ms(case: &mut Case) {
     distance(case, 1_800_000);
-}
-
-/// A segment begun after the change has its whole space at once.
-pub fn preallocate(case: &mut Case) {
-    case.with("segment.bytes", 8 * MIB);
-    append(case, 8 * MIB, MIB / 2);
-    let reserved = |case: &Case| {
-        case.files(".log")
-            .last()
-            .expect("a segment")
-            .metadata()
-            .expect("its size")
-            .blocks()
-            * 512
-    };
-    case.eventually("a second segment", |case| segments(case) == 2);
-    assert!(reserved(case) < 6 * MIB as u64, "{} bytes", reserved(case));
-    case.alter("true");
-    append(case, 8 * MIB, MIB / 2);
-    case.eventually("a third segment with all its space", |case| {
-        segments(case) == 3 && reserved(case) >= 8 * MIB as u64
-    });
 }
 
 /// Only one value exists yet; the others must not be taken.

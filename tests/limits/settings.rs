@@ -1,13 +1,35 @@
 //! Settings that make no sense, and ports and directories that are taken.
 
-use std::process::Output;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::common::{Broker, Options};
 
+/// How long a start that fails may take.
+const END_LIMIT: Duration = Duration::from_secs(20);
+
 /// Runs a broker that must not start, and gives what it said.
-fn refused(options: &Options, dir: &std::path::Path) -> Output {
-    let mut command = Broker::command(dir, options);
-    command.output().expect("the broker's binary")
+fn refused(options: &Options, dir: &Path) -> Output {
+    ended(Broker::command(dir, options))
+}
+
+/// Runs to the end, which must come.
+fn ended(mut command: Command) -> Output {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the broker's binary");
+    let began = Instant::now();
+    while child.try_wait().expect("the child's state").is_none() {
+        if began.elapsed() > END_LIMIT {
+            child.kill().expect("kill");
+            panic!(
+                "still running: {:?}",
+                words(&child.wait_with_output().expect("its words"))
+            );
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().expect("its words")
 }
 
 /// Exit code, and everything on both streams.
@@ -60,8 +82,18 @@ fn settings_that_make_no_sense_refuse_the_start() {
         2,
         &["log.cleanup.policy"],
     );
-    says(&with("corelane.durability", "maybe"), 2, &["maybe"]);
-    says(&with("log.dirs", "/a,/b"), 2, &["log.dirs"]);
+    let mut options = Options::new(2);
+    options.durability = "maybe";
+    says(
+        &refused(&options, &dir.path().join("data")),
+        2,
+        &["corelane.durability", "maybe"],
+    );
+    says(
+        &refused(&Options::new(2), Path::new("/a,/b")),
+        2,
+        &["log.dirs"],
+    );
     assert!(
         !dir.path().join("data").exists(),
         "a refused start left a directory"
@@ -102,7 +134,8 @@ fn a_directory_has_one_broker() {
     let data = dir.path().join("data");
     let mut broker = Broker::start(&data, &Options::new(1));
     let mut second = Broker::spawn(&data, &Options::new(1));
-    let status = second.wait(std::time::Duration::from_secs(60));
+    // It waits 30 s for the writes of a broker that was killed.
+    let status = second.wait(3 * END_LIMIT);
     let log = second.log();
     assert_eq!(status.code(), Some(3), "{log}");
     assert!(log.contains("data"), "{log}");
@@ -115,7 +148,7 @@ fn overlapping_listeners_are_both_named() {
     let options = Options::new(3);
     let port = options.port;
     let listeners = format!("listeners=A://127.0.0.1:{port},B://127.0.0.1:{}", port + 1);
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_corelane"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
     command
         .args(["serve", "--shards", "3", "--data-dir"])
         .arg(dir.path().join("data"));

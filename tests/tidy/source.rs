@@ -8,6 +8,8 @@ pub struct Source {
     /// From the root of the tree, such as `src/log/core.rs`.
     pub path: String,
     pub text: String,
+    /// It holds tests, or what only tests need.
+    is_test: bool,
     /// The lines, each without comments and without what strings say.
     code: Vec<String>,
 }
@@ -18,6 +20,14 @@ pub fn sources(folder: &str) -> Vec<Source> {
     let mut found = Vec::new();
     collect(root, &root.join(folder), &mut found);
     found.sort_by(|a: &Source, b| a.path.cmp(&b.path));
+    let tests: Vec<String> = found.iter().flat_map(Source::test_modules).collect();
+    for source in &mut found {
+        let below = |module: &String| {
+            let rest = source.path.strip_prefix(module.as_str());
+            rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+        };
+        source.is_test = tests.iter().any(below);
+    }
     found
 }
 
@@ -37,21 +47,35 @@ fn collect(root: &Path, folder: &Path, found: &mut Vec<Source>) {
 impl Source {
     pub fn new(path: String, text: String) -> Self {
         let code = text.lines().map(bare).collect();
-        Self { path, text, code }
+        let is_test = path.ends_with("/tests.rs");
+        Self {
+            path,
+            text,
+            is_test,
+            code,
+        }
     }
 
-    /// Files that hold tests and what tests need.
-    pub fn is_test(&self) -> bool {
-        let file = self.path.rsplit('/').next().unwrap_or_default();
-        self.path.contains("/tests/")
-            || file == "tests.rs"
-            || self.path == "src/rt/contract.rs"
-            || self.path.starts_with("src/sim/")
+    /// Paths without `.rs` of the modules that this file declares for tests or for the simulator.
+    fn test_modules(&self) -> Vec<String> {
+        let folder = match self.path.rsplit_once('/') {
+            Some((folder, "mod.rs" | "lib.rs" | "main.rs")) => folder.to_string(),
+            _ => self.path.trim_end_matches(".rs").to_string(),
+        };
+        let declared = self.code.windows(2).filter(|lines| {
+            let attribute = lines[0].trim();
+            attribute == "#[cfg(test)]" || attribute.starts_with("#[cfg(any(test, feature")
+        });
+        let names = declared.filter_map(|lines| {
+            let (_, name) = lines[1].split_once("mod ")?;
+            name.strip_suffix(';')
+        });
+        names.map(|name| format!("{folder}/{name}")).collect()
     }
 
     /// The lines before the module of tests that ends the file.
     pub fn production(&self) -> &[String] {
-        if self.is_test() {
+        if self.is_test {
             return &[];
         }
         let is_tests = |at: usize| {
