@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
@@ -15,6 +16,9 @@ use crate::rt::{Budget, Buf, Event, Frame, FrameError, FrameReader, Permit, Runt
 
 /// How many requests of one connection may be under way.
 const REQUESTS_IN_FLIGHT: usize = 64;
+
+/// Responses that are there leave with one write until it has this many bytes.
+const GATHERED_BYTES: usize = 64 << 10;
 
 /// A response frame, its length prefix included, in the pieces it is written from.
 pub type Response = Vec<Buf>;
@@ -151,18 +155,35 @@ impl<R: Runtime> Connection<R> {
         Ok(())
     }
 
+    /// Writes responses in order. Those that are there already leave together: a small response
+    /// costs more in its system call, and in the other side's wake-up, than in its making.
     async fn write_responses(&self, rt: &R) -> std::io::Result<()> {
-        while let Some(pending) = self.next_reply().await {
-            let PendingReply {
-                response,
-                _memory,
-                _slot,
-            } = pending;
-            let response = response.await;
-            self.socket.write(response).await?;
+        let mut unfinished = None;
+        loop {
+            let first = match unfinished.take() {
+                Some(pending) => Some(pending),
+                None => self.next_reply().await,
+            };
+            let Some(mut first) = first else {
+                return Ok(());
+            };
+            let mut pieces = (&mut first.response).await;
+            let mut served = smallvec::SmallVec::<[PendingReply; 1]>::from_buf([first]);
+            while bytes_of(&pieces) < GATHERED_BYTES && unfinished.is_none() {
+                let next = self.replies.borrow_mut().pop_front();
+                let Some(mut next) = next else { break };
+                match futures_util::poll!(&mut next.response) {
+                    Poll::Ready(response) => {
+                        pieces.extend(response);
+                        served.push(next);
+                    }
+                    Poll::Pending => unfinished = Some(next),
+                }
+            }
+            self.socket.write(pieces).await?;
+            drop(served);
             self.last_active.set(rt.now());
         }
-        Ok(())
     }
 
     async fn next_reply(&self) -> Option<PendingReply> {
@@ -173,4 +194,8 @@ impl<R: Runtime> Connection<R> {
             })
             .await
     }
+}
+
+fn bytes_of(pieces: &[Buf]) -> usize {
+    pieces.iter().map(|piece| piece.len()).sum()
 }

@@ -99,7 +99,23 @@ pub struct FetchPlan {
     /// Whether the response names only what is news.
     pub incremental: bool,
     /// The partitions, in the order they are to be filled.
-    pub partitions: Vec<(PartitionKey, PartitionAsk)>,
+    pub partitions: Vec<Planned>,
+}
+
+/// Where a session keeps a partition; it gets another one when it goes to the end of the order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place(u64);
+
+/// A partition to look at.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// Which.
+    pub key: PartitionKey,
+    /// What is asked of it.
+    pub ask: PartitionAsk,
+    /// For [`SessionCache::is_news`]: a search by key for each partition of a thousand costs more
+    /// than reading them.
+    pub place: Place,
 }
 
 /// All sessions of one shard.
@@ -116,9 +132,9 @@ struct Session {
     next_epoch: i32,
     by_topic_id: bool,
     last_used: Duration,
-    next_place: u64,
-    places: BTreeMap<PartitionKey, u64>,
-    partitions: BTreeMap<u64, Remembered>,
+    next_place: Place,
+    places: BTreeMap<PartitionKey, Place>,
+    partitions: BTreeMap<Place, Remembered>,
 }
 
 #[derive(Debug)]
@@ -165,10 +181,16 @@ impl SessionCache {
                 } else {
                     0
                 };
+                let session = self.sessions.get(&session_id);
+                let planned = |(key, ask)| Planned {
+                    place: session.map_or(Place(0), |session| session.place_of(&key)),
+                    key,
+                    ask,
+                };
                 Ok(FetchPlan {
                     session_id,
                     incremental: false,
-                    partitions: ask.partitions,
+                    partitions: ask.partitions.into_iter().map(planned).collect(),
                 })
             }
             _ => self.go_on(ask, now),
@@ -176,9 +198,9 @@ impl SessionCache {
     }
 
     /// Whether the response of session `id` must name this partition; remembers what it says.
-    pub fn is_news(&mut self, id: i32, key: &PartitionKey, answer: PartitionAnswer) -> bool {
+    pub fn is_news(&mut self, id: i32, place: Place, answer: PartitionAnswer) -> bool {
         match self.sessions.get_mut(&id) {
-            Some(session) => session.is_news(key, answer),
+            Some(session) => session.is_news(place, answer),
             None => true,
         }
     }
@@ -208,7 +230,7 @@ impl SessionCache {
             next_epoch: 1,
             by_topic_id: ask.by_topic_id,
             last_used: now,
-            next_place: 0,
+            next_place: Place(0),
             places: BTreeMap::new(),
             partitions: BTreeMap::new(),
         };
@@ -271,8 +293,12 @@ impl SessionCache {
         }
         let partitions: Vec<_> = session
             .partitions
-            .values()
-            .map(|entry| (entry.key.clone(), entry.ask))
+            .iter()
+            .map(|(place, entry)| Planned {
+                key: entry.key.clone(),
+                ask: entry.ask,
+                place: *place,
+            })
             .collect();
         let session_id = if partitions.is_empty() {
             self.sessions.remove(&ask.id);
@@ -310,20 +336,21 @@ impl Session {
     fn put_last(&mut self, entry: Remembered) {
         self.places.insert(entry.key.clone(), self.next_place);
         self.partitions.insert(self.next_place, entry);
-        self.next_place += 1;
+        self.next_place.0 += 1;
     }
 
-    fn forget(&mut self, key: &PartitionKey) -> Option<Remembered> {
-        let place = self.places.remove(key)?;
-        self.partitions.remove(&place)
+    fn forget(&mut self, key: &PartitionKey) {
+        if let Some(place) = self.places.remove(key) {
+            self.partitions.remove(&place);
+        }
     }
 
-    fn is_news(&mut self, key: &PartitionKey, answer: PartitionAnswer) -> bool {
-        let Some(entry) = self
-            .places
-            .get(key)
-            .and_then(|place| self.partitions.get_mut(place))
-        else {
+    fn place_of(&self, key: &PartitionKey) -> Place {
+        self.places.get(key).copied().unwrap_or_default()
+    }
+
+    fn is_news(&mut self, place: Place, answer: PartitionAnswer) -> bool {
+        let Some(entry) = self.partitions.get_mut(&place) else {
             return true;
         };
         let news = answer.has_records
@@ -338,7 +365,7 @@ impl Session {
             answer.high_watermark
         };
         if answer.has_records
-            && let Some(entry) = self.forget(key)
+            && let Some(entry) = self.partitions.remove(&place)
         {
             // Who got data goes last, so that a small response size starves nobody.
             self.put_last(entry);
@@ -391,7 +418,10 @@ mod tests {
     }
 
     fn order(plan: &FetchPlan) -> Vec<i32> {
-        plan.partitions.iter().map(|(key, _)| key.index).collect()
+        plan.partitions
+            .iter()
+            .map(|planned| planned.key.index)
+            .collect()
     }
 
     fn opened(cache: &mut SessionCache, indexes: &[i32]) -> i32 {
@@ -420,16 +450,16 @@ mod tests {
     fn an_answer_is_news_once() {
         let mut cache = SessionCache::new(10, 5);
         let id = opened(&mut cache, &[0, 1]);
-        assert!(cache.is_news(id, &key(0), answer(false, 5)));
-        assert!(!cache.is_news(id, &key(0), answer(false, 5)));
-        assert!(cache.is_news(id, &key(0), answer(false, 6)));
+        assert!(cache.is_news(id, Place(0), answer(false, 5)));
+        assert!(!cache.is_news(id, Place(0), answer(false, 5)));
+        assert!(cache.is_news(id, Place(0), answer(false, 6)));
         let error = PartitionAnswer {
             has_error: true,
             ..answer(false, 6)
         };
-        assert!(cache.is_news(id, &key(0), error));
+        assert!(cache.is_news(id, Place(0), error));
         assert!(
-            cache.is_news(id, &key(0), answer(false, 6)),
+            cache.is_news(id, Place(0), answer(false, 6)),
             "resent after an error"
         );
     }
@@ -438,7 +468,7 @@ mod tests {
     fn who_got_data_goes_last() {
         let mut cache = SessionCache::new(10, 5);
         let id = opened(&mut cache, &[0, 1, 2]);
-        assert!(cache.is_news(id, &key(0), answer(true, 5)));
+        assert!(cache.is_news(id, Place(0), answer(true, 5)));
         assert_eq!(
             order(&cache.plan(ask(id, 1, &[]), 1, NOW, 0).unwrap()),
             [1, 2, 0]

@@ -56,7 +56,7 @@ impl<R: Runtime> Shard<R> {
                     topic: topic.id,
                     index: *index,
                 };
-                !self.inner.partitions.borrow().contains_key(&id)
+                self.inner.partitions.borrow().get(id).is_none()
             })
             .collect();
         let mut creating = FuturesUnordered::new();
@@ -105,23 +105,8 @@ impl<R: Runtime> Shard<R> {
     }
 
     async fn delete_topic(&self, topic: TopicId) {
-        let first = PartitionId {
-            topic,
-            index: PartitionIndex(0),
-        };
-        let last = PartitionId {
-            topic,
-            index: PartitionIndex(i32::MAX),
-        };
-        let gone: Vec<_> = self
-            .inner
-            .partitions
-            .borrow()
-            .range(first..=last)
-            .map(|(id, _)| *id)
-            .collect();
+        let gone = self.inner.partitions.borrow_mut().remove_topic(topic);
         for id in gone {
-            self.inner.partitions.borrow_mut().remove(&id);
             if let Err(error) = self.inner.log.delete_partition(id).await {
                 tracing::error!(%topic, index = %id.index, %error, "partition cannot be deleted");
             }
@@ -134,10 +119,8 @@ impl<R: Runtime> Shard<R> {
             return;
         };
         let config = partition_config(topic, &self.config());
-        for (id, partition) in &*self.inner.partitions.borrow() {
-            if id.topic == topic.id {
-                partition.set_config(config.clone());
-            }
+        for (_, partition) in self.inner.partitions.borrow().of_topic(topic.id) {
+            partition.set_config(config.clone());
         }
     }
 

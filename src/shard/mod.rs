@@ -9,6 +9,7 @@
 //! | `metadata` | the stored metadata: a change is one record of it |
 //! | `mailbox` | the messages between cores |
 //! | `settings` | configuration as the controller checks it |
+//! | `table` | its partitions, found by topic and index |
 //!
 //! A shard shares nothing with the others. What it learns comes as a message.
 
@@ -19,9 +20,9 @@ mod metadata;
 mod node;
 mod open;
 mod settings;
+mod table;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -38,7 +39,12 @@ use crate::config::{BrokerConfig, DynamicConfigs, Settings};
 use crate::log::{ShardLog, StorageError};
 use crate::model::{BrokerId, LeaderEpoch, PartitionId, PartitionIndex, ProducerId, TopicId};
 use crate::partition::Partition;
+<<<<<<< HEAD
 use crate::rt::{Budget, Runtime};
+=======
+use crate::rt::{Budget, Event, Runtime};
+use table::PartitionTable;
+>>>>>>> bench
 
 /// A shard. Clones are the same one.
 pub struct Shard<R: Runtime> {
@@ -52,7 +58,7 @@ struct Inner<R: Runtime> {
     config: RefCell<Arc<BrokerConfig>>,
     image: RefCell<Arc<Image>>,
     log: ShardLog<R>,
-    partitions: RefCell<BTreeMap<PartitionId, Partition<R>>>,
+    partitions: RefCell<PartitionTable<Partition<R>>>,
     codecs: RefCell<Codecs>,
     control: ControlPlane,
     topology: RefCell<Arc<Topology>>,
@@ -155,7 +161,7 @@ impl<R: Runtime> Shard<R> {
     /// The partition of this topic id and index, if it is here.
     pub fn find(&self, topic: TopicId, index: PartitionIndex) -> Found<R> {
         let id = PartitionId { topic, index };
-        if let Some(partition) = self.inner.partitions.borrow().get(&id) {
+        if let Some(partition) = self.inner.partitions.borrow().get(id) {
             return Found::Here(partition.clone());
         }
         match self.inner.image.borrow().partition(id) {

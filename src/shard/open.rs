@@ -1,13 +1,13 @@
 //! From a seed to a shard that can serve.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::apply::partition_config;
+use super::table::PartitionTable;
 use super::{Inner, Shard, ShardSeed, Topology};
 use crate::compress::Codecs;
 use crate::config::{self, BrokerConfig};
@@ -36,7 +36,7 @@ impl<R: Runtime> Shard<R> {
                 config: RefCell::new(seed.config),
                 image: RefCell::new(seed.image),
                 log,
-                partitions: RefCell::new(BTreeMap::new()),
+                partitions: RefCell::new(PartitionTable::new()),
                 codecs: RefCell::new(Codecs::new()),
                 control: seed.control,
                 topology: RefCell::new(Arc::new(Topology::default())),

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use futures_util::future::{select, select_all};
 
+use crate::cluster::Image;
 use crate::model::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::partition::{FetchAsk, Fetched, Partition};
 use crate::rt::{Buf, Runtime};
 use crate::server::connection::{Reply, Response};
 use crate::server::errors::Code;
 use crate::server::fetch_session::{
-    FetchPlan, PartitionAnswer, PartitionAsk, PartitionKey, SessionAsk, TopicKey,
+    FetchPlan, PartitionAnswer, PartitionAsk, PartitionKey, Place, Planned, SessionAsk, TopicKey,
 };
 use crate::server::service::{Call, Client, Context};
 use crate::shard::Found;
@@ -27,14 +28,15 @@ const FIRST_VERSION_BY_ID: i16 = 13;
 const FIRST_VERSION_WITH_STORAGE_ERROR: i16 = 6;
 
 /// What one round over the partitions gives.
-struct Round<R: Runtime> {
-    answers: Vec<Answer<R>>,
+struct Round<'p, R: Runtime> {
+    answers: Vec<Answer<'p, R>>,
     bytes: usize,
     has_news: bool,
 }
 
-struct Answer<R: Runtime> {
-    key: PartitionKey,
+struct Answer<'p, R: Runtime> {
+    key: &'p PartitionKey,
+    place: Place,
     code: ErrorCode,
     fetched: Fetched,
     partition: Option<Partition<R>>,
@@ -116,19 +118,20 @@ async fn serve<R: Runtime>(
     }
 }
 
-async fn read_all<R: Runtime>(
+async fn read_all<'p, R: Runtime>(
     context: &Context<R>,
-    plan: &FetchPlan,
+    plan: &'p FetchPlan,
     max_bytes: usize,
-) -> Round<R> {
+) -> Round<'p, R> {
     let mut round = Round {
-        answers: Vec::new(),
+        answers: Vec::with_capacity(plan.partitions.len()),
         bytes: 0,
         has_news: false,
     };
-    for (key, ask) in &plan.partitions {
+    let image = context.shard.image();
+    for planned in &plan.partitions {
         let left = max_bytes.saturating_sub(round.bytes);
-        let answer = read_one(context, key, ask, left, round.bytes == 0).await;
+        let answer = read_one(context, &image, planned, left, round.bytes == 0).await;
         round.bytes += answer.fetched.bytes;
         round.has_news |= answer.code != ErrorCode::None || answer.fetched.diverging.is_some();
         round.answers.push(answer);
@@ -136,15 +139,17 @@ async fn read_all<R: Runtime>(
     round
 }
 
-async fn read_one<R: Runtime>(
+async fn read_one<'p, R: Runtime>(
     context: &Context<R>,
-    key: &PartitionKey,
-    ask: &PartitionAsk,
+    image: &Image,
+    planned: &'p Planned,
     left_bytes: usize,
     is_first: bool,
-) -> Answer<R> {
+) -> Answer<'p, R> {
+    let Planned { key, ask, place } = planned;
     let mut answer = Answer {
-        key: key.clone(),
+        key,
+        place: *place,
         code: ErrorCode::None,
         fetched: Fetched {
             high_watermark: Offset(-1),
@@ -154,10 +159,29 @@ async fn read_one<R: Runtime>(
         partition: None,
         leader: None,
     };
+<<<<<<< HEAD
     let partition = match find(context, key) {
         Ok(partition) => partition,
         Err((code, leader)) => {
             (answer.code, answer.leader) = (code, leader);
+=======
+    let partition = match find(context, image, key) {
+        Found::Here(partition) => partition,
+        Found::Elsewhere { leader, epoch } => {
+            answer.code = ErrorCode::NotLeaderOrFollower;
+            answer.leader = Some(LeaderIdAndEpoch {
+                leader_id: leader,
+                leader_epoch: epoch,
+            });
+            return answer;
+        }
+        Found::Broken => {
+            answer.code = ErrorCode::KafkaStorageError;
+            return answer;
+        }
+        Found::Unknown => {
+            answer.code = unknown(image, &key.topic);
+>>>>>>> bench
             return answer;
         }
     };
@@ -180,6 +204,7 @@ async fn read_one<R: Runtime>(
     answer
 }
 
+<<<<<<< HEAD
 /// The partition, or why it cannot be read here and who leads it if another does.
 fn find<R: Runtime>(
     context: &Context<R>,
@@ -209,6 +234,28 @@ fn find<R: Runtime>(
 }
 
 impl<R: Runtime> Answer<R> {
+=======
+fn find<R: Runtime>(context: &Context<R>, image: &Image, key: &PartitionKey) -> Found<R> {
+    let index = PartitionIndex(key.index);
+    match &key.topic {
+        TopicKey::Id(id) => context.shard.find(*id, index),
+        TopicKey::Name(name) => match image.topic(name) {
+            Some(topic) => context.shard.find(topic.id, index),
+            None => Found::Unknown,
+        },
+    }
+}
+
+/// The error for a partition that does not exist: of an id, it matters whether its topic does.
+fn unknown(image: &Image, topic: &TopicKey) -> ErrorCode {
+    match topic {
+        TopicKey::Id(id) if image.topic_by_id(*id).is_none() => ErrorCode::UnknownTopicId,
+        _ => ErrorCode::UnknownTopicOrPartition,
+    }
+}
+
+impl<R: Runtime> Answer<'_, R> {
+>>>>>>> bench
     /// Completes when there is more to say than this answer says.
     fn change(&self) -> Option<impl Future<Output = ()>> {
         let partition = self.partition.clone()?;
@@ -254,7 +301,7 @@ fn respond<R: Runtime>(
     client: &Client,
     call: &Call,
     plan: &FetchPlan,
-    round: Round<R>,
+    round: Round<'_, R>,
 ) -> Response {
     let mut endpoints: Vec<NodeEndpoint> = Vec::new();
     let mut topics: Vec<FetchableTopicResponse> = Vec::new();
@@ -272,9 +319,9 @@ fn respond<R: Runtime>(
         }
         let data = answer.data(answer.fetched.bytes as u32, call.version);
         records.push(answer.fetched.records);
-        let (topic, topic_id) = match answer.key.topic {
-            TopicKey::Name(name) => (name, TopicId::ZERO),
-            TopicKey::Id(id) => (String::new(), id),
+        let (topic, topic_id) = match &answer.key.topic {
+            TopicKey::Name(name) => (name.as_str(), TopicId::ZERO),
+            TopicKey::Id(id) => ("", *id),
         };
         match topics.last_mut() {
             Some(last) if *last.topic == *topic && last.topic_id == topic_id => {
@@ -297,7 +344,7 @@ fn respond<R: Runtime>(
 }
 
 /// Asks the session whether the client must be told; a full response tells everything.
-fn is_news<R: Runtime>(context: &Context<R>, plan: &FetchPlan, answer: &Answer<R>) -> bool {
+fn is_news<R: Runtime>(context: &Context<R>, plan: &FetchPlan, answer: &Answer<'_, R>) -> bool {
     let says = PartitionAnswer {
         has_records: answer.fetched.bytes > 0,
         has_error: answer.code != ErrorCode::None || answer.fetched.diverging.is_some(),
@@ -307,7 +354,7 @@ fn is_news<R: Runtime>(context: &Context<R>, plan: &FetchPlan, answer: &Answer<R
     let news = context
         .sessions
         .borrow_mut()
-        .is_news(plan.session_id, &answer.key, says);
+        .is_news(plan.session_id, answer.place, says);
     news || !plan.incremental
 }
 
