@@ -39,12 +39,8 @@ use crate::config::{BrokerConfig, DynamicConfigs, Settings};
 use crate::log::{ShardLog, StorageError};
 use crate::model::{BrokerId, LeaderEpoch, PartitionId, PartitionIndex, ProducerId, TopicId};
 use crate::partition::Partition;
-<<<<<<< HEAD
 use crate::rt::{Budget, Runtime};
-=======
-use crate::rt::{Budget, Event, Runtime};
 use table::PartitionTable;
->>>>>>> bench
 
 /// A shard. Clones are the same one.
 pub struct Shard<R: Runtime> {

@@ -159,29 +159,10 @@ async fn read_one<'p, R: Runtime>(
         partition: None,
         leader: None,
     };
-<<<<<<< HEAD
-    let partition = match find(context, key) {
+    let partition = match find(context, image, key) {
         Ok(partition) => partition,
         Err((code, leader)) => {
             (answer.code, answer.leader) = (code, leader);
-=======
-    let partition = match find(context, image, key) {
-        Found::Here(partition) => partition,
-        Found::Elsewhere { leader, epoch } => {
-            answer.code = ErrorCode::NotLeaderOrFollower;
-            answer.leader = Some(LeaderIdAndEpoch {
-                leader_id: leader,
-                leader_epoch: epoch,
-            });
-            return answer;
-        }
-        Found::Broken => {
-            answer.code = ErrorCode::KafkaStorageError;
-            return answer;
-        }
-        Found::Unknown => {
-            answer.code = unknown(image, &key.topic);
->>>>>>> bench
             return answer;
         }
     };
@@ -204,19 +185,21 @@ async fn read_one<'p, R: Runtime>(
     answer
 }
 
-<<<<<<< HEAD
 /// The partition, or why it cannot be read here and who leads it if another does.
 fn find<R: Runtime>(
     context: &Context<R>,
+    image: &Image,
     key: &PartitionKey,
 ) -> Result<Partition<R>, (ErrorCode, Option<LeaderIdAndEpoch>)> {
-    let image = context.shard.image();
-    let (topic, unknown) = match &key.topic {
-        TopicKey::Id(id) => (image.topic_by_id(*id), ErrorCode::UnknownTopicId),
-        TopicKey::Name(name) => (image.topic(name), ErrorCode::UnknownTopicOrPartition),
+    let index = PartitionIndex(key.index);
+    let found = match &key.topic {
+        TopicKey::Id(id) => context.shard.find(*id, index),
+        TopicKey::Name(name) => match image.topic(name) {
+            Some(topic) => context.shard.find(topic.id, index),
+            None => Found::Unknown,
+        },
     };
-    let topic = topic.ok_or((unknown, None))?;
-    match context.shard.find(topic.id, PartitionIndex(key.index)) {
+    match found {
         Found::Here(partition) => Ok(partition),
         Found::Elsewhere {
             leader: leader_id,
@@ -229,20 +212,7 @@ fn find<R: Runtime>(
             Err((ErrorCode::NotLeaderOrFollower, Some(leader)))
         }
         Found::Broken => Err((ErrorCode::KafkaStorageError, None)),
-        Found::Unknown => Err((ErrorCode::UnknownTopicOrPartition, None)),
-    }
-}
-
-impl<R: Runtime> Answer<R> {
-=======
-fn find<R: Runtime>(context: &Context<R>, image: &Image, key: &PartitionKey) -> Found<R> {
-    let index = PartitionIndex(key.index);
-    match &key.topic {
-        TopicKey::Id(id) => context.shard.find(*id, index),
-        TopicKey::Name(name) => match image.topic(name) {
-            Some(topic) => context.shard.find(topic.id, index),
-            None => Found::Unknown,
-        },
+        Found::Unknown => Err((unknown(image, &key.topic), None)),
     }
 }
 
@@ -255,7 +225,6 @@ fn unknown(image: &Image, topic: &TopicKey) -> ErrorCode {
 }
 
 impl<R: Runtime> Answer<'_, R> {
->>>>>>> bench
     /// Completes when there is more to say than this answer says.
     fn change(&self) -> Option<impl Future<Output = ()>> {
         let partition = self.partition.clone()?;
