@@ -6,6 +6,7 @@
 //! the same result.
 
 mod finish;
+mod load;
 mod overlay;
 mod part;
 mod plan;
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::log::checkpoint::CheckpointSlots;
-use crate::log::checkpoint_content::{Content, PartitionContent};
+use crate::log::checkpoint_content::Content;
 use crate::log::deletion::{make_dir, put_aside_stranger, rename_durably, topic_of};
 use crate::log::epochs::EpochCache;
 use crate::log::error::StorageError;
@@ -34,6 +35,7 @@ use crate::log::run::{Run, RunError, RunFile, RunId};
 use crate::log::segment::SegmentFacts;
 use crate::model::{LeaderEpoch, Offset, PartitionId, ShardIndex};
 use crate::rt::{Create, File, OpenMode, Runtime};
+use load::{load_checkpoint, take_namesake};
 use part::Part;
 
 /// Why a node cannot start from its data directory.
@@ -396,43 +398,6 @@ impl<R: Runtime> Recovery<R> {
         }
         Ok(())
     }
-}
-
-/// What a checkpoint says of any topic of that name.
-fn take_namesake(
-    contents: &mut BTreeMap<PartitionId, PartitionContent>,
-    known: &KnownPartition,
-) -> Option<PartitionContent> {
-    let is_namesake = |(id, content): &(&PartitionId, &PartitionContent)| {
-        (&content.topic, id.index) == (&known.topic, known.id.index)
-    };
-    let id = contents.iter().find(is_namesake).map(|(id, _)| *id)?;
-    let content = contents.remove(&id)?;
-    Some(PartitionContent {
-        id: known.id,
-        ..content
-    })
-}
-
-async fn load_checkpoint<R: Runtime>(
-    rt: &R,
-    dir: &Path,
-    run: RunId,
-) -> Result<Content, RecoveryError> {
-    let failed = |reason: String| RecoveryError::Checkpoint {
-        dir: dir.to_owned(),
-        run,
-        reason,
-    };
-    let slots = CheckpointSlots::open(rt, dir)
-        .await
-        .map_err(|error| failed(error.to_string()))?;
-    let found = slots
-        .load(run)
-        .await
-        .map_err(|error| failed(error.to_string()))?;
-    let checkpoint = found.ok_or_else(|| failed("both slots are damaged or missing".into()))?;
-    Content::decode(&checkpoint.content).map_err(|error| failed(error.to_string()))
 }
 
 async fn create_first_segment<R: Runtime>(rt: &R, dir: &Path) -> io::Result<()> {
