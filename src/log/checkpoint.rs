@@ -8,7 +8,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::codec::Fields;
+use super::codec::{Fields, open_header, seal_header};
 use super::lock::open_locked;
 use super::rules::{Rule, holds};
 use super::run::RunId;
@@ -319,27 +319,13 @@ impl Header {
         bytes[32..40].copy_from_slice(&self.sequence.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.content_bytes.to_le_bytes());
         bytes[48..52].copy_from_slice(&self.content_checksum.to_le_bytes());
-        let checksum = crc32c::crc32c(&bytes[..HEADER_BYTES - 4]);
-        bytes[HEADER_BYTES - 4..].copy_from_slice(&checksum.to_le_bytes());
+        seal_header(&mut bytes);
         bytes
     }
 
     /// None when it is not whole; the version when it is an unknown one.
     fn decode(block: &[u8]) -> Result<Option<Self>, u32> {
-        let Some((body, checksum)) = block
-            .get(..HEADER_BYTES)
-            .map(|header| header.split_at(HEADER_BYTES - 4))
-        else {
-            return Ok(None);
-        };
-        let mut fields = Fields(body);
-        if Fields(checksum).u32() != Some(crc32c::crc32c(body)) || fields.u32() != Some(MAGIC) {
-            return Ok(None);
-        }
-        match fields.u32() {
-            Some(VERSION) => Ok(Self::read(fields)),
-            other => Err(other.unwrap_or_default()),
-        }
+        Ok(open_header(block, HEADER_BYTES, MAGIC, VERSION)?.and_then(Self::read))
     }
 
     fn read(mut fields: Fields<'_>) -> Option<Self> {

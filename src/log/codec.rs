@@ -1,5 +1,7 @@
 //! Little-endian fields of the files that only we read.
 
+const CHECKSUM_BYTES: usize = 4;
+
 /// Takes fields off the front of a slice; nothing when too little is left.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fields<'a>(pub &'a [u8]);
@@ -41,5 +43,33 @@ impl<'a> Fields<'a> {
 
     pub fn u128(&mut self) -> Option<u128> {
         self.array().map(u128::from_le_bytes)
+    }
+}
+
+/// Ends a header, which begins with magic and version, with the checksum over all before it.
+pub(super) fn seal_header(header: &mut [u8]) {
+    let (body, checksum) = header.split_at_mut(header.len() - CHECKSUM_BYTES);
+    checksum.copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
+}
+
+/// The fields of a sealed header behind its magic and version. None when it is not whole or is
+/// something else; the version when it is an unknown one.
+pub(super) fn open_header(
+    block: &[u8],
+    header_bytes: usize,
+    magic: u32,
+    version: u32,
+) -> Result<Option<Fields<'_>>, u32> {
+    let header = block.get(..header_bytes);
+    let Some((body, checksum)) = header.map(|h| h.split_at(header_bytes - CHECKSUM_BYTES)) else {
+        return Ok(None);
+    };
+    let mut fields = Fields(body);
+    if Fields(checksum).u32() != Some(crc32c::crc32c(body)) || fields.u32() != Some(magic) {
+        return Ok(None);
+    }
+    match fields.u32() {
+        Some(found) if found == version => Ok(Some(fields)),
+        other => Err(other.unwrap_or_default()),
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::codec::Fields;
+use super::codec::{Fields, open_header, seal_header};
 use super::lock::open_locked;
 use crate::rt::{BLOCK_BYTES, File, OpenMode, Runtime, WriteMode};
 
@@ -182,31 +182,13 @@ fn encode(run: Run) -> [u8; SLOT_BYTES] {
     slot[8..16].copy_from_slice(&run.id.number.to_le_bytes());
     slot[16..32].copy_from_slice(&run.id.id.to_le_bytes());
     slot[32..34].copy_from_slice(&run.shards.to_le_bytes());
-    let checksum = crc32c::crc32c(&slot[..SLOT_BYTES - 4]);
-    slot[SLOT_BYTES - 4..].copy_from_slice(&checksum.to_le_bytes());
+    seal_header(&mut slot);
     slot
 }
 
 /// The slot's run, none when it is not whole; the version when it is an unknown one.
 fn decode(block: &[u8]) -> Result<Option<Run>, u32> {
-    let Some((body, checksum)) = block
-        .get(..SLOT_BYTES)
-        .map(|slot| slot.split_at(SLOT_BYTES - 4))
-    else {
-        return Ok(None);
-    };
-    if Fields(checksum).u32() != Some(crc32c::crc32c(body)) {
-        return Ok(None);
-    }
-    let mut fields = Fields(body);
-    if fields.u32() != Some(MAGIC) {
-        return Ok(None);
-    }
-    match fields.u32() {
-        Some(VERSION) => {}
-        other => return Err(other.unwrap_or_default()),
-    }
-    Ok(read_run(fields))
+    Ok(open_header(block, SLOT_BYTES, MAGIC, VERSION)?.and_then(read_run))
 }
 
 fn read_run(mut fields: Fields<'_>) -> Option<Run> {
