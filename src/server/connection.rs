@@ -6,11 +6,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{Either, LocalBoxFuture, select};
 
 use crate::rt::{Budget, Buf, Event, Frame, FrameError, FrameReader, Permit, Runtime, Socket};
 
@@ -19,6 +20,9 @@ const REQUESTS_IN_FLIGHT: usize = 64;
 
 /// Responses that are there leave with one write until it has this many bytes.
 const GATHERED_BYTES: usize = 64 << 10;
+
+/// How long a client that has closed its side may wait for what it asked before.
+const HALF_CLOSED: Duration = Duration::from_secs(30);
 
 /// A response frame, its length prefix included, in the pieces it is written from.
 pub type Response = Vec<Buf>;
@@ -94,10 +98,10 @@ impl<R: Runtime> Connection<R> {
             self.changed.notify();
         };
         let writing = async {
-            let written = self.write_responses(rt).await;
+            let written = select(pin!(self.write_responses(rt)), pin!(self.patience(rt))).await;
             // Whatever is left cannot be answered: the reader must not wait for more.
             self.socket.shutdown();
-            if let Err(error) = written {
+            if let Either::Left((Err(error), _)) = written {
                 tracing::debug!(%error, "connection ends while writing");
                 self.in_flight.set_total(usize::MAX);
             }
@@ -169,10 +173,17 @@ impl<R: Runtime> Connection<R> {
             };
             let mut pieces = (&mut first.response).await;
             let mut served = smallvec::SmallVec::<[PendingReply; 1]>::from_buf([first]);
+            if pieces.is_empty() {
+                // There is no response that could be sent: the closed connection says so.
+                return Ok(());
+            }
             while bytes_of(&pieces) < GATHERED_BYTES && unfinished.is_none() {
                 let next = self.replies.borrow_mut().pop_front();
                 let Some(mut next) = next else { break };
                 match futures_util::poll!(&mut next.response) {
+                    Poll::Ready(response) if response.is_empty() => {
+                        return self.socket.write(pieces).await;
+                    }
                     Poll::Ready(response) => {
                         pieces.extend(response);
                         served.push(next);
@@ -184,6 +195,14 @@ impl<R: Runtime> Connection<R> {
             drop(served);
             self.last_active.set(rt.now());
         }
+    }
+
+    /// Ends when the client has sent its last for so long that nobody can be waiting: a long poll
+    /// of days must not keep a connection that is gone.
+    async fn patience(&self, rt: &R) {
+        let ended = || self.reading_ended.get().then_some(());
+        self.changed.wait_until(ended).await;
+        rt.sleep(HALF_CLOSED).await;
     }
 
     async fn next_reply(&self) -> Option<PendingReply> {
