@@ -98,10 +98,11 @@ impl<R: Runtime> Connection<R> {
             self.changed.notify();
         };
         let writing = async {
-            let written = select(pin!(self.write_responses(rt)), pin!(self.patience(rt))).await;
+            let (responses, patience) = (pin!(self.write_responses(rt)), pin!(self.patience(rt)));
+            let written = select(responses, patience).await;
             // Whatever is left cannot be answered: the reader must not wait for more.
             self.socket.shutdown();
-            if let Either::Left((Err(error), _)) = written {
+            if let Either::Left((Err(error), _)) = &written {
                 tracing::debug!(%error, "connection ends while writing");
                 self.in_flight.set_total(usize::MAX);
             }

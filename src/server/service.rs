@@ -84,7 +84,7 @@ impl Call {
             match encode_response(&mut framing, self.version, self.correlation_id, message) {
                 Ok(encoded) => encoded,
                 // Nothing that a handler makes comes near the protocol's limits; should it, the
-                // connection ends with an empty answer instead of a wrong one.
+                // connection is closed.
                 Err(error) => {
                     tracing::error!(api = %self.api, %error, "response cannot be encoded");
                     return Vec::new();
