@@ -1,27 +1,16 @@
-//! The end of a partition's recovery: batches are walked and verified, files are cut to what holds.
+//! The end of a partition's recovery: what holds stays, files of anything else go.
 
 use std::io;
 
-use crate::log::files::{segment_path, write_small};
-use crate::log::index::{IndexedBatch, SegmentIndex, TimeEntry};
-use crate::log::marks::{Boundary, Position};
+use crate::log::index::SegmentIndex;
 use crate::log::partition_files::SegmentFile;
-use crate::log::producers::ProducerBatch;
-use crate::log::rules::{Rule, holds};
 use crate::log::segment::SegmentFacts;
-use crate::log::small_file::read_small;
-use crate::log::walk::{SegmentWalk, WalkError};
 use crate::model::Offset;
-use crate::model::batch::{BatchError, BatchView};
-use crate::rt::{File, Runtime};
+use crate::rt::Runtime;
 
 use super::RecoveredPartition;
 use super::part::Part;
-use super::plan::plan_walk;
-
-const READ_BYTES: usize = 1 << 20;
-/// Only the spacing of index entries hangs on it.
-const INDEX_INTERVAL_BYTES: u64 = 4096;
+use super::verify::verify;
 
 /// Brings a partition's files to what was recovered.
 pub async fn finish<R: Runtime>(part: &mut Part<R>) -> io::Result<RecoveredPartition> {
@@ -37,7 +26,7 @@ pub async fn finish<R: Runtime>(part: &mut Part<R>) -> io::Result<RecoveredParti
     let mut indexed = (0, 0);
     if !part.is_offline() {
         part.flush(true).await?;
-        match walk(part).await? {
+        match verify(part).await? {
             Ok(found) => (index, indexed) = found,
             Err(reason) => part.take_offline(reason),
         }
@@ -47,189 +36,6 @@ pub async fn finish<R: Runtime>(part: &mut Part<R>) -> io::Result<RecoveredParti
     }
     part.close();
     Ok(recovered(part, index, indexed))
-}
-
-type Indexed = (SegmentIndex, (usize, usize));
-
-/// Walks everything beyond the segment-durable boundary; the reason why it cannot, if so.
-async fn walk<R: Runtime>(part: &mut Part<R>) -> io::Result<Result<Indexed, String>> {
-    let plan = plan_walk(&part.content, &part.replayed);
-    let known_end = part.content.end.offset;
-    let mut at = plan.first().map_or(Offset::ZERO, |piece| piece.from.offset);
-    let mut last = None;
-    for (number, piece) in plan.iter().enumerate() {
-        let is_last = number + 1 == plan.len();
-        let base = piece.base();
-        if piece.from.offset != at {
-            return Ok(Err(format!(
-                "segment {base} does not begin where the one before ends, at {at}"
-            )));
-        }
-        let (mut index, indexed) = load_index(part, base, piece.from.at.byte).await?;
-        let file = part.open(base).await?;
-        let mut walk = SegmentWalk::new(
-            part.rt.clone(),
-            file.clone(),
-            piece.from.at.byte,
-            piece.to,
-            READ_BYTES,
-        );
-        walk.verify();
-        let end = loop {
-            match walk.next().await {
-                Ok(None) => break walk.position(),
-                Ok(Some((position, batch))) => {
-                    let Ok(view) = BatchView::first(&batch) else {
-                        continue;
-                    };
-                    if view.base_offset() != at {
-                        return Ok(Err(format!(
-                            "segment {base}, byte {position}: offset {} where {at} is next",
-                            view.base_offset()
-                        )));
-                    }
-                    at = view.end_offset();
-                    observe(part, &view, position, &mut index);
-                }
-                // The last batch did not get into the journal as a whole.
-                Err(WalkError::Break {
-                    position,
-                    error: BatchError::Truncated,
-                }) if is_last && at >= known_end => break position,
-                Err(WalkError::Io(error)) => return Err(error),
-                Err(error) => return Ok(Err(format!("segment {base}: {error}"))),
-            }
-        };
-        cut(&file, end, piece.is_touched || !is_last).await?;
-        if is_last {
-            part.content.end = Boundary {
-                offset: at,
-                at: Position::new(base, end),
-            };
-            last = Some((index, indexed));
-        } else {
-            write_index(part, base, index).await?;
-        }
-    }
-    if at < known_end {
-        return Ok(Err(format!(
-            "the log ends at {at}, its checkpoint has {known_end}"
-        )));
-    }
-    Ok(last.ok_or_else(|| "no segment".to_owned()))
-}
-
-/// Counts a batch that the checkpoint does not.
-fn observe<R: Runtime>(
-    part: &mut Part<R>,
-    view: &BatchView<'_>,
-    position: u64,
-    index: &mut SegmentIndex,
-) {
-    let base = index.floor_offset(Offset(i64::MIN)).offset;
-    let now_ms = part.rt.wall_clock_ms();
-    let indexed = IndexedBatch::of(view, u32::try_from(position).unwrap_or(u32::MAX));
-    index.append(&indexed, INDEX_INTERVAL_BYTES);
-    let content = &mut part.content;
-    content.leader_epoch = content.leader_epoch.max(view.leader_epoch());
-    if view.base_offset() < content.end.offset {
-        return;
-    }
-    content
-        .epochs
-        .observe(view.leader_epoch(), view.base_offset());
-    if let Some(producer) = ProducerBatch::of(view) {
-        content
-            .producers
-            .apply(&producer, view.base_offset(), now_ms);
-    }
-    if content
-        .segments
-        .last()
-        .is_none_or(|facts| facts.base_offset < base)
-    {
-        content.segments.push(SegmentFacts::empty(base, now_ms));
-    }
-    if let Some(facts) = content
-        .segments
-        .iter_mut()
-        .find(|facts| facts.base_offset == base)
-    {
-        facts.count(
-            view.last_offset(),
-            view.bytes().len() as u64,
-            view.max_timestamp_ms(),
-        );
-    }
-}
-
-/// What the index files have of a segment below `from`, where its batches are walked on.
-///
-/// An index may leave out any entry: files that cannot be used, or end too early, cost time when
-/// something is looked up there. What it must know is the largest timestamp so far.
-async fn load_index<R: Runtime>(part: &Part<R>, base: Offset, from: u64) -> io::Result<Indexed> {
-    let (mut index, indexed) = match from {
-        0 => (SegmentIndex::new(base), (0, 0)),
-        _ => read_index(part, base, from).await?,
-    };
-    let segments = &part.content.segments;
-    if let Some(facts) = segments.iter().find(|facts| facts.base_offset == base) {
-        index.tell_largest(TimeEntry {
-            timestamp_ms: facts.max_timestamp_ms,
-            offset: facts.max_timestamp_offset,
-        });
-    }
-    Ok((index, indexed))
-}
-
-async fn read_index<R: Runtime>(part: &Part<R>, base: Offset, from: u64) -> io::Result<Indexed> {
-    let path = |file| segment_path(&part.dir, base, file);
-    let offsets = read_small(&part.rt, &path(SegmentFile::Index)).await?;
-    let times = read_small(&part.rt, &path(SegmentFile::TimeIndex)).await?;
-    let end = part.content.segment_durable.offset;
-    if let (Some(offsets), Some(times)) = (offsets, times)
-        && let Ok(index) = SegmentIndex::load(base, end, from, &offsets, &times)
-    {
-        let indexed = (index.offsets().len(), index.times().len());
-        return Ok((index, indexed));
-    }
-    Ok((SegmentIndex::new(base), (0, 0)))
-}
-
-async fn write_index<R: Runtime>(
-    part: &Part<R>,
-    base: Offset,
-    mut index: SegmentIndex,
-) -> io::Result<()> {
-    index.finish();
-    let offsets = index.offsets().encode(0..index.offsets().len());
-    let times = index.times().encode(0..index.times().len());
-    write_small(
-        &part.rt,
-        &segment_path(&part.dir, base, SegmentFile::Index),
-        0,
-        offsets,
-    )
-    .await?;
-    write_small(
-        &part.rt,
-        &segment_path(&part.dir, base, SegmentFile::TimeIndex),
-        0,
-        times,
-    )
-    .await?;
-    Ok(())
-}
-
-/// Cuts a file to its exact length, durably.
-async fn cut<F: File>(file: &F, size: u64, is_wanted: bool) -> io::Result<()> {
-    if is_wanted && file.size()? != size {
-        file.set_len(size).await?;
-        if holds(Rule::SealCutDurable) {
-            file.sync().await?;
-        }
-    }
-    Ok(())
 }
 
 /// Removes files of segments that are no longer, or not yet, part of the log.

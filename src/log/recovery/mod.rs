@@ -10,6 +10,7 @@ mod load;
 mod overlay;
 mod part;
 mod plan;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::io;
