@@ -59,7 +59,7 @@
 //! | 7 | Whoever writes a file holds its lock, on the descriptor that writes. A start waits for it: writes of a killed process may still be in flight | `log/lock.rs` | `Locks` |
 //! | 8 | A log start is in the journal, durably, before it is answered or a file is unlinked | `log/trim.rs` | `LogStartJournaled` |
 //! | 9 | A metadata change is durable before it is applied. Entries and directories of another topic id are left alone, whatever the topic's name | `log/record_log.rs`, `shard/control.rs`, `log/deletion.rs`, `log/recovery/mod.rs` | `TopicIdCheck`; `MetadataDurableFirst` (`log/record_log/tests.rs`) |
-//! | 10 | Sealing cuts the segment; the cut is fsynced before segment-durable passes it, and recovery cuts again | `log/moves.rs`, `log/recovery/finish.rs` | `SealCutDurable` |
+//! | 10 | Sealing cuts the segment; the cut is fsynced before segment-durable passes it, and recovery cuts again | `log/moves.rs`, `log/recovery/verify.rs` | `SealCutDurable` |
 //! | 11 | A batch is accepted only when its segment has durably reserved its space and the journal can hold it | `log/append.rs`, `log/journal/state.rs` | `SpaceReserved` |
 //!
 //! `CheckpointNamesFinalMarks` is listed and enforced nowhere: a log start only rises, so replaying an

@@ -22,7 +22,8 @@
 //!
 //! - Requests are accepted in the order in which they arrive, and each is accepted before the next
 //!   one is looked at. Up to 64 may wait for their acknowledgement at a time.
-//! - Responses leave in the order of the requests, as Kafka's clients expect. A Fetch that waits
+//! - Responses leave in the order of the requests, as Kafka's clients expect; small ones that are
+//!   there together leave in one write. A Fetch that waits
 //!   for records holds back the responses behind it.
 //! - Partitions of one Produce are accepted in the order in which they are listed; there is no
 //!   promise across partitions.
