@@ -1,4 +1,71 @@
-//! corelane: a log broker that speaks Kafka's protocol, one shard per core.
+//! corelane: a log broker that speaks Kafka's protocol. Every core is a broker of its own.
+//!
+//! A node is one process. It runs one **shard** per core: a pinned thread with its own executor,
+//! listener, memory, partitions and journal. Each shard is advertised to clients as a broker, and
+//! metadata names for every partition the shard that leads it, so that requests arrive on the core
+//! that holds the data. Shards share no locks and forward nothing.
+//!
+//! # The map
+//!
+//! In the order of layers, the lowest first. `tests/tidy.rs` holds the arrows: a module imports
+//! what is named in its row, and nothing else of this crate.
+//!
+//! | module | what | imports |
+//! |---|---|---|
+//! | [`model`] | ids, offsets, the record batch as a checked view | - |
+//! | [`compress`] | gzip, snappy, lz4, zstd in Kafka's framings, with bounded output | - |
+//! | [`config`] | Kafka's keys and ours: where values come from, what they may be | - |
+//! | [`rt`] | the seam to the world: time, disk, sockets, memory; the io_uring runtime | - |
+//! | [`wire`] | Kafka's protocol, bytes to values and back; pure | model |
+//! | [`log`] | journal, segments, tail, indexes, producers, checkpoints, recovery, retention | model, compress, rt |
+//! | [`cluster`] | metadata: records, the image they add up to, decisions; pure | model |
+//! | [`partition`] | one partition on its shard: the gateway, produce, fetch, offsets | log, model, compress, config, rt |
+//! | [`shard`] | one core: its partitions, its mailbox; the start of a node, the control plane | partition, log, compress, cluster, config, model, rt |
+//! | [`server`] | Kafka at the socket: connections, a handler per API, errors to codes | shard, partition, log, wire, cluster, config, model, rt |
+//! | [`client`] | a Kafka client on the same runtime, for the command line | wire, model, compress, rt |
+//! | [`cli`] | one file per command | all but `sim` |
+//! | [`manual`] | how it works, in words: files on disk, durability, ordering, decisions | - |
+//! | `sim` | the simulated runtime; tests only | whatever a test needs |
+//!
+//! `unsafe` code is denied everywhere but in `rt/`.
+//!
+//! # The way of one Produce
+//!
+//! 1. [`FrameReader::next`](rt::FrameReader::next) reads the request from the shard's socket into
+//!    memory that was taken from the shard's budget first: a full shard makes clients wait at the
+//!    door.
+//! 2. `Connection::read_requests` (`server/connection.rs`) hands the frame to
+//!    `ConnectionService::accept` (`server/service.rs`), which reads the header and calls the
+//!    handler: `handlers::produce` (`server/handlers/produce.rs`).
+//! 3. For each batch, in the order of the request, [`Shard::find`](shard::Shard::find) gives the
+//!    partition (one that another shard leads is NOT_LEADER_OR_FOLLOWER, with its leader), and
+//!    [`Partition::produce`](partition::Partition::produce) takes the batch.
+//! 4. [`AdmissionRules::admit`](partition::AdmissionRules::admit) checks size, magic, CRC and
+//!    counts, and rewrites what the topic wants otherwise (codec, log-append time).
+//! 5. [`PartitionLog::append`](log::PartitionLog::append) refuses or recognises sequences of
+//!    idempotent producers, waits for room in segment, journal and memory, and then, in one step
+//!    that neither waits nor fails: assigns offsets, copies the batch into the tail, and joins the
+//!    group that the journal gathers ([`Journal::append`](log::journal::Journal::append)). The
+//!    batch is now [`Accepted`](partition::Accepted), and the connection's next request is read.
+//! 6. The journal's writer (`log/journal/writer.rs`) writes the group: one direct write for
+//!    everything that the shard has accepted since the last one. When it and every earlier write
+//!    have completed, `Shared::complete` hands the tokens back, and each partition's durable
+//!    offset moves.
+//! 7. That completes [`Accepted::acknowledged`](partition::Accepted::acknowledged), which the
+//!    handler's future `acknowledge` waits for, and
+//!    `Connection::write_responses` sends the response, in the order of the requests.
+//! 8. Later and in the background, movers (`log/moves.rs`) write what has gathered to the segment
+//!    file, a checkpoint (`log/checkpointer.rs`) says so, and the journal may forget it.
+//!
+//! # The way of one Fetch
+//!
+//! `handlers::fetch` fixes what is asked for ([`SessionCache`](server::fetch_session::SessionCache))
+//! and reads each partition with [`Partition::fetch`](partition::Partition::fetch), which is
+//! [`PartitionLog::read`](log::PartitionLog::read) below the durable offset: shares of the tail's
+//! memory where it reaches far enough back, otherwise `read_cold` (`log/reader.rs`), direct reads of
+//! the segment with every CRC checked. With too little to answer, it waits for
+//! [`Partition::changed`](partition::Partition::changed) or the deadline. The records leave as they
+//! are stored, in the pieces that hold them.
 
 pub mod cli;
 pub mod client;

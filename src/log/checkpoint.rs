@@ -2,8 +2,8 @@
 //!
 //! A slot is a file of its own, rewritten in place. Its first block is a header with the run, a
 //! sequence number that grows with every checkpoint, and checksums; the content follows from the
-//! second block. A torn write leaves the other slot, which is never the older one of the two that
-//! count: the newest checkpoint of the committed run is not overwritten.
+//! second block. The slots are written in turns, and the newest checkpoint of the committed run is
+//! never the one that is overwritten: after a torn write it is still there.
 
 use std::io;
 use std::path::{Path, PathBuf};

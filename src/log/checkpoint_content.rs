@@ -1,11 +1,11 @@
 //! What a checkpoint says: for each partition of a shard where it stood at one moment.
 //!
 //! ```text
-//! version u16, shard u16, journal start (its own encoding), count u32, then per partition, big-endian:
+//! version u16, journal start (64 bytes, its own encoding), count u32, then per partition, big-endian:
 //!     topic id u128, index i32, topic name (u16 length), flags u8 (1: offline reason follows)
 //!     [offline reason (u16 length)]
 //!     leader epoch i32, log start i64
-//!     segment-durable boundary: offset i64, segment i64, byte u64; moved byte u64
+//!     segment-durable boundary: offset i64, segment i64, byte u64; moved: segment i64, byte u64
 //!     end boundary: offset i64, segment i64, byte u64     what follows describes all below it
 //!     epochs: count u32, then epoch i32, start offset i64 each
 //!     segments, oldest first, the active one last: count u32, then base, end, size, first timestamp,

@@ -71,7 +71,7 @@ impl<R: Runtime> Part<R> {
         self.pending = None;
     }
 
-    /// Takes an entry of the journal; returns how many bytes wait to be written now.
+    /// Takes an entry of the journal. Its bytes wait until [`Part::flush`].
     pub async fn replay(
         &mut self,
         at: Position,

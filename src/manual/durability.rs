@@ -1,0 +1,111 @@
+//! What is safe when, by which rules, and what happens at a start.
+//!
+//! # The marks of a partition
+//!
+//! ```text
+//! log start           segment-durable            durable = high watermark             log end
+//!     |  in segment files   |  in the journal and memory   |  accepted, not yet safe:    |
+//!     |                     |                              |  never shown, not answered  |
+//! ```
+//!
+//! | mark | everything below… |
+//! |---|---|
+//! | log start offset | …may be gone; the first offset that may be read |
+//! | segment-durable offset | …is in segment files, durably, so that the journal may forget it |
+//! | durable offset | …is as safe as the level promises; with one replica the high watermark and the last stable offset |
+//! | log end offset | …has been assigned |
+//!
+//! [`Marks::in_order`](crate::log::Marks::in_order) is checked whenever one moves, in release builds
+//! too: log start ≤ durable ≤ log end, segment-durable ≤ durable. A violation takes that partition
+//! offline, never the process. Within the log there is one mark more, the **journaled** position:
+//! what the journal holds safely even where a level promises less (`log/partition.rs`).
+//!
+//! # Levels
+//!
+//! | `corelane.durability` | acknowledged when | survives kill -9 | kernel crash | power loss |
+//! |---|---|---|---|---|
+//! | `fsync` (default) | the journal write has completed, written with RWF_DSYNC | yes | yes | yes, if the device honours flushes |
+//! | `written` | the direct journal write has completed | yes | yes | only where the device's cache is not volatile |
+//! | `memory` | the batch is in the shard's memory; it is written within `corelane.flush.ms` (100) | no | no | no |
+//!
+//! One level holds for the node: a shard's journal is one stream, and an entry that was flushed must
+//! not stand behind one that was not.
+//!
+//! Below `fsync` nothing reaches a segment before a flush of the journal, so that a segment never
+//! knows more than the journal; segments are flushed before a checkpoint that counts on them.
+//!
+//! **Errors.** A failed write or flush is final: the log directory goes offline on every shard,
+//! what was not yet acknowledged gets KAFKA_STORAGE_ERROR, and nothing is acknowledged until the
+//! next start. A failed or corrupt *read* concerns the partition that was read. A full disk is no
+//! failure: room is reserved before a batch is accepted, so a full disk refuses batches with
+//! KAFKA_STORAGE_ERROR (retriable), reads and deletions go on, and writing goes on when there is
+//! room again.
+//!
+//! # The eleven rules
+//!
+//! Each place that enforces one asks [`holds`](crate::log::rules::holds), a constant `true` outside
+//! of tests. With the cargo feature `planted` a test leaves one out, and must be seen to lose
+//! something: `tests/simulation.rs` leaves out each variant of [`Rule`](crate::log::rules::Rule) in
+//! turn, except those marked, which tests of their own hold.
+//!
+//! | | rule | in | planted as |
+//! |---|---|---|---|
+//! | 1 | The journaled position is the end of the last whole batch in the contiguous, flushed prefix of the journal. Acknowledgements wait for that prefix; nothing else on disk (segment, roll, index, snapshot, checkpoint) describes anything beyond it | `log/journal/state.rs`, `log/partition.rs`, `log/move_plan.rs`, `log/roll.rs`, `log/checkpointer.rs` | `AckWaitsForDurable`, `AckWaitsForPrefix`, `JournaledBeforeMove` |
+//! | 2 | Moves end on a block boundary, unless nothing is accepted beyond. After such an unfinished block the next entry carries that block's beginning again, as does each partition's first entry of a run. Moves of one partition take turns | `log/move_plan.rs`, `log/append.rs`, `log/moves.rs` | `MovesEndOnBlocks`, `CarryUnfinishedBlock`, `MovesDoNotOverlap` |
+//! | 3 | The journal keeps every entry that reaches beyond what was moved. Replay writes nothing below the block of the moved position | `log/checkpointer.rs`, `log/recovery/overlay.rs` | `TrimKeepsUnmoved`, `ReplayNotBelowMark` |
+//! | 4 | A journal write has checksums, its predecessor's checksum, and what was flushed before it. Behind a break the rest of the ring is searched: if anything says that the broken write was flushed, it is rot, and its partitions go offline; otherwise the tail was torn | `log/journal/format.rs`, `scan.rs`, `sweep.rs` | `JournalChecksums`; `RotIsNotTorn` (`log/journal/tests/rot.rs`) |
+//! | 5 | Runs are ordered. Writes and checkpoints of any run but the committed one are void | `log/run.rs`, `log/journal/reader.rs`, `log/checkpoint.rs` | `RunCheck` |
+//! | 6 | Recovery writes segments, never journals, then checkpoints that leave the newest of the committed run alone, and commits the new run last | `log/recovery/mod.rs`, `log/checkpoint.rs` | `RecoveryCommitsRunLast`, `RecoveryKeepsNewestCheckpoint` |
+//! | 7 | Whoever writes a file holds its lock, on the descriptor that writes. A start waits for it: writes of a killed process may still be in flight | `log/lock.rs` | `Locks` |
+//! | 8 | A log start is in the journal, durably, before it is answered or a file is unlinked | `log/trim.rs` | `LogStartJournaled` |
+//! | 9 | A metadata change is durable before it is applied. Entries and directories of another topic id are left alone, whatever the topic's name | `log/record_log.rs`, `shard/control.rs`, `log/deletion.rs`, `log/recovery/mod.rs` | `TopicIdCheck`; `MetadataDurableFirst` (`log/record_log/tests.rs`) |
+//! | 10 | Sealing cuts the segment; the cut is fsynced before segment-durable passes it, and recovery cuts again | `log/moves.rs`, `log/recovery/verify.rs` | `SealCutDurable` |
+//! | 11 | A batch is accepted only when its segment has durably reserved its space and the journal can hold it | `log/append.rs`, `log/journal/state.rs` | `SpaceReserved` |
+//!
+//! `CheckpointNamesFinalMarks` is listed and enforced nowhere: a log start only rises, so replaying an
+//! old one does no harm. Truncations, which replication brings, will need it.
+//!
+//! The simulator (`src/sim`) runs the same code on a disk that loses, tears, reorders and delays what
+//! was not made durable, with and without FUA, and cuts power or kills the process at any I/O step,
+//! inside recovery as well. After each life, what is there must be every acknowledged batch, in order
+//! and byte for byte, behind them nothing but a first part of the unacknowledged ones, and producers
+//! exactly as those batches left them (`log/simulation`). `tests/crash.rs` does the same to the real
+//! binary with `kill -9`.
+//!
+//! # What a start does
+//!
+//! 1. Takes the lock of the data directory (waiting up to 30 s for a predecessor), compares
+//!    `node.id` with `meta.properties`, reads `metadata/log`.
+//! 2. Reads `run`: which run is committed and how many shards, hence journals, it had. Both slots
+//!    damaged refuses the start.
+//! 3. Reads each of those shards' newest whole checkpoint of that run; without one, refuses.
+//! 4. Renames directories of topics that are no more, and makes those that metadata knows and that
+//!    were never finished. A directory that should be there and is not takes its partition offline.
+//! 5. First pass over the journals, each from where its checkpoint says: log starts.
+//! 6. Second pass: entries are laid over the segments, each partition from the block of its moved
+//!    position on. A gap, or rot that no later entry makes good, takes the partition offline.
+//! 7. Per partition: writes what is left, then walks from segment-durable, every CRC checked, to the
+//!    last whole batch; counts batches behind the checkpoint's end for producers, terms and
+//!    indexes; cuts the file there; removes segment files that are not part of the log.
+//! 8. Writes the next run's checkpoints beside the newest of the committed one.
+//! 9. Writes the next run into `run`. Only this counts; interrupted anywhere before, a start begins
+//!    again to the same result.
+//! 10. Records the start in the metadata: raised leader epochs unless the stop was clean, new owners
+//!     where the number of shards has changed. Then shards open, and connections are accepted.
+//!
+//! The work is bounded by the journals and a listing of directories, not by the amount of data.
+//!
+//! # Known limits
+//!
+//! - **Rot in the last window.** When the newest journal writes are damaged and nothing behind them says
+//!   that they were flushed, they look like a torn tail, and their records are gone without an
+//!   error. The window is short: a shard that has been idle for 100 ms writes a closing record that
+//!   says so, and a clean stop does.
+//! - **Rot under an unreadable entry table.** Whose records were lost cannot be told, so every partition
+//!   of the node for which no later entry is replayed goes offline. An offline partition stays so over
+//!   restarts; there is no command yet that repairs it.
+//! - **Rot in a segment** is found when it is read: the read fails, nothing wrong is served. There is one
+//!   replica, so there is nothing to heal it from.
+//! - **The device's word.** RWF_DSYNC is as good as the device's flush.
+//! - **Fewer shards than before** leave the journals of the others on disk, unused (512 MiB each).
+//! - **One directory.** The loss of the disk is the loss of the data: replication does not exist yet.

@@ -1,0 +1,55 @@
+//! What is promised about order.
+//!
+//! # Accepted and acknowledged
+//!
+//! Two moments, two types. A batch is [`Accepted`](crate::partition::Accepted) when its offsets and
+//! its place in the order are fixed; nobody sees it yet, and it may still be lost. It is
+//! [`Acknowledged`](crate::partition::Acknowledged) when it is as safe as the durability level
+//! promises; from then on it is answered and can be read. Between the two the connection's next
+//! request is taken.
+//!
+//! # Per partition
+//!
+//! - Offsets have no gaps and follow the order of acceptance; appends take turns, first come, first
+//!   served.
+//! - Batches become durable in the order of their offsets: the journal is one stream per shard, and
+//!   an acknowledgement waits for every earlier write of the shard. What a crash takes is always an
+//!   end of what was not acknowledged, never a hole.
+//! - A consumer reads below the high watermark only. With one replica that is the durable offset, so
+//!   no read can show what a crash could take back (at level `fsync`).
+//!
+//! # Per connection
+//!
+//! - Requests are accepted in the order in which they arrive, and each is accepted before the next
+//!   one is looked at. Up to 64 may wait for their acknowledgement at a time.
+//! - Responses leave in the order of the requests, as Kafka's clients expect; small ones that are
+//!   there together leave in one write. A Fetch that waits
+//!   for records holds back the responses behind it.
+//! - Partitions of one Produce are accepted in the order in which they are listed; there is no
+//!   promise across partitions.
+//! - `acks=0` is never answered; if a batch is refused, the connection is closed, as in Kafka.
+//! - `acks=1` and `acks=all` are the same here: there is one replica. A request whose `timeout.ms`
+//!   ends first gets REQUEST_TIMED_OUT, and its batches may become durable all the same.
+//!
+//! # Idempotent producers
+//!
+//! - Each partition remembers the last five batches of each producer (KIP-98), up to 10,000 producers.
+//!   A retry of one of them gets its first offsets, and is answered once *those* are durable.
+//! - A gap in the sequence is OUT_OF_ORDER_SEQUENCE_NUMBER, an older epoch INVALID_PRODUCER_EPOCH; a
+//!   partition that does not know the producer takes any sequence, as Kafka does.
+//! - The check and the assignment of offsets are one step. The state is rebuilt exactly by
+//!   recovery: the checkpoint has all remembered batches as of its end, and the batches behind it
+//!   are applied again.
+//! - A producer that is silent for `producer.id.expiration.ms` is forgotten, when retention looks.
+//!
+//! # Metadata
+//!
+//! Changes happen one after the other: decided on the newest image, durable in `metadata/log`,
+//! applied by every shard, answered. Whoever has the answer sees the change on every shard. The name
+//! of a deleted topic is free when every owner has renamed its directories.
+//!
+//! # Leader epochs
+//!
+//! After a stop that was not clean, the leader epoch of every partition is raised, in the metadata
+//! and durably in the partition, before the first append: below level `fsync`, offsets that a client
+//! has seen may be given out again, and the epoch tells the two apart (KIP-320).
