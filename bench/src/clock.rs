@@ -17,3 +17,12 @@ pub fn unix_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as i64)
 }
+
+/// Waits, on a thread that does nothing else.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark waits for other processes"
+)]
+pub fn sleep(duration: std::time::Duration) {
+    std::thread::sleep(duration);
+}

@@ -51,9 +51,9 @@ impl Command {
             connection.api_versions()?;
             connections.push(connection);
         }
-        std::thread::sleep(SETTLE);
+        crate::clock::sleep(SETTLE);
         let before = cpu_seconds(broker.pid())?;
-        std::thread::sleep(Duration::from_secs(self.seconds));
+        crate::clock::sleep(Duration::from_secs(self.seconds));
         let used = cpu_seconds(broker.pid())? - before;
         let report = Report {
             first_answer_ms,

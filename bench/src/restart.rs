@@ -107,7 +107,7 @@ impl Command {
         let mut broker = Broker::start(&self.broker, dir, core, own_core)?;
         let mut control = broker.connect()?;
         while !is_acknowledged(control.call(&request(topic, &batch))?) {
-            std::thread::sleep(RETRY);
+            crate::clock::sleep(RETRY);
         }
         let first_ack_seconds = broker.started().elapsed().as_secs_f64();
         let ready = broker.ready_line()?;
