@@ -9,6 +9,7 @@ use futures_util::future::{Either, select};
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 use rustix::process::{Resource, Rlimit};
 
+use super::pulse::Pulse;
 use super::{GlommioRuntime, Panicked, caught};
 use crate::rt::TaskClass;
 use crate::rt::ring::Ring;
@@ -134,8 +135,10 @@ where
     let executor = executor(placement).map_err(LaunchError::Executor)?;
     let ring = Ring::new().map_err(LaunchError::Ring)?;
     let _guard = CloseRing(ring.clone());
+    let pulse = Pulse::start().map_err(LaunchError::Thread)?;
     executor.run(async move {
         let runtime = GlommioRuntime::new(ring.clone(), memory_bytes);
+        let beating = runtime.task(TaskClass::Foreground, pulse.task());
         let driver = runtime.clone();
         let driving = runtime.task(TaskClass::Foreground, async move { driver.drive().await });
         let main = caught(main(runtime.clone()));
@@ -146,6 +149,7 @@ where
         };
         ring.close(true);
         driving.await.map_err(LaunchError::Ring)?;
+        drop((beating, pulse));
         result
     })
 }
