@@ -1,6 +1,6 @@
-//! Time of the generator.
+//! Time, and waiting: there is no runtime here whose clock could be asked.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The monotonic clock.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
@@ -16,4 +16,13 @@ pub fn now() -> Instant {
 pub fn unix_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as i64)
+}
+
+/// Waits.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the calling thread has nothing else to do"
+)]
+pub fn sleep(duration: Duration) {
+    std::thread::sleep(duration);
 }
