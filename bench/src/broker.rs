@@ -101,7 +101,7 @@ impl Broker {
             if self.started.elapsed() > START_LIMIT {
                 bail!(self.failed("does not answer"));
             }
-            crate::clock::sleep(LOOK_AGAIN);
+            clock::sleep(LOOK_AGAIN);
         }
     }
 

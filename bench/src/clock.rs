@@ -1,6 +1,6 @@
-//! Time of the generator.
+//! Time, and waiting: there is no runtime here whose clock could be asked.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The monotonic clock.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
@@ -18,11 +18,11 @@ pub fn unix_ms() -> i64 {
     since.map_or(0, |since| since.as_millis() as i64)
 }
 
-/// Waits, on a thread that does nothing else.
+/// Waits.
 #[expect(
     clippy::disallowed_methods,
-    reason = "a benchmark waits for other processes"
+    reason = "the calling thread has nothing else to do"
 )]
-pub fn sleep(duration: std::time::Duration) {
+pub fn sleep(duration: Duration) {
     std::thread::sleep(duration);
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::args::BrokerArgs;
 use crate::broker::Broker;
+use crate::clock;
 use crate::control::Control;
 use crate::process::{cpu_seconds, load_average, pin, resident_bytes, two_cores};
 
@@ -51,9 +52,9 @@ impl Command {
             connection.api_versions()?;
             connections.push(connection);
         }
-        crate::clock::sleep(SETTLE);
+        clock::sleep(SETTLE);
         let before = cpu_seconds(broker.pid())?;
-        crate::clock::sleep(Duration::from_secs(self.seconds));
+        clock::sleep(Duration::from_secs(self.seconds));
         let used = cpu_seconds(broker.pid())? - before;
         let report = Report {
             first_answer_ms,

@@ -1,5 +1,8 @@
 //! `restart`: from kill -9 under load to the first acknowledged batch.
 
+use std::path::Path;
+use std::time::Duration;
+
 use anyhow::Result;
 use corelane::model::{PartitionIndex, TopicId};
 use corelane::wire::messages::{
@@ -7,8 +10,6 @@ use corelane::wire::messages::{
 };
 use corelane::wire::{List, Records};
 use serde::Serialize;
-use std::path::Path;
-use std::time::Duration;
 
 use crate::args::{BrokerArgs, median, parse_bytes};
 use crate::broker::Broker;
@@ -17,7 +18,7 @@ use crate::load::Load;
 use crate::process::{load_average, pin, two_cores};
 use crate::workload::{Named, Workload};
 
-/// How long filling may take, and how long the load before each kill lasts.
+/// How long it may take to write the data.
 const FILL_LIMIT: Duration = Duration::from_secs(600);
 const RETRY: Duration = Duration::from_millis(1);
 
@@ -107,7 +108,7 @@ impl Command {
         let mut broker = Broker::start(&self.broker, dir, core, own_core)?;
         let mut control = broker.connect()?;
         while !is_acknowledged(control.call(&request(topic, &batch))?) {
-            crate::clock::sleep(RETRY);
+            clock::sleep(RETRY);
         }
         let first_ack_seconds = broker.started().elapsed().as_secs_f64();
         let ready = broker.ready_line()?;

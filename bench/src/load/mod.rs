@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use corelane::model::{PartitionIndex, TopicId};
 use hdrhistogram::Histogram;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -92,12 +92,14 @@ impl Load {
     /// Waits for the acknowledgement of everything that was sent, and until the consumer has it.
     pub fn drain(&mut self) -> Result<()> {
         let deadline = clock::now() + STALL_LIMIT;
-        while !self.is_drained() {
-            if clock::now() > deadline {
-                bail!("records are missing at the end: {:?}", self.totals());
-            }
+        while !self.is_drained() && clock::now() < deadline {
             self.round(false)?;
         }
+        let unanswered: usize = self.producers.iter().map(Producer::under_way).sum();
+        ensure!(
+            unanswered == 0,
+            "{unanswered} requests have no answer after {STALL_LIMIT:?}"
+        );
         for (partition, end_offset) in self.producers.iter().flat_map(Producer::end_offsets) {
             let read = self
                 .consumer
@@ -134,7 +136,9 @@ impl Load {
 
     fn is_drained(&self) -> bool {
         let totals = self.totals();
-        self.producers.iter().all(Producer::is_idle)
+        self.producers
+            .iter()
+            .all(|producer| producer.under_way() == 0)
             && (self.consumer.is_none() || totals.records_out == totals.records_in)
     }
 

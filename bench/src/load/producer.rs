@@ -139,9 +139,9 @@ impl Producer {
         self.sent_bytes
     }
 
-    /// Whether every request is answered.
-    pub fn is_idle(&self) -> bool {
-        self.under_way.is_empty()
+    /// Requests queued or sent, and not yet answered.
+    pub fn under_way(&self) -> usize {
+        self.under_way.len()
     }
 
     /// The offset behind the last acknowledged record, by partition.
