@@ -5,6 +5,7 @@
 //! part of the unacknowledged ones; producers exactly as those batches left them; log starts and
 //! leader epochs never behind what was answered.
 
+mod directed;
 mod life;
 mod truth;
 mod work;
@@ -21,6 +22,8 @@ use crate::rt::Runtime;
 use crate::sim::{DiskModel, Rng, Sim, SimDisk, SimRuntime};
 use life::Plan;
 use truth::Truth;
+
+pub use directed::{late_write, lost_metadata, rotten_journal};
 
 /// How lives end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -326,5 +329,14 @@ mod tests {
     #[test]
     fn one_or_the_other_loses_nothing() {
         check(Ending::Either);
+    }
+
+    #[test]
+    fn late_writes_rot_and_power_cuts_of_metadata_lose_nothing() {
+        for seed in 0..20 {
+            late_write(seed).unwrap();
+            rotten_journal(seed).unwrap();
+            lost_metadata(seed).unwrap();
+        }
     }
 }
