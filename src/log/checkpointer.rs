@@ -18,6 +18,7 @@ use crate::log::partition::{Partition, State};
 use crate::log::partition_files::SegmentFile;
 use crate::log::rules::{Rule, holds};
 use crate::log::store::Shard;
+use crate::model::Offset;
 use crate::rt::{File, Runtime};
 
 /// Index entries that are worth a sync of their own, so that little is walked after power loss.
@@ -157,7 +158,10 @@ fn partition_content<R: Runtime>(partition: &Partition<R>, state: &State) -> Par
         topic: partition.topic.clone(),
         offline,
         leader_epoch: state.leader_epoch,
-        log_start: state.marks.log_start,
+        log_start: match holds(Rule::CheckpointNamesFinalMarks) {
+            true => state.marks.log_start,
+            false => Offset::ZERO,
+        },
         segment_durable: state.segment_durable,
         moved: state.moved,
         end: state.end(),

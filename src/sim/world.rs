@@ -202,7 +202,8 @@ impl World {
         let latency = {
             let disk = self.disk();
             let model = disk.model();
-            self.draw(|rng| model.draw_latency(rng))
+            let drawn = self.draw(|rng| model.draw_latency(rng));
+            disk.stall_of(op).unwrap_or(drawn)
         };
         self.schedule(self.now() + latency, Event::Io(op));
     }

@@ -1,4 +1,4 @@
-//! One life of a node: recover, check everything, work.
+//! One life of a node, stage by stage: recover, check everything, work.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::log::options::{Durability, LogConfig, LogOptions, RecoveryOptions};
 use crate::log::partition_files::{SegmentFile, partition_dir};
-use crate::log::recovery::{RecoveredPartition, recover};
+use crate::log::recovery::{Recovered, RecoveredPartition, recover};
 use crate::log::{PartitionLog, ShardLog};
 use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, ShardIndex};
 use crate::rt::{Runtime, TaskClass};
@@ -34,7 +34,7 @@ pub struct Plan {
 
 impl Plan {
     /// Some plan; sizes are small, so that everything happens often.
-    pub fn any(rng: &mut Rng, _life: usize, durability: Durability) -> Self {
+    pub fn any(rng: &mut Rng, durability: Durability) -> Self {
         let config = LogConfig {
             segment_bytes: [24, 40, 100][rng.index(3)] << 10,
             index_interval_bytes: [200, 2000][rng.index(2)],
@@ -72,13 +72,6 @@ impl Plan {
     }
 }
 
-/// How far a life has come.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Progress {
-    /// Everything was recovered and checked.
-    pub is_working: bool,
-}
-
 /// A node that is up.
 pub struct Node {
     pub runtimes: Vec<SimRuntime>,
@@ -93,63 +86,14 @@ impl Node {
     }
 }
 
-/// Lives, to a clean stop unless cut before.
-pub async fn live(
-    disk: SimDisk,
-    runtimes: Vec<SimRuntime>,
-    plan: Plan,
-    truth: Rc<RefCell<Truth>>,
-    progress: Rc<RefCell<Progress>>,
-) -> Result<(), String> {
-    let node = Rc::new(start(&disk, runtimes, &plan, truth).await?);
-    check_all(&node).await?;
-    raise_epochs(&node).await?;
-    progress.borrow_mut().is_working = true;
-    if let Some(spare_bytes) = plan.spare_bytes {
-        disk.set_capacity(Some(disk.used_bytes() + spare_bytes));
-        let rt = node.runtimes[0].clone();
-        node.runtimes[0].spawn(TaskClass::Background, async move {
-            rt.sleep(Duration::from_millis(80)).await;
-            disk.set_capacity(None);
-        });
-    }
-    work::retry_unanswered(&node).await?;
-    work::work(node.clone(), &plan).await?;
-    check_all(&node).await?;
-    for shard in &node.shards {
-        shard
-            .close()
-            .await
-            .map_err(|error| format!("close: {error}"))?;
-    }
-    Ok(())
-}
-
-async fn start(
+/// Recovers the data directory, and checks what was found.
+pub async fn recover_all(
     disk: &SimDisk,
-    runtimes: Vec<SimRuntime>,
+    rt: &SimRuntime,
     plan: &Plan,
-    truth: Rc<RefCell<Truth>>,
-) -> Result<Node, String> {
-    let Some(first) = runtimes.first() else {
-        return Err("no shard".into());
-    };
-    let data_dir = Path::new(DATA_DIR);
-    first
-        .create_dir(data_dir)
-        .await
-        .map_err(|error| error.to_string())?;
-    first
-        .sync_dir(Path::new("/"))
-        .await
-        .map_err(|error| error.to_string())?;
-    let known = truth.borrow().known(plan.shards);
-    let options = RecoveryOptions {
-        memory_bytes: 32 << 10,
-        ..RecoveryOptions::new(&plan.options, plan.shards)
-    };
-    let recovered = recover(first, data_dir, options, &known).await;
-    let recovered = recovered.map_err(|error| format!("recovery: {error}"))?;
+    truth: &RefCell<Truth>,
+) -> Result<Recovered, String> {
+    let recovered = recover_unchecked(rt, plan, truth).await?;
     for partition in recovered.shards.iter().flatten() {
         let mut truth = truth.borrow_mut();
         let known = truth
@@ -161,9 +105,38 @@ async fn start(
         known.is_created = true;
         truth.note(partition.id, result);
     }
-    if let Some(broken) = &truth.borrow().broken {
-        return Err(broken.clone());
+    match &truth.borrow().broken {
+        Some(broken) => Err(broken.clone()),
+        None => Ok(recovered),
     }
+}
+
+/// Recovers the data directory.
+pub async fn recover_unchecked(
+    rt: &SimRuntime,
+    plan: &Plan,
+    truth: &RefCell<Truth>,
+) -> Result<Recovered, String> {
+    let data_dir = Path::new(DATA_DIR);
+    let failed = |error: std::io::Error| error.to_string();
+    rt.create_dir(data_dir).await.map_err(failed)?;
+    rt.sync_dir(Path::new("/")).await.map_err(failed)?;
+    let known = truth.borrow().known(plan.shards);
+    let options = RecoveryOptions {
+        memory_bytes: 32 << 10,
+        ..RecoveryOptions::new(&plan.options, plan.shards)
+    };
+    let recovered = recover(rt, data_dir, options, &known).await;
+    recovered.map_err(|error| format!("recovery: {error}"))
+}
+
+/// Opens what was recovered, reads all of it, and begins new leaders' terms.
+pub async fn open(
+    runtimes: Vec<SimRuntime>,
+    recovered: Recovered,
+    plan: &Plan,
+    truth: Rc<RefCell<Truth>>,
+) -> Result<Rc<Node>, String> {
     let config = Rc::new(plan.config.clone());
     let mut shards = Vec::new();
     for (number, (rt, partitions)) in runtimes.iter().zip(recovered.shards).enumerate() {
@@ -176,12 +149,35 @@ async fn start(
             ShardLog::open(rt.clone(), options, recovered.run, partitions, config_of).await;
         shards.push(opened.map_err(|error| format!("open: {error}"))?);
     }
-    Ok(Node {
+    let node = Rc::new(Node {
         runtimes,
         shards,
         config,
         truth,
-    })
+    });
+    check_all(&node).await?;
+    raise_epochs(&node).await?;
+    Ok(node)
+}
+
+/// Works, then stops cleanly.
+pub async fn work_and_stop(disk: SimDisk, node: Rc<Node>, plan: Plan) -> Result<(), String> {
+    if let Some(spare_bytes) = plan.spare_bytes {
+        disk.set_capacity(Some(disk.used_bytes() + spare_bytes));
+        let rt = node.runtimes[0].clone();
+        node.runtimes[0].spawn(TaskClass::Background, async move {
+            rt.sleep(Duration::from_millis(80)).await;
+            disk.set_capacity(None);
+        });
+    }
+    work::retry_unanswered(&node).await?;
+    work::work(node.clone(), &plan).await?;
+    check_all(&node).await?;
+    for shard in &node.shards {
+        let closed = shard.close().await;
+        closed.map_err(|error| format!("close: {error}"))?;
+    }
+    Ok(())
 }
 
 /// Sealed segments have the exact length of their batches: other tools read them, too.

@@ -138,7 +138,7 @@ fn next_batch(node: &Node, id: PartitionId, rng: &mut Rng) -> Vec<u8> {
 }
 
 /// Appends; what is acknowledged later is noted then.
-async fn send(
+pub async fn send(
     node: &Rc<Node>,
     log: &PartitionLog<SimRuntime>,
     batch: Vec<u8>,
@@ -225,7 +225,11 @@ async fn create(node: &Rc<Node>, rng: &mut Rng) -> Result<PartitionId, String> {
     create_named(node, &free.unwrap_or_default(), rng).await
 }
 
-async fn create_named(node: &Rc<Node>, topic: &str, rng: &mut Rng) -> Result<PartitionId, String> {
+pub async fn create_named(
+    node: &Rc<Node>,
+    topic: &str,
+    rng: &mut Rng,
+) -> Result<PartitionId, String> {
     let bits = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
     let id = PartitionId {
         topic: TopicId(uuid::Uuid::from_u128(bits)),

@@ -55,6 +55,7 @@ impl State {
     pub(in crate::sim) fn process_kill(&mut self, rng: &mut Rng) {
         for id in self.in_flight_ids() {
             match rng.below(4) {
+                _ if self.stall_of(id).is_some() => {}
                 0 | 1 if self.is_write(id) => {}
                 2 if self.is_write(id) => self.stop_write(id, rng),
                 0 | 2 if self.changes_names_or_shape(id) => {

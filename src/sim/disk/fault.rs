@@ -1,7 +1,8 @@
-//! Errors on demand.
+//! Errors and delays on demand.
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use super::op::Work;
 
@@ -45,6 +46,7 @@ pub enum FaultOn {
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     planned: Vec<Fault>,
+    stall: Option<(String, Duration)>,
 }
 
 impl Faults {
@@ -54,6 +56,17 @@ impl Faults {
 
     pub(super) fn clear(&mut self) {
         self.planned.clear();
+    }
+
+    pub(super) fn stall(&mut self, stall: Option<(String, Duration)>) {
+        self.stall = stall;
+    }
+
+    /// How long the operation is made to take, if it is.
+    pub(super) fn stall_of(&self, work: &Work, path: &Path) -> Option<Duration> {
+        let (part, latency) = self.stall.as_ref()?;
+        let fits = kind_of(work) == FaultOn::Write && path.to_string_lossy().contains(part);
+        fits.then_some(*latency)
     }
 
     /// Fails when the first fault that fits says so.

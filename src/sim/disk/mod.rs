@@ -129,6 +129,17 @@ impl SimDisk {
         self.state().faults.plan(fault);
     }
 
+    /// From now on, writes to files whose path contains `path` take `latency`, and stay in flight
+    /// when their process is killed. Replaces what was stalled before.
+    pub fn stall_writes(&self, path: &str, latency: Duration) {
+        self.state().faults.stall(Some((path.to_owned(), latency)));
+    }
+
+    /// Writes take as long as others again.
+    pub fn clear_stall(&self) {
+        self.state().faults.stall(None);
+    }
+
     /// Forgets all planned faults.
     pub fn clear_faults(&self) {
         self.state().faults.clear();

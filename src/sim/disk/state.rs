@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::DiskModel;
 use super::content::Content;
@@ -126,6 +127,13 @@ impl State {
         }
         let path = path_of(&self.handles, &op.target);
         self.faults.check(&op.work, path)
+    }
+
+    /// How long an operation in flight is made to take, if it is.
+    pub(in crate::sim) fn stall_of(&self, id: OpId) -> Option<Duration> {
+        let op = self.in_flight.get(&id)?;
+        let path = path_of(&self.handles, &op.target);
+        self.faults.stall_of(&op.work, path)
     }
 
     /// An operation in flight in words.

@@ -1,0 +1,200 @@
+//! Lives that lead straight to where chance hardly ever comes.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::log::options::Durability;
+use crate::log::record_log::{RecordLog, RecordLogError, Reserve};
+use crate::model::PartitionId;
+use crate::model::batch::BatchBuilder;
+use crate::rt::Runtime;
+use crate::sim::{Cut, DiskModel, Rng, Sim, SimDisk, SimRuntime};
+
+use super::caught;
+use super::life::{self, Node, Plan};
+use super::truth::Truth;
+use super::work::{create_named, send};
+
+/// Longer than a recovery takes here, shorter than a start waits for locks.
+const LATE: Duration = Duration::from_millis(500);
+/// Longer than anything takes that is not late.
+const SOON: Duration = Duration::from_millis(20);
+/// After how much journal a checkpoint lets everything go to its segments.
+const ALWAYS: u64 = 1;
+const SELDOM: u64 = 1 << 20;
+
+/// A killed process leaves a write in flight, to its journal or to a segment by turns, which lands
+/// only after its successor would have written to the same place.
+///
+/// # Errors
+/// The promise that was broken.
+pub fn late_write(seed: u64) -> Result<(), String> {
+    let (path, checkpoint_bytes) = match seed % 2 {
+        0 => ("/journal/", SELDOM),
+        _ => (".log", ALWAYS),
+    };
+    caught(|| {
+        let scene = Scene::new(seed, checkpoint_bytes);
+        scene.life(async |node, rng| {
+            let id = create_named(node, "t", rng).await?;
+            scene.disk.stall_writes(path, LATE);
+            append(node, id, rng).await
+        })?;
+        scene.life(async |node, rng| {
+            let id = scene.partition()?;
+            append(node, id, rng).await?;
+            node.runtimes[0].sleep(LATE).await;
+            Ok(())
+        })?;
+        scene.life(async |_, _| Ok(()))
+    })
+}
+
+/// One of several flushed journal writes rots: what it held is missed, never taken for a write that
+/// power loss has torn.
+///
+/// # Errors
+/// The promise that was broken.
+pub fn rotten_journal(seed: u64) -> Result<(), String> {
+    const JOURNAL: &str = "/data/shard-0/journal/0000";
+    const BLOCK: u64 = 4096;
+    caught(|| {
+        let scene = Scene::new(seed, SELDOM);
+        scene.life(async |node, rng| {
+            let id = create_named(node, "t", rng).await?;
+            for _ in 0..3 {
+                append(node, id, rng).await?;
+                node.runtimes[0].sleep(SOON).await;
+            }
+            Ok(())
+        })?;
+        // Each of the three had a block of its own.
+        let rotten = scene.disk.corrupt(JOURNAL, BLOCK..2 * BLOCK);
+        rotten.map_err(|error| error.to_string())?;
+        let mut sim = Sim::new(seed, &scene.disk);
+        let rt = sim.runtime(0);
+        let recovery = life::recover_unchecked(&rt, &scene.plan, &scene.truth);
+        let recovered = uncut(sim.run(recovery))??;
+        let mut truth = scene.truth.borrow_mut();
+        for partition in recovered.shards.iter().flatten() {
+            if let (None, Some(known)) =
+                (&partition.offline, truth.partitions.get_mut(&partition.id))
+            {
+                known.recovered(partition)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Power is lost behind records of the cluster metadata.
+///
+/// # Errors
+/// The promise that was broken.
+pub fn lost_metadata(seed: u64) -> Result<(), String> {
+    const RECORDS: usize = 3;
+    let dir = Path::new("/metadata");
+    caught(|| {
+        let disk = SimDisk::new(DiskModel::any(seed));
+        let mut sim = Sim::new(seed, &disk);
+        let rt = sim.runtime(0);
+        let written: Result<(), RecordLogError> = uncut(sim.run(async {
+            let (mut log, _) = RecordLog::open(&rt, dir).await?;
+            for _ in 0..RECORDS {
+                log.append(b"record", Reserve::Keep).await?;
+            }
+            Ok(())
+        }))?;
+        written.map_err(|error| error.to_string())?;
+        sim.power_cut();
+        let mut sim = Sim::new(seed, &disk);
+        let rt = sim.runtime(0);
+        let opened = uncut(sim.run(RecordLog::open(&rt, dir)))?;
+        let (_, records) = opened.map_err(|error| error.to_string())?;
+        match records.len() {
+            RECORDS => Ok(()),
+            found => Err(format!("lost: {found} records of {RECORDS}")),
+        }
+    })
+}
+
+fn uncut<T>(ended: Result<T, Cut>) -> Result<T, String> {
+    ended.map_err(|cut| cut.to_string())
+}
+
+/// A small node on a disk of even speed, whose lives all end by a kill.
+struct Scene {
+    disk: SimDisk,
+    truth: Rc<RefCell<Truth>>,
+    plan: Plan,
+    rng: RefCell<Rng>,
+}
+
+impl Scene {
+    fn new(seed: u64, checkpoint_bytes: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let model = DiskModel {
+            slow_one_in: 0,
+            ..DiskModel::default()
+        };
+        let mut plan = Plan::any(&mut rng, Durability::Fsync);
+        plan.options.checkpoint_bytes = checkpoint_bytes;
+        Self {
+            disk: SimDisk::new(model),
+            truth: Rc::default(),
+            plan: Plan {
+                shards: 1,
+                spare_bytes: None,
+                ..plan
+            },
+            rng: RefCell::new(rng),
+        }
+    }
+
+    fn life(
+        &self,
+        work: impl AsyncFnOnce(&Rc<Node>, &mut Rng) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let mut rng = self.rng.borrow_mut();
+        let mut sim = Sim::new(rng.next_u64(), &self.disk);
+        // What was left behind is on its way by now.
+        self.disk.clear_stall();
+        let rt = sim.runtime(0);
+        let lived = sim.run(async {
+            let recovered = life::recover_all(&self.disk, &rt, &self.plan, &self.truth).await?;
+            let runtimes: Vec<SimRuntime> = vec![rt.clone()];
+            let node = life::open(runtimes, recovered, &self.plan, self.truth.clone()).await?;
+            work(&node, &mut rng).await?;
+            rt.sleep(SOON).await;
+            Ok(())
+        });
+        uncut::<Result<(), String>>(lived)??;
+        sim.process_kill();
+        match self.truth.borrow_mut().broken.take() {
+            Some(broken) => Err(broken),
+            None => Ok(()),
+        }
+    }
+
+    fn partition(&self) -> Result<PartitionId, String> {
+        let truth = self.truth.borrow();
+        let id = truth.partitions.keys().next().copied();
+        id.ok_or_else(|| "no partition".into())
+    }
+}
+
+/// Appends a batch of less than a block; its acknowledgement is noted when it comes.
+async fn append(node: &Rc<Node>, id: PartitionId, rng: &mut Rng) -> Result<(), String> {
+    let mut value = vec![0; 1 + rng.index(500)];
+    rng.fill(&mut value);
+    let mut builder = BatchBuilder::new();
+    let mut batch = Vec::new();
+    builder
+        .append(1_700_000_000_000, None, Some(&value), &[])
+        .and_then(|()| builder.append_batch(&mut batch))
+        .map_err(|error| error.to_string())?;
+    let log = node.partition(id).ok_or("no partition")?;
+    send(node, &log, batch).await
+}
