@@ -2,7 +2,7 @@
 
 mod append;
 pub mod checkpoint;
-mod checkpoint_content;
+pub mod checkpoint_content;
 mod checkpointer;
 mod codec;
 mod core;

@@ -23,7 +23,9 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 pub use options::{JournalOptions, JournalStart};
-pub use scan::{JournalScan, LostWrites, ScanEnd, ScanError, Scanned, ScannedEntry, ScannedWrite};
+pub use scan::{
+    JournalScan, LostWrites, ScanEnd, ScanError, Scanned, ScannedEntry, ScannedWrite, read_write,
+};
 
 use crate::log::run::RunId;
 use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, ShardIndex};

@@ -278,6 +278,19 @@ impl<R: Runtime> JournalScan<R> {
     }
 }
 
+/// How many entries the journal write at the front of `bytes` has, and whether its checksums hold;
+/// none where there is no whole write. It is read whether they hold or not: for fuzzing, which
+/// would hardly ever get past them.
+pub fn read_write(bytes: &[u8]) -> Option<(usize, bool)> {
+    let (header, _) = Header::decode(bytes)?;
+    let write = bytes.get(..header.write_bytes())?;
+    let front = write.get(..header.front_bytes())?;
+    let is_intact = front_is_intact(&header, front) && payload_is_intact(&header, write);
+    let heads = read_table(&header, front)?;
+    let entries = read_entries(&header, &heads, &Buf::from_vec(write.to_vec()))?;
+    Some((entries.entries.len(), is_intact))
+}
+
 fn claimed_checksum(front: &[u8]) -> u32 {
     Header::decode(front).map_or(0, |(_, checksum)| checksum)
 }
