@@ -6,7 +6,7 @@
 
 use corelane::log::simulation::{
     Ending, Report, count_steps, late_write, lost_metadata, recovery_time, rotten_journal,
-    run_cut_at, try_seed,
+    run_cut_at, run_failing_disk, try_seed,
 };
 
 fn number(name: &str, default: u64) -> u64 {
@@ -44,6 +44,21 @@ fn kills() {
 #[test]
 fn one_or_the_other() {
     run_seeds(Ending::Either);
+}
+
+#[test]
+fn failing_disks() {
+    let first = number("FIRST_SEED", 0);
+    let mut all = Report::default();
+    let mut failures = Vec::new();
+    for seed in first..first + number("SEEDS", 100) {
+        match run_failing_disk(seed, Ending::Either) {
+            Ok(report) => all.add(&report),
+            Err(what) => failures.push(format!("seed {seed}: {what}")),
+        }
+    }
+    println!("failing disks: {all:?}");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 /// Partitions are recovered several at a time, and each with few operations.
