@@ -5,7 +5,8 @@
 //! rule is left out in turn and must be missed within `PLANTED_SEEDS` (150) seeds.
 
 use corelane::log::simulation::{
-    Ending, Report, count_steps, late_write, lost_metadata, rotten_journal, run_cut_at, try_seed,
+    Ending, Report, count_steps, late_write, lost_metadata, recovery_time, rotten_journal,
+    run_cut_at, run_failing_disk, try_seed,
 };
 
 fn number(name: &str, default: u64) -> u64 {
@@ -43,6 +44,29 @@ fn kills() {
 #[test]
 fn one_or_the_other() {
     run_seeds(Ending::Either);
+}
+
+#[test]
+fn failing_disks() {
+    let first = number("FIRST_SEED", 0);
+    let mut all = Report::default();
+    let mut failures = Vec::new();
+    for seed in first..first + number("SEEDS", 100) {
+        match run_failing_disk(seed, Ending::Either) {
+            Ok(report) => all.add(&report),
+            Err(what) => failures.push(format!("seed {seed}: {what}")),
+        }
+    }
+    println!("failing disks: {all:?}");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Partitions are recovered several at a time, and each with few operations.
+#[test]
+fn a_thousand_partitions_recover_in_less_than_a_second() {
+    let elapsed = recovery_time(1000).expect("recovery");
+    println!("1000 partitions, 100 us per operation: {elapsed:?}");
+    assert!(elapsed < std::time::Duration::from_secs(1), "{elapsed:?}");
 }
 
 #[test]

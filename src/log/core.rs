@@ -136,6 +136,8 @@ impl<R: Runtime> Core<R> {
         self.offline
             .borrow_mut()
             .get_or_insert_with(|| reason.to_owned());
+        // Whoever waits for journal space would wait for ever: no move frees any.
+        self.journal.fail(reason);
         self.tell_progress();
         self.move_wanted.notify();
         self.went_offline.notify();

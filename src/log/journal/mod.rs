@@ -249,6 +249,12 @@ impl<R: Runtime, T: 'static> Journal<R, T> {
         self.shared.position_of(sequence)
     }
 
+    /// Ends the journal as a failed write of its own does: nothing is written any more, and whoever
+    /// waits for space or for a write gets the error.
+    pub fn fail(&self, reason: &str) {
+        self.shared.fail(io::Error::other(reason.to_owned()));
+    }
+
     /// How full the journal is.
     pub fn pressure(&self) -> JournalPressure {
         self.shared.pressure()

@@ -17,6 +17,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
 use crate::log::checkpoint::CheckpointSlots;
 use crate::log::checkpoint_content::Content;
 use crate::log::deletion::{make_dir, put_aside_stranger, rename_durably, topic_of};
@@ -38,6 +40,10 @@ use crate::model::{LeaderEpoch, Offset, PartitionId, ShardIndex};
 use crate::rt::{Create, File, OpenMode, Runtime};
 use load::{load_checkpoint, take_namesake};
 use part::Part;
+
+/// Partitions whose files are worked on at the same time: each is a few small operations, one after
+/// the other.
+const PARTS_AT_A_TIME: usize = 16;
 
 /// Why a node cannot start from its data directory.
 #[derive(Debug, thiserror::Error)]
@@ -240,20 +246,13 @@ impl<R: Runtime> Recovery<R> {
                 rename_durably(&self.rt, &self.data_dir, &dir, &aside).await?;
             }
         }
-        let mut made = false;
-        for (id, part) in &mut self.parts {
-            let topic = part.content.topic.clone();
-            put_aside_stranger(&self.rt, &self.data_dir, &topic, id.index, id.topic).await?;
-            let is_there = topic_of(&self.rt, &part.dir).await?.is_some();
-            if !is_there && !part.is_new {
-                part.take_offline(format!("{} is missing", part.dir.display()));
-            } else if part.is_new {
-                make_dir(&self.rt, &part.dir, id.topic).await?;
-                create_first_segment(&self.rt, &part.dir).await?;
-                made = true;
-            }
-        }
-        if made {
+        let data_dir = &self.data_dir;
+        let places = self.parts.values_mut().map(|part| place(data_dir, part));
+        let made: Vec<bool> = stream::iter(places)
+            .buffer_unordered(PARTS_AT_A_TIME)
+            .try_collect()
+            .await?;
+        if made.contains(&true) {
             self.rt.sync_dir(&self.data_dir).await?;
         }
         Ok(())
@@ -352,20 +351,24 @@ impl<R: Runtime> Recovery<R> {
         if waiting > self.options.memory_bytes {
             for part in self.parts.values_mut() {
                 part.flush(false).await?;
+                // There may be more partitions than files that can be open.
+                part.close();
             }
         }
         Ok(())
     }
 
     async fn finish(&mut self) -> Result<Vec<RecoveredPartition>, RecoveryError> {
-        let mut recovered = Vec::with_capacity(self.parts.len());
-        for (id, part) in &mut self.parts {
-            let partition = finish::finish(part).await?;
+        let finishing = self.parts.values_mut().map(finish::finish);
+        let recovered: Vec<RecoveredPartition> = stream::iter(finishing)
+            .buffered(PARTS_AT_A_TIME)
+            .try_collect()
+            .await?;
+        for partition in &recovered {
             match &partition.offline {
-                Some(reason) => self.report.offline.push((*id, reason.clone())),
+                Some(reason) => self.report.offline.push((partition.id, reason.clone())),
                 None => self.report.partitions += 1,
             }
-            recovered.push(partition);
         }
         Ok(recovered)
     }
@@ -399,6 +402,19 @@ impl<R: Runtime> Recovery<R> {
         }
         Ok(())
     }
+}
+
+/// Gives a partition the directory of its name; tells whether one was made.
+async fn place<R: Runtime>(data_dir: &Path, part: &mut Part<R>) -> Result<bool, StorageError> {
+    let (rt, id) = (&part.rt, part.content.id);
+    put_aside_stranger(rt, data_dir, &part.content.topic, id.index, id.topic).await?;
+    if part.is_new {
+        make_dir(rt, &part.dir, id.topic).await?;
+        create_first_segment(rt, &part.dir).await?;
+    } else if topic_of(rt, &part.dir).await?.is_none() {
+        part.take_offline(format!("{} is missing", part.dir.display()));
+    }
+    Ok(part.is_new)
 }
 
 async fn create_first_segment<R: Runtime>(rt: &R, dir: &Path) -> io::Result<()> {

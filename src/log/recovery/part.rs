@@ -135,6 +135,9 @@ impl<R: Runtime> Part<R> {
         let segment = pending.segment;
         let (start, blocks) = pending.take_blocks();
         let rest = (pending.start, pending.bytes.clone());
+        if blocks.is_empty() && !(rest_too && !rest.1.is_empty()) {
+            return Ok(());
+        }
         let file = self.open(segment).await?;
         for (number, piece) in blocks.chunks(MAX_WRITE_BYTES).enumerate() {
             let offset = start + (number * MAX_WRITE_BYTES) as u64;

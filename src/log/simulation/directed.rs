@@ -120,6 +120,37 @@ pub fn lost_metadata(seed: u64) -> Result<(), String> {
     })
 }
 
+/// How long recovery takes of so many partitions with a batch each, where every operation of the
+/// disk takes a tenth of a millisecond.
+///
+/// # Errors
+/// The promise that was broken.
+pub fn recovery_time(partitions: usize) -> Result<Duration, String> {
+    const OPERATION: Duration = Duration::from_micros(100);
+    caught(|| {
+        let mut scene = Scene::new(1, SELDOM);
+        scene.disk = SimDisk::new(DiskModel {
+            latency: OPERATION..OPERATION + Duration::from_nanos(1),
+            slow_one_in: 0,
+            ..DiskModel::default()
+        });
+        scene.plan.options.tail_bytes = 64 << 20;
+        scene.plan.options.journal_bytes = 64 << 20;
+        scene.plan.options.journal_file_bytes = 16 << 20;
+        scene.life(async |node, rng| {
+            for number in 0..partitions {
+                let id = create_named(node, &format!("t{number}"), rng).await?;
+                append(node, id, rng).await?;
+            }
+            Ok(())
+        })?;
+        let mut sim = Sim::new(1, &scene.disk);
+        let rt = sim.runtime(0);
+        let recovery = life::recover_all(&scene.disk, &rt, &scene.plan, &scene.truth);
+        Ok(uncut(sim.run(recovery))??.report.elapsed)
+    })
+}
+
 fn uncut<T>(ended: Result<T, Cut>) -> Result<T, String> {
     ended.map_err(|cut| cut.to_string())
 }

@@ -6,6 +6,7 @@
 //! leader epochs never behind what was answered.
 
 mod directed;
+mod failure;
 mod life;
 mod truth;
 mod work;
@@ -23,7 +24,7 @@ use crate::sim::{DiskModel, Rng, Sim, SimDisk, SimRuntime};
 use life::Plan;
 use truth::Truth;
 
-pub use directed::{late_write, lost_metadata, rotten_journal};
+pub use directed::{late_write, lost_metadata, recovery_time, rotten_journal};
 
 /// How lives end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct Report {
     pub cut_while_opening: u32,
     /// Lives that were cut while working.
     pub cut_at_work: u32,
+    /// Lives that ended because the disk failed.
+    pub failed: u32,
     /// Lives that stopped cleanly.
     pub clean_stops: u32,
     /// Batches acknowledged.
@@ -59,6 +62,7 @@ impl Report {
         self.cut_in_recovery += other.cut_in_recovery;
         self.cut_while_opening += other.cut_while_opening;
         self.cut_at_work += other.cut_at_work;
+        self.failed += other.failed;
         self.clean_stops += other.clean_stops;
         self.acknowledged += other.acknowledged;
         self.last_io_count += other.last_io_count;
@@ -102,6 +106,24 @@ pub fn run_seed(seed: u64, ending: Ending) -> Result<Report, String> {
     Ok(lives.report())
 }
 
+/// Runs one seed in which the disk fails while the log works: writes or syncs, of journal, segments
+/// or checkpoints, once or for ever. Everything goes offline, nothing is acknowledged any more, and
+/// the next life has all that was.
+///
+/// # Errors
+/// The promise that was broken.
+pub fn run_failing_disk(seed: u64, ending: Ending) -> Result<Report, String> {
+    caught(|| {
+        let mut lives = Lives::new(seed, ending);
+        for _ in 0..3 {
+            let steps = 3_000;
+            lives.live(Cut::WhenDiskFails { steps })?;
+        }
+        lives.live(Cut::Never)?;
+        Ok(lives.report())
+    })
+}
+
 /// Cuts the first life of a seed at one given I/O step, and checks what a second one finds.
 ///
 /// # Errors
@@ -135,6 +157,9 @@ enum Cut {
     InRecovery(u64),
     /// So many I/O steps after the work has begun, or after a batch was acknowledged.
     AtWork { steps: u64, acknowledges: bool },
+    /// When the disk has failed, which it does at some time while the log works, or after so many
+    /// I/O steps.
+    WhenDiskFails { steps: u64 },
     /// It stops cleanly.
     Never,
 }
@@ -145,6 +170,7 @@ enum Stage {
     Recovery,
     Opening,
     Work,
+    DiskFailure,
     Stopped,
 }
 
@@ -191,11 +217,12 @@ impl Lives {
         let mut sim = Sim::new(self.rng.next_u64(), &self.disk);
         sim.set_max_turns(5_000_000);
         let mut plan = Plan::any(&mut self.rng, self.durability);
-        if let Cut::AtWork { .. } = cut {
+        if let Cut::AtWork { .. } | Cut::WhenDiskFails { .. } = cut {
             plan.operations = usize::MAX;
         }
         let came_to = self.go_through(&mut sim, plan, cut);
         self.disk.set_capacity(None);
+        self.disk.clear_faults();
         let broken = self.truth.borrow_mut().broken.take();
         let came_to = match broken {
             Some(broken) => Err(broken),
@@ -206,6 +233,7 @@ impl Lives {
             Stage::Recovery => report.cut_in_recovery += 1,
             Stage::Opening => report.cut_while_opening += 1,
             Stage::Work => report.cut_at_work += 1,
+            Stage::DiskFailure => report.failed += 1,
             Stage::Stopped => {
                 report.clean_stops += 1;
                 report.last_io_count = sim.io_count();
@@ -241,7 +269,9 @@ impl Lives {
         let Ok(node) = sim.run(opening) else {
             return Ok(Stage::Opening);
         };
-        let mut work = pin!(life::work_and_stop(self.disk.clone(), node?, plan));
+        let node = node?;
+        let work = life::work_and_stop(self.disk.clone(), node.clone(), plan);
+        let mut work = pin!(work);
         if let Cut::AtWork {
             steps,
             acknowledges,
@@ -252,6 +282,15 @@ impl Lives {
                 return Err(format!("the work ended by itself: {ended:?}"));
             }
             sim.cut_at_io(sim.io_count() + steps);
+        }
+        if let Cut::WhenDiskFails { steps } = cut {
+            sim.cut_at_io(sim.io_count() + steps);
+            self.disk.inject(failure::any(&mut self.rng));
+            failure::watch(&node);
+            return match sim.run(work) {
+                Ok(ended) => failure::check(sim, &node, ended).map(|()| Stage::DiskFailure),
+                Err(crate::sim::Cut) => Ok(Stage::Work),
+            };
         }
         match sim.run(work) {
             Ok(ended) => ended.map(|()| Stage::Stopped),
@@ -329,6 +368,15 @@ mod tests {
     #[test]
     fn one_or_the_other_loses_nothing() {
         check(Ending::Either);
+    }
+
+    #[test]
+    fn failing_disks_lose_nothing() {
+        let mut all = Report::default();
+        for seed in seeds() {
+            all.add(&run_failing_disk(seed, Ending::Either).unwrap());
+        }
+        assert!(all.failed > 0);
     }
 
     #[test]

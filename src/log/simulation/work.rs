@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::log::options::PartitionSpec;
-use crate::log::{AppendError, PartitionLog, StorageError};
+use crate::log::{AppendError, PartitionLog, ReadError, StorageError};
 use crate::model::batch::{BatchBuilder, BatchFields, BatchView};
 use crate::model::{Offset, PartitionId, PartitionIndex, ProducerEpoch, ProducerId, TopicId};
 use crate::rt::{Runtime, TaskClass};
@@ -284,8 +284,14 @@ async fn delete_records(
     if let Some(known) = node.truth.borrow_mut().partitions.get_mut(&id) {
         known.asked_log_starts.insert(before);
     }
-    let answered = log.delete_records(before).await;
-    let log_start = answered.map_err(|error| format!("delete records: {error}"))?;
+    let log_start = loop {
+        match log.delete_records(before).await {
+            Ok(log_start) => break log_start,
+            // The journal was not prepared to its end before the disk was full.
+            Err(ReadError::Storage(StorageError::DiskFull)) => node.runtimes[0].sleep(RETRY).await,
+            Err(error) => return Err(format!("delete records: {error}")),
+        }
+    };
     promise_log_start(node, id, log_start);
     Ok(())
 }
