@@ -135,7 +135,8 @@ impl<R: Runtime> Part<R> {
         let segment = pending.segment;
         let (start, blocks) = pending.take_blocks();
         let rest = (pending.start, pending.bytes.clone());
-        if blocks.is_empty() && !(rest_too && !rest.1.is_empty()) {
+        let writes_rest = rest_too && !rest.1.is_empty();
+        if blocks.is_empty() && !writes_rest {
             return Ok(());
         }
         let file = self.open(segment).await?;
@@ -143,7 +144,7 @@ impl<R: Runtime> Part<R> {
             let offset = start + (number * MAX_WRITE_BYTES) as u64;
             write_padded(&self.rt, &file, offset, piece).await?;
         }
-        if rest_too && !rest.1.is_empty() {
+        if writes_rest {
             write_padded(&self.rt, &file, rest.0, &rest.1).await?;
         }
         Ok(())
