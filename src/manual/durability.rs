@@ -46,24 +46,21 @@
 //! Each place that enforces one asks [`holds`](crate::log::rules::holds), a constant `true` outside
 //! of tests. With the cargo feature `planted` a test leaves one out, and must be seen to lose
 //! something: `tests/simulation.rs` leaves out each variant of [`Rule`](crate::log::rules::Rule) in
-//! turn, except those marked, which tests of their own hold.
+//! turn, in random lives or in a scenario made for it.
 //!
 //! | | rule | in | planted as |
 //! |---|---|---|---|
 //! | 1 | The journaled position is the end of the last whole batch in the contiguous, flushed prefix of the journal. Acknowledgements wait for that prefix; nothing else on disk (segment, roll, index, snapshot, checkpoint) describes anything beyond it | `log/journal/state.rs`, `log/partition.rs`, `log/move_plan.rs`, `log/roll.rs`, `log/checkpointer.rs` | `AckWaitsForDurable`, `AckWaitsForPrefix`, `JournaledBeforeMove` |
 //! | 2 | Moves end on a block boundary, unless nothing is accepted beyond. After such an unfinished block the next entry carries that block's beginning again, as does each partition's first entry of a run. Moves of one partition take turns | `log/move_plan.rs`, `log/append.rs`, `log/moves.rs` | `MovesEndOnBlocks`, `CarryUnfinishedBlock`, `MovesDoNotOverlap` |
 //! | 3 | The journal keeps every entry that reaches beyond what was moved. Replay writes nothing below the block of the moved position | `log/checkpointer.rs`, `log/recovery/overlay.rs` | `TrimKeepsUnmoved`, `ReplayNotBelowMark` |
-//! | 4 | A journal write has checksums, its predecessor's checksum, and what was flushed before it. Behind a break the rest of the ring is searched: if anything says that the broken write was flushed, it is rot, and its partitions go offline; otherwise the tail was torn | `log/journal/format.rs`, `scan.rs`, `sweep.rs` | `JournalChecksums`; `RotIsNotTorn` (`log/journal/tests/rot.rs`) |
+//! | 4 | A journal write has checksums, its predecessor's checksum, and what was flushed before it. Behind a break the rest of the ring is searched: if anything says that the broken write was flushed, it is rot, and its partitions go offline; otherwise the tail was torn | `log/journal/format.rs`, `scan.rs`, `sweep.rs` | `JournalChecksums`, `RotIsNotTorn` |
 //! | 5 | Runs are ordered. Writes and checkpoints of any run but the committed one are void | `log/run.rs`, `log/journal/reader.rs`, `log/checkpoint.rs` | `RunCheck` |
 //! | 6 | Recovery writes segments, never journals, then checkpoints that leave the newest of the committed run alone, and commits the new run last | `log/recovery/mod.rs`, `log/checkpoint.rs` | `RecoveryCommitsRunLast`, `RecoveryKeepsNewestCheckpoint` |
 //! | 7 | Whoever writes a file holds its lock, on the descriptor that writes. A start waits for it: writes of a killed process may still be in flight | `log/lock.rs` | `Locks` |
-//! | 8 | A log start is in the journal, durably, before it is answered or a file is unlinked | `log/trim.rs` | `LogStartJournaled` |
-//! | 9 | A metadata change is durable before it is applied. Entries and directories of another topic id are left alone, whatever the topic's name | `log/record_log.rs`, `shard/control.rs`, `log/deletion.rs`, `log/recovery/mod.rs` | `TopicIdCheck`; `MetadataDurableFirst` (`log/record_log/tests.rs`) |
+//! | 8 | A log start is in the journal, durably, before it is answered or a file is unlinked; a checkpoint names the one that it includes | `log/trim.rs`, `log/checkpointer.rs` | `LogStartJournaled`, `CheckpointNamesFinalMarks` |
+//! | 9 | A metadata change is durable before it is applied. Entries and directories of another topic id are left alone, whatever the topic's name | `log/record_log.rs`, `shard/control.rs`, `log/deletion.rs`, `log/recovery/mod.rs` | `TopicIdCheck`, `MetadataDurableFirst` |
 //! | 10 | Sealing cuts the segment; the cut is fsynced before segment-durable passes it, and recovery cuts again | `log/moves.rs`, `log/recovery/verify.rs` | `SealCutDurable` |
 //! | 11 | A batch is accepted only when its segment has durably reserved its space and the journal can hold it | `log/append.rs`, `log/journal/state.rs` | `SpaceReserved` |
-//!
-//! `CheckpointNamesFinalMarks` is listed and enforced nowhere: a log start only rises, so replaying an
-//! old one does no harm. Truncations, which replication brings, will need it.
 //!
 //! The simulator (`src/sim`) runs the same code on a disk that loses, tears, reorders and delays what
 //! was not made durable, with and without FUA, and cuts power or kills the process at any I/O step,
