@@ -34,8 +34,8 @@ pub use launch::{LaunchError, ShardHandle, Shards, allowed_cpus, run_one, run_sh
 /// Short ones are dangerous: when this timer fires between glommio's arming it and its first look
 /// at the task queues, which takes no more than being descheduled for so long, glommio 0.9 goes to
 /// sleep with tasks ready to run. With 1 ms that happened in every eighth run of a test on a busy
-/// machine, with 5 ms in every fourth of the demo at a load of 4 to 12. [`watch`] bounds such a
-/// sleep where it is not itself among the tasks that are ready, and [`pulse`] in any case.
+/// machine, with 5 ms in two of fourteen runs of the demo at a load of 4 to 12. [`watch`] bounds
+/// such a sleep where it is not itself among the tasks that are ready, and [`pulse`] in any case.
 const PREEMPT_AFTER: Duration = Duration::from_millis(100);
 /// How long such a sleep lasts at most on a core that has something to do, or has not.
 const WATCH_BUSY: Duration = Duration::from_millis(2);
