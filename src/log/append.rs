@@ -276,6 +276,7 @@ impl<R: Runtime> Partition<R> {
             max_timestamp_ms: batch.max_timestamp_ms(),
         });
         state.count(batch, last, at);
+        self.list_unmoved(state);
         state.epochs.assign(state.leader_epoch, base);
         if let Some(producer) = producer {
             state.producers.apply(producer, base, now_ms);
@@ -301,7 +302,7 @@ impl<R: Runtime> Partition<R> {
         Ok(appended)
     }
 
-    fn take_memory(self: &Rc<Self>, state: &mut State, memory: Memory) {
+    fn take_memory(&self, state: &mut State, memory: Memory) {
         let mut block = memory
             .block
             .filter(|_| state.tail.missing_block().is_some());
@@ -313,8 +314,6 @@ impl<R: Runtime> Partition<R> {
                 }
                 None => state.tail.add_spare(buf, permit),
             }
-            let owner = Rc::downgrade(self);
-            self.core.chunk_owners.borrow_mut().push_back(owner);
         }
     }
 

@@ -54,8 +54,10 @@ pub struct Core<R: Runtime> {
     pub move_queue: RefCell<VecDeque<Weak<Partition<R>>>>,
     /// Notified when `move_queue` has grown, and when the log closes.
     pub move_wanted: Event,
-    /// Owners of chunks, in the order in which the chunks came.
-    pub chunk_owners: RefCell<VecDeque<Weak<Partition<R>>>>,
+    /// The owner of each chunk that may be given up, in the order in which their last bytes moved.
+    pub evictable: RefCell<VecDeque<Weak<Partition<R>>>>,
+    /// Partitions with bytes that are not in segment files, each once.
+    pub with_unmoved: RefCell<VecDeque<Weak<Partition<R>>>>,
     /// Segment files written without a promise, to be synced by the next checkpoint.
     pub unsynced: RefCell<BTreeSet<SegmentKey>>,
     /// The write to which the last entry went.
@@ -90,7 +92,8 @@ impl<R: Runtime> Core<R> {
             progress_count: Cell::new(0),
             move_queue: RefCell::default(),
             move_wanted: Event::new(),
-            chunk_owners: RefCell::default(),
+            evictable: RefCell::default(),
+            with_unmoved: RefCell::default(),
             unsynced: RefCell::default(),
             last_sequence: Cell::new(Sequence(0)),
             accepted_any: Cell::new(false),
@@ -164,39 +167,36 @@ impl<R: Runtime> Core<R> {
         self.tail_memory.try_acquire(bytes)
     }
 
-    /// Gives up the oldest chunks that may be, until `bytes` are free.
+    /// Gives up chunks that may be, until `bytes` are free.
     pub fn evict(&self, bytes: usize) {
         let has_room = || self.tail_memory.taken() + bytes <= self.tail_memory.total();
-        let candidates = self.chunk_owners.borrow().len();
-        for _ in 0..candidates {
-            if has_room() {
-                return;
-            }
-            let Some(owner) = self.chunk_owners.borrow_mut().pop_front() else {
+        while !has_room() {
+            let Some(owner) = self.evictable.borrow_mut().pop_front() else {
                 return;
             };
-            let Some(partition) = owner.upgrade() else {
-                continue;
-            };
-            if !partition.evict_chunk() {
-                self.chunk_owners.borrow_mut().push_back(owner);
+            if let Some(partition) = owner.upgrade() {
+                partition.evict_chunk();
             }
         }
     }
 
-    /// Lets the partitions with the oldest chunks move all they can.
+    /// Lets the next partitions that have bytes to move do so; those that cannot move all of them
+    /// yet have another turn after the others.
     pub fn press_moves(&self) {
         const AT_ONCE: usize = 64;
-        let owners: Vec<_> = {
-            let owners = self.chunk_owners.borrow();
-            owners
-                .iter()
-                .take(AT_ONCE)
-                .filter_map(Weak::upgrade)
-                .collect()
+        let pressed: Vec<_> = {
+            let mut unmoved = self.with_unmoved.borrow_mut();
+            let count = unmoved.len().min(AT_ONCE);
+            unmoved.drain(..count).collect()
         };
-        for partition in owners {
-            partition.request_move(crate::log::move_plan::Urgency::Everything);
+        for partition in pressed.iter().filter_map(Weak::upgrade) {
+            let mut state = partition.state.borrow_mut();
+            state.is_listed_unmoved = false;
+            if state.moved < state.tail.end() {
+                partition.list_unmoved(&mut state);
+                drop(state);
+                partition.request_move(crate::log::move_plan::Urgency::Everything);
+            }
         }
     }
 

@@ -201,6 +201,7 @@ async fn finish<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<Partition<R>>, pl
         }
         sealed
     };
+    partition.release_chunks();
     partition.marks_changed();
     core.tell_progress();
     if let Some(sealed) = sealed
@@ -281,5 +282,6 @@ pub async fn move_all<R: Runtime>(
 pub fn drop_gone<R: Runtime>(core: &Core<R>) {
     let is_there = |entry: &Weak<Partition<R>>| entry.strong_count() > 0;
     core.move_queue.borrow_mut().retain(is_there);
-    core.chunk_owners.borrow_mut().retain(is_there);
+    core.evictable.borrow_mut().retain(is_there);
+    core.with_unmoved.borrow_mut().retain(is_there);
 }

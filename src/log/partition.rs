@@ -84,6 +84,8 @@ pub(super) struct State {
     pub move_wanted: Option<Urgency>,
     /// Journaled entries that reach beyond `moved`, oldest first.
     pub unmoved: VecDeque<Unmoved>,
+    /// Whether [`Core::with_unmoved`] names the partition.
+    pub is_listed_unmoved: bool,
     /// Why the partition cannot be used.
     pub stopped: Option<StorageError>,
 }
@@ -172,7 +174,7 @@ impl State {
             self.unmoved.pop_front();
         }
         let batches = self.tail.batches();
-        let following = batches.partition_point(|batch| batch.end() <= moved);
+        let following = self.tail.count_while(|batch| batch.end() <= moved);
         let last = following
             .checked_sub(1)
             .and_then(|index| batches.get(index));
@@ -306,11 +308,28 @@ impl<R: Runtime> Partition<R> {
         self.core.move_wanted.notify();
     }
 
-    /// Gives up the oldest chunk of the tail, if everything in it is in segment files.
-    pub fn evict_chunk(&self) -> bool {
+    /// Lists the chunks whose last bytes have moved as such that may be given up.
+    pub fn release_chunks(self: &Rc<Self>) {
         let mut state = self.state.borrow_mut();
         let moved = state.moved;
-        state.tail.evict(moved)
+        let released = state.tail.release(moved);
+        let owners = std::iter::repeat_n(Rc::downgrade(self), released);
+        self.core.evictable.borrow_mut().extend(owners);
+    }
+
+    /// Gives up the oldest chunk of the tail, if everything in it is still in segment files.
+    pub fn evict_chunk(&self) {
+        let mut state = self.state.borrow_mut();
+        let moved = state.moved;
+        state.tail.evict(moved);
+    }
+
+    /// Lists the partition among those that have bytes to move, unless it is listed.
+    pub fn list_unmoved(self: &Rc<Self>, state: &mut State) {
+        if !std::mem::replace(&mut state.is_listed_unmoved, true) {
+            let entry = Rc::downgrade(self);
+            self.core.with_unmoved.borrow_mut().push_back(entry);
+        }
     }
 }
 

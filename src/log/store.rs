@@ -245,6 +245,7 @@ fn new_partition<R: Runtime>(core: Rc<Core<R>>, spec: &PartitionSpec, now_ms: i6
         users: 0,
         move_wanted: None,
         unmoved: VecDeque::new(),
+        is_listed_unmoved: false,
         stopped: None,
     };
     partition(core, spec.id, &spec.topic, state)
@@ -285,6 +286,7 @@ fn open_partition<R: Runtime>(
         users: 0,
         move_wanted: None,
         unmoved: VecDeque::new(),
+        is_listed_unmoved: false,
         stopped: found.offline.map(StorageError::PartitionOffline),
     };
     Rc::new(partition(core.clone(), found.id, &found.topic, state))
