@@ -25,7 +25,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use buf::{Arena, ArenaFull, Buf, BufMut};
-pub use frames::{Frame, FrameError, FrameReader};
+pub use frames::{Cut, Frame, FrameError, FrameReader, cut_frame};
 use glommio::raise_limits;
 pub use glommio::{
     GlommioRuntime, LaunchError, ShardHandle, Shards, allowed_cpus, run_one, run_shards,

@@ -40,9 +40,11 @@
 //!
 //! # Use
 //!
-//! A broker cuts frames ([`frame::split`]), reads the header ([`RequestHeader::decode`]), then
-//! the body ([`Message::decode`] or [`messages::AnyRequest`]), and answers with
-//! [`encode_response`]. A client uses [`encode_request`] and [`decode_response`].
+//! Frames are cut below ([`crate::rt::FrameReader`]), and come here without their length. A broker
+//! reads the header ([`RequestHeader::decode`]), then the body ([`Message::decode`] or
+//! [`messages::AnyRequest`]), and answers with [`encode_response`]. A client uses
+//! [`encode_request`] and, once [`correlation_id`] has told which request it answers,
+//! [`decode_response`].
 //!
 //! # Limits
 //!
@@ -65,7 +67,6 @@
 mod api;
 mod error;
 mod error_code;
-pub mod frame;
 mod header;
 mod list;
 #[macro_use]
@@ -78,7 +79,9 @@ mod writer;
 pub use api::{ApiKey, api_name};
 pub use error::{DecodeError, EncodeError};
 pub use error_code::ErrorCode;
-pub use header::{RequestError, RequestHeader, decode_response, encode_request, encode_response};
+pub use header::{
+    RequestError, RequestHeader, correlation_id, decode_response, encode_request, encode_response,
+};
 pub use list::List;
 pub use reader::{MAX_STRING_BYTES, MAX_TAGS_PER_SECTION, MAX_UNKNOWN_TAGS, Reader, Version};
 pub use types::{Nullable, Records, Str, Wire, read_present, write_present};
