@@ -32,6 +32,16 @@ pub enum Journaled {
     LogStart(Offset),
 }
 
+/// What the journal does with the tokens of a completed write: each partition that still exists
+/// moves its marks and wakes whoever waits for them.
+pub fn hand_back<R: Runtime>(tokens: Vec<Token<R>>) {
+    for token in tokens {
+        if let Some(partition) = token.partition.upgrade() {
+            partition.on_durable(token.what);
+        }
+    }
+}
+
 /// The shared parts of a shard's log.
 pub struct Core<R: Runtime> {
     pub rt: R,

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::log::checkpoint::CheckpointSlots;
 use crate::log::checkpointer::{self, Slots, run_checkpointer};
-use crate::log::core::{Core, Token};
+use crate::log::core::{Core, hand_back};
 use crate::log::error::StorageError;
 use crate::log::journal::{Journal, JournalIdentity};
 use crate::log::marks::{Marks, Position};
@@ -70,13 +70,7 @@ impl<R: Runtime> ShardLog<R> {
             run,
         };
         let slots = CheckpointSlots::open(&rt, &dir).await?;
-        let on_durable = |_, tokens: Vec<Token<R>>| {
-            for token in tokens {
-                if let Some(partition) = token.partition.upgrade() {
-                    partition.on_durable(token.what);
-                }
-            }
-        };
+        let on_durable = |_, tokens| hand_back(tokens);
         let journal_dir = dir.join(JOURNAL_DIR);
         let journal = options.journal();
         let journal =

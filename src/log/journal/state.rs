@@ -251,14 +251,14 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
             sequence + 1
         };
         drop(state);
-        self.acknowledge_below(end);
+        self.complete_below(end);
     }
 
     /// Hands back the tokens of every write below `end`.
-    pub fn acknowledge_below(&self, end: u64) {
+    pub fn complete_below(&self, end: u64) {
         let durable = self.options.write_mode == WriteMode::Durable;
         loop {
-            let next = self.state.borrow_mut().acknowledge_next(end, durable);
+            let next = self.state.borrow_mut().complete_next(end, durable);
             let Some((sequence, tokens)) = next else {
                 break;
             };
@@ -389,7 +389,7 @@ impl<T> State<T> {
         self.window_start() + done as u64
     }
 
-    fn acknowledge_next(&mut self, end: u64, durable: bool) -> Option<(u64, Vec<T>)> {
+    fn complete_next(&mut self, end: u64, durable: bool) -> Option<(u64, Vec<T>)> {
         if self.durable_end >= end || self.failure.is_some() {
             return None;
         }

@@ -49,7 +49,7 @@ pub(super) async fn write<R: Runtime, T: 'static>(shared: Rc<Shared<R, T>>, file
                 }
                 Err(ArenaFull { .. }) => {
                     let retry = shared.rt.sleep(MEMORY_RETRY);
-                    wait(&shared, &mut in_flight, retry).await;
+                    wait_or_complete(&shared, &mut in_flight, retry).await;
                 }
             },
             Step::Sync => {
@@ -62,7 +62,7 @@ pub(super) async fn write<R: Runtime, T: 'static>(shared: Rc<Shared<R, T>>, file
             Step::Wait => {
                 let count = in_flight.len();
                 let look = || (shared.step(count) != Step::Wait).then_some(());
-                wait(
+                wait_or_complete(
                     &shared,
                     &mut in_flight,
                     shared.writer_event.wait_until(look),
@@ -85,8 +85,8 @@ async fn submit<F: File>(file: F, write: Write) -> (u64, io::Result<()>) {
     (write.sequence, written)
 }
 
-/// Waits for `or`, or for a write in flight, which is then taken account of.
-async fn wait<R: Runtime, T: 'static>(
+/// Waits for `or`, or for a write in flight, which is then completed.
+async fn wait_or_complete<R: Runtime, T: 'static>(
     shared: &Shared<R, T>,
     in_flight: &mut FuturesUnordered<impl Future<Output = (u64, io::Result<()>)>>,
     or: impl Future<Output = ()>,
@@ -267,7 +267,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
 
     fn after_compose(&self, sequence: u64) {
         if !holds(Rule::AckWaitsForDurable) {
-            self.acknowledge_below(sequence + 1);
+            self.complete_below(sequence + 1);
         }
         self.space_freed();
     }
