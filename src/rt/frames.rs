@@ -91,8 +91,9 @@ pub fn cut_frame(stream: &[u8], limit_bytes: usize) -> Result<Cut, FrameError> {
 }
 
 impl<R: Runtime> FrameReader<R> {
-    /// Frames of at most `limit_bytes` from `socket`; each is charged to `memory` before room is
-    /// made for it, so a full shard makes its clients wait instead of failing.
+    /// Frames of at most `limit_bytes` from `socket`, each charged to `memory`: a large one before
+    /// room is made for it, a small one before it is handed out. So a full shard makes its clients
+    /// wait instead of failing.
     pub fn new(rt: R, socket: R::Socket, limit_bytes: usize, memory: Budget) -> Self {
         let buffer = BufMut::empty();
         let standing_bytes = QUIET_BYTES;
