@@ -54,7 +54,7 @@
 //! 6. The journal's writer (`log/journal/writer.rs`) writes the group: one direct write for
 //!    everything that the shard has accepted since the last one. When it and every earlier write
 //!    have completed, `Shared::complete` calls the function that `ShardLog::open` gave the journal,
-//!    `hand_back` (`log/core.rs`): `Partition::on_durable` moves the durable offset and wakes
+//!    `hand_back` (`log/core.rs`): `Partition::on_completed` moves the durable offset and wakes
 //!    `changed`.
 //! 7. That completes [`Accepted::acknowledged`](partition::Accepted::acknowledged), which the
 //!    handler's future `acknowledge` waits for, and

@@ -326,7 +326,7 @@ impl<R: Runtime> Partition<R> {
         end: Boundary,
     ) {
         let core = &self.core;
-        let first = core.last_sequence.get().max(core.journal.durable_end());
+        let first = core.last_sequence.get().max(core.journal.completed_end());
         let entry = Entry::Data {
             partition: self.id,
             leader_epoch,

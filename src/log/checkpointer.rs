@@ -88,7 +88,7 @@ fn due<R: Runtime>(core: &Core<R>, last: Last) -> Option<Due> {
 
 /// Moves what the journal holds now, then writes a checkpoint and lets the journal go so far.
 pub async fn free_journal<R: Runtime>(shard: &Shard<R>) -> Result<(), StorageError> {
-    let target = shard.core.journal.durable_end();
+    let target = shard.core.journal.completed_end();
     let is_behind = |partition: &Partition<R>| {
         let state = partition.state.borrow();
         state
@@ -107,7 +107,7 @@ pub async fn write_checkpoint<R: Runtime>(shard: &Shard<R>) -> Result<(), Storag
     let asked = core.checkpoints.asked.get();
     let (content, start) = capture(shard);
     // What it describes must be in the journal before it may be told.
-    wait_journaled(core).await?;
+    wait_last_entry(core).await?;
     sync_segments(shard).await?;
     grow_indexes(shard).await;
     let bytes = content.encode();
@@ -130,7 +130,7 @@ fn closed() -> StorageError {
 /// Everything a checkpoint says, at one moment.
 fn capture<R: Runtime>(shard: &Shard<R>) -> (Content, Sequence) {
     let core = &shard.core;
-    let mut start = core.journal.durable_end();
+    let mut start = core.journal.completed_end();
     let mut partitions = Vec::new();
     for partition in shard.all() {
         let state = partition.state.borrow();
@@ -171,14 +171,15 @@ fn partition_content<R: Runtime>(partition: &Partition<R>, state: &State) -> Par
     }
 }
 
-async fn wait_journaled<R: Runtime>(core: &Core<R>) -> Result<(), StorageError> {
+/// Waits until the shard's last entry is safely in the journal.
+async fn wait_last_entry<R: Runtime>(core: &Core<R>) -> Result<(), StorageError> {
     if core.needs_flush() {
         core.journal.flush().await?;
         return Ok(());
     }
     let last = core.last_sequence.get();
     if core.accepted_any.get() && holds(Rule::JournaledBeforeMove) {
-        core.journal.wait_durable(last).await?;
+        core.journal.wait_completed(last).await?;
     }
     Ok(())
 }

@@ -15,15 +15,15 @@ use crate::log::run::RunId;
 use crate::model::Offset;
 use crate::rt::{Budget, Event, Permit, Runtime, WriteMode};
 
-/// What the journal hands back once an entry is durable.
+/// What the journal hands back once the writes that hold an entry have completed.
 pub struct Token<R: Runtime> {
     /// Whose entry it was, if the partition still exists.
     pub partition: Weak<Partition<R>>,
-    /// What has become durable with it.
+    /// What it holds.
     pub what: Journaled,
 }
 
-/// What a journal entry makes durable.
+/// What a journal entry holds.
 #[derive(Clone, Copy, Debug)]
 pub enum Journaled {
     /// Everything accepted up to here.
@@ -37,7 +37,7 @@ pub enum Journaled {
 pub fn hand_back<R: Runtime>(tokens: Vec<Token<R>>) {
     for token in tokens {
         if let Some(partition) = token.partition.upgrade() {
-            partition.on_durable(token.what);
+            partition.on_completed(token.what);
         }
     }
 }
@@ -56,7 +56,7 @@ pub struct Core<R: Runtime> {
     pub memory_turn: Budget,
     /// Cold reads in flight.
     pub cold_reads: Budget,
-    /// Notified when bytes have become durable, have moved, or the directory went offline.
+    /// Notified when journal writes have completed, bytes have moved, or the directory went offline.
     pub progress: Event,
     /// Counts what `progress` tells.
     pub progress_count: Cell<u64>,

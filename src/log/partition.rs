@@ -250,17 +250,17 @@ impl<R: Runtime> Partition<R> {
         self.changed.notify();
     }
 
-    /// The journal has made something durable.
-    pub fn on_durable(self: &Rc<Self>, what: Journaled) {
+    /// An entry is in completed journal writes.
+    pub fn on_completed(self: &Rc<Self>, what: Journaled) {
         match what {
-            Journaled::Data(end) => self.on_data_durable(end),
+            Journaled::Data(end) => self.on_data_completed(end),
             Journaled::LogStart(log_start) => self.raise_log_start(log_start),
         }
         self.marks_changed();
         self.core.tell_progress();
     }
 
-    fn on_data_durable(self: &Rc<Self>, end: Boundary) {
+    fn on_data_completed(self: &Rc<Self>, end: Boundary) {
         let needs_flush = self.core.needs_flush();
         let gathered = {
             let mut state = self.state.borrow_mut();

@@ -56,7 +56,7 @@ impl<R: Runtime> Partition<R> {
     /// Begins the next segment. Its name is the log end, so everything below must be journaled
     /// first: no file may tell of what the journal does not hold.
     pub(super) async fn roll(self: &Rc<Self>, now_ms: i64) -> Result<(), AppendError> {
-        self.wait_journaled().await?;
+        self.wait_own_entries().await?;
         let end = self.state.borrow().marks.log_end;
         self.core
             .files
@@ -86,7 +86,8 @@ impl<R: Runtime> Partition<R> {
         Ok(())
     }
 
-    async fn wait_journaled(&self) -> Result<(), AppendError> {
+    /// Waits until every entry of this partition is safely in the journal.
+    async fn wait_own_entries(&self) -> Result<(), AppendError> {
         if self.core.needs_flush() {
             self.core
                 .journal

@@ -70,11 +70,11 @@ impl<R: Runtime> ShardLog<R> {
             run,
         };
         let slots = CheckpointSlots::open(&rt, &dir).await?;
-        let on_durable = |_, tokens| hand_back(tokens);
+        let on_completed = |_, tokens| hand_back(tokens);
         let journal_dir = dir.join(JOURNAL_DIR);
         let journal = options.journal();
         let journal =
-            Journal::create(rt.clone(), &journal_dir, identity, journal, on_durable).await?;
+            Journal::create(rt.clone(), &journal_dir, identity, journal, on_completed).await?;
         let core = Rc::new(Core::new(rt, options, run, journal));
         let shard = Rc::new(Shard {
             core,

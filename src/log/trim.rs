@@ -98,7 +98,7 @@ impl<R: Runtime> Partition<R> {
         let sequence = core.journal.append(&mut permit, entry);
         core.last_sequence.set(sequence);
         core.accepted_any.set(true);
-        core.journal.wait_durable(sequence).await?;
+        core.journal.wait_completed(sequence).await?;
         if core.needs_flush() {
             core.journal.flush().await?;
         }
