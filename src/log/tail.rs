@@ -94,8 +94,8 @@ impl Chunk {
     }
 
     /// Whether everything in it, and of batches that begin in it, is in a segment file.
-    fn is_below(&self, segment_durable: Position) -> bool {
-        self.end().max(self.batches_end) <= segment_durable
+    fn is_below(&self, moved: Position) -> bool {
+        self.end().max(self.batches_end) <= moved
     }
 }
 
@@ -287,24 +287,22 @@ impl Tail {
         low
     }
 
-    /// How many more chunks than before could be given up, now that everything below
-    /// `segment_durable` is in segment files.
-    pub fn release(&mut self, segment_durable: Position) -> usize {
+    /// How many more chunks than before could be given up, now that everything below `moved` is in
+    /// segment files.
+    pub fn release(&mut self, moved: Position) -> usize {
         let following = self.chunks.iter().skip(self.released);
-        let released = following
-            .take_while(|chunk| chunk.is_below(segment_durable))
-            .count();
+        let released = following.take_while(|chunk| chunk.is_below(moved)).count();
         self.released += released;
         released
     }
 
     /// Gives up the oldest chunk, once released, unless it has grown since.
-    pub fn evict(&mut self, segment_durable: Position) -> bool {
+    pub fn evict(&mut self, moved: Position) -> bool {
         self.released = self.released.saturating_sub(1);
         let Some(chunk) = self.chunks.front() else {
             return false;
         };
-        if !chunk.is_below(segment_durable) {
+        if !chunk.is_below(moved) {
             return false;
         }
         let chunk_end = chunk.end();

@@ -17,8 +17,25 @@
 //!
 //! [`Marks::in_order`](crate::log::Marks::in_order) is checked whenever one moves, in release builds
 //! too: log start ≤ durable ≤ log end, segment-durable ≤ durable. A violation takes that partition
-//! offline, never the process. Within the log there is one mark more, the **journaled** position:
-//! what the journal holds safely even where a level promises less (`log/partition.rs`).
+//! offline, never the process.
+//!
+//! Those are for readers. For its files a log has three byte positions more (`log/partition.rs`), which
+//! need not lie between two batches in the case of *moved*:
+//!
+//! ```text
+//!  moved                     journaled               completed              end of the tail
+//!    |  safely in the journal,   |  in journal writes    |  accepted, on its way   |
+//!    |  to be moved              |  not flushed yet      |  to the journal         |
+//! ```
+//!
+//! | position | everything below… |
+//! |---|---|
+//! | moved | …is in segment files, durably; the last batch that ends at or below it ends at segment-durable |
+//! | journaled | …survives power loss in the journal, at whatever level, so that it may move |
+//! | completed | …is in completed journal writes; at level `fsync` that is journaled, below it a flush lies between |
+//!
+//! They stand in this order: moved ≤ journaled ≤ completed. A checkpoint names moved and
+//! segment-durable: replay begins at the block of the one, the walk at the other.
 //!
 //! # Levels
 //!
