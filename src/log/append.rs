@@ -82,7 +82,6 @@ impl<R: Runtime> Partition<R> {
                 base_offset,
                 end_offset: last_offset.plus(1),
                 log_append_time_ms: is_log_append_time(batch).then_some(timestamp_ms),
-                log_start: state.marks.log_start,
                 duplicate: true,
             })),
         }
@@ -289,7 +288,6 @@ impl<R: Runtime> Partition<R> {
             base_offset: base,
             end_offset: last.plus(1),
             log_append_time_ms: is_log_append_time(batch).then(|| batch.max_timestamp_ms()),
-            log_start: state.marks.log_start,
             duplicate: false,
         };
         let (from, payload) = state.entry_payload(at);

@@ -20,8 +20,7 @@ use crate::log::tail::{ReadBatches, Tail};
 use crate::model::{LeaderEpoch, Offset, PartitionId};
 use crate::rt::{Budget, Event, Runtime};
 
-/// A batch that was accepted: its offsets and its order are fixed. It is safe, and may be
-/// acknowledged, once [`PartitionLog::wait_durable`] of its end has completed.
+/// Where a batch went. It is safe once [`PartitionLog::wait_durable`] of its end has completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
     /// Offset of the first record.
@@ -30,8 +29,6 @@ pub struct Appended {
     pub end_offset: Offset,
     /// The records' timestamp, where the broker set it.
     pub log_append_time_ms: Option<i64>,
-    /// The log start offset now.
-    pub log_start: Offset,
     /// The batch was in the log already; these are its original offsets.
     pub duplicate: bool,
 }

@@ -17,8 +17,6 @@ const DELETE_SUFFIX: &str = "-delete";
 /// Digits of an offset in a file name, enough for all of them.
 const OFFSET_DIGITS: usize = 20;
 
-/// Name of the leader epoch cache in a partition's directory.
-pub const LEADER_EPOCH_CHECKPOINT: &str = "leader-epoch-checkpoint";
 /// Name of the file that says which topic a directory belongs to.
 pub const PARTITION_METADATA: &str = "partition.metadata";
 /// Name of the file that says which node and cluster a log directory belongs to.
