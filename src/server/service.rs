@@ -87,7 +87,7 @@ impl Call {
                 // connection is closed.
                 Err(error) => {
                     tracing::error!(api = %self.api, %error, "response cannot be encoded");
-                    return Vec::new();
+                    return None;
                 }
             };
         let framing = Buf::from_vec(framing);
@@ -98,7 +98,7 @@ impl Call {
                 Piece::Records(index) => pieces.extend(records[index].iter().cloned()),
             }
         }
-        pieces
+        Some(pieces)
     }
 }
 

@@ -38,8 +38,8 @@ pub fn unsupported_api_versions(correlation_id: i32) -> Response {
     };
     let mut frame = Vec::new();
     match encode_response(&mut frame, 0, correlation_id, &response) {
-        Ok(_) => vec![Buf::from_vec(frame)],
-        Err(_) => Vec::new(),
+        Ok(_) => Some(vec![Buf::from_vec(frame)]),
+        Err(_) => None,
     }
 }
 
