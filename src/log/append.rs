@@ -324,7 +324,7 @@ impl<R: Runtime> Partition<R> {
         end: Boundary,
     ) {
         let core = &self.core;
-        let first = core.last_sequence.get().max(core.journal.completed_end());
+        let first = core.next_entry_from();
         let entry = Entry::Data {
             partition: self.id,
             leader_epoch,
@@ -336,8 +336,7 @@ impl<R: Runtime> Partition<R> {
                 what: Journaled::Data(end),
             },
         };
-        core.last_sequence.set(core.journal.append(permit, entry));
-        core.accepted_any.set(true);
+        core.append_entry(permit, entry);
         self.state
             .borrow_mut()
             .note_unmoved(Unmoved { first, end: end.at });

@@ -177,8 +177,9 @@ async fn wait_last_entry<R: Runtime>(core: &Core<R>) -> Result<(), StorageError>
         core.journal.flush().await?;
         return Ok(());
     }
-    let last = core.last_sequence.get();
-    if core.accepted_any.get() && holds(Rule::JournaledBeforeMove) {
+    if let Some(last) = core.last_entry()
+        && holds(Rule::JournaledBeforeMove)
+    {
         core.journal.wait_completed(last).await?;
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::rc::{Rc, Weak};
 use crate::log::error::StorageError;
 use crate::log::files::{Files, SegmentKey};
 use crate::log::index_cache::IndexCache;
-use crate::log::journal::{Journal, JournalError, Sequence};
+use crate::log::journal::{Entry, Journal, JournalError, JournalPermit, Sequence};
 use crate::log::marks::Boundary;
 use crate::log::options::{Durability, LogOptions};
 use crate::log::partition::Partition;
@@ -70,10 +70,8 @@ pub struct Core<R: Runtime> {
     pub with_unmoved: RefCell<VecDeque<Weak<Partition<R>>>>,
     /// Segment files written without a promise, to be synced by the next checkpoint.
     pub unsynced: RefCell<BTreeSet<SegmentKey>>,
-    /// The write to which the last entry went.
-    pub last_sequence: Cell<Sequence>,
-    /// Whether an entry was journaled in this run.
-    pub accepted_any: Cell<bool>,
+    /// The write to which the last entry of this run went.
+    last_entry: Cell<Option<Sequence>>,
     /// Checkpoints asked for, and done.
     pub checkpoints: CheckpointRequests,
     /// The log is being closed: background tasks end.
@@ -105,8 +103,7 @@ impl<R: Runtime> Core<R> {
             evictable: RefCell::default(),
             with_unmoved: RefCell::default(),
             unsynced: RefCell::default(),
-            last_sequence: Cell::new(Sequence(0)),
-            accepted_any: Cell::new(false),
+            last_entry: Cell::new(None),
             checkpoints: CheckpointRequests::default(),
             closing: Cell::new(false),
             offline: RefCell::new(None),
@@ -154,6 +151,32 @@ impl<R: Runtime> Core<R> {
         self.tell_progress();
         self.move_wanted.notify();
         self.went_offline.notify();
+    }
+
+    /// Journals an entry; returns the write to which the last of it goes.
+    pub fn append_entry(
+        &self,
+        permit: &mut JournalPermit<R, Token<R>>,
+        entry: Entry<Token<R>>,
+    ) -> Sequence {
+        let sequence = self.journal.append(permit, entry);
+        self.last_entry.set(Some(sequence));
+        sequence
+    }
+
+    /// The write to which the last entry of this run went, if there was one.
+    pub fn last_entry(&self) -> Option<Sequence> {
+        self.last_entry.get()
+    }
+
+    /// The earliest write that the next entry may be part of.
+    pub fn next_entry_from(&self) -> Sequence {
+        // A long entry begins in the group in which its predecessor ended. That one may have been
+        // written since, as may those behind it that hold no entries.
+        self.last_entry
+            .get()
+            .unwrap_or_default()
+            .max(self.journal.completed_end())
     }
 
     /// Something moved on.

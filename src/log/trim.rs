@@ -95,9 +95,7 @@ impl<R: Runtime> Partition<R> {
                 what: Journaled::LogStart(log_start),
             },
         };
-        let sequence = core.journal.append(&mut permit, entry);
-        core.last_sequence.set(sequence);
-        core.accepted_any.set(true);
+        let sequence = core.append_entry(&mut permit, entry);
         core.journal.wait_completed(sequence).await?;
         if core.needs_flush() {
             core.journal.flush().await?;
