@@ -9,12 +9,10 @@ use smallvec::SmallVec;
 
 use crate::log::core::{Journaled, Token};
 use crate::log::error::AppendError;
-use crate::log::files::segment_path;
 use crate::log::index::IndexedBatch;
 use crate::log::journal::{Entry, JournalError, JournalPermit};
 use crate::log::marks::{Boundary, Position, block_floor};
 use crate::log::partition::{Appended, Partition, PartitionLog, State, Unmoved};
-use crate::log::partition_files::SegmentFile;
 use crate::log::producers::{ProducerBatch, Verdict};
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::next_reservation;
@@ -170,8 +168,7 @@ impl<R: Runtime> Partition<R> {
         let steps = (options.reserve_bytes, options.reserve_max_bytes);
         let generous = next_reservation(reserved, needed, limit, steps);
         let exact = needed.next_multiple_of(BLOCK_BYTES as u64);
-        let file = self.core.files.get((self.id, base), &self.dir).await;
-        let file = file.map_err(offline_unless_full)?;
+        let file = self.core.files.get((self.id, base), &self.dir).await?;
         let from = block_floor(reserved);
         let mut reached = generous;
         let mut allocated = file.allocate(from, generous - from).await;
@@ -179,7 +176,7 @@ impl<R: Runtime> Partition<R> {
             reached = exact;
             allocated = file.allocate(from, exact - from).await;
         }
-        allocated.map_err(offline_unless_full)?;
+        allocated?;
         file.sync().await.map_err(|error| self.fail(&error))?;
         self.state.borrow_mut().active.reserved_bytes = reached;
         Ok(())
@@ -187,14 +184,17 @@ impl<R: Runtime> Partition<R> {
 
     /// The unfinished block at the log's end, from its segment: it will be carried again.
     async fn read_block(&self, at: Position, used: usize) -> Result<Buf, AppendError> {
-        let file = self.core.files.get((self.id, at.segment), &self.dir).await;
-        let file = file.map_err(offline_unless_full)?;
+        let file = self
+            .core
+            .files
+            .get((self.id, at.segment), &self.dir)
+            .await?;
         let buf = self.alloc(BLOCK_BYTES).await?;
         let (read, block) = file.read_at(buf, at.byte, BLOCK_BYTES).await;
-        read.map_err(offline_unless_full)?;
+        read?;
         if block.len() < used {
             let error = std::io::Error::other("the log's last block is missing from its segment");
-            return Err(offline_unless_full(error));
+            return Err(error.into());
         }
         Ok(block.slice(0..used))
     }
@@ -427,14 +427,4 @@ fn journal_full(error: JournalError, bytes: usize) -> AppendError {
         },
         other => crate::log::StorageError::from(other).into(),
     }
-}
-
-/// No space is retriable; anything else from the file system is told as it is.
-pub(super) fn offline_unless_full(error: std::io::Error) -> AppendError {
-    crate::log::StorageError::from(error).into()
-}
-
-/// Path of a segment's data file, for messages.
-pub(super) fn data_path(dir: &std::path::Path, base: Offset) -> std::path::PathBuf {
-    segment_path(dir, base, SegmentFile::Log)
 }

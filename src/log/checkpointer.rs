@@ -149,7 +149,7 @@ fn capture<R: Runtime>(shard: &Shard<R>) -> (Content, Sequence) {
 }
 
 fn partition_content<R: Runtime>(partition: &Partition<R>, state: &State) -> PartitionContent {
-    let offline = match &state.stopped {
+    let offline = match &state.unusable {
         Some(StorageError::PartitionOffline(reason)) => Some(reason.clone()),
         _ => None,
     };

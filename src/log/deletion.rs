@@ -108,7 +108,7 @@ pub async fn rename_durably<R: Runtime>(
 /// Takes a partition, which is no longer listed, off its name; removes its files behind.
 pub async fn delete<R: Runtime>(partition: &Rc<Partition<R>>) -> Result<(), StorageError> {
     let core = partition.core.clone();
-    partition.state.borrow_mut().stopped = Some(StorageError::Deleted);
+    partition.state.borrow_mut().unusable = Some(StorageError::Deleted);
     partition.changed.notify();
     core.tell_progress();
     // An append that is under way ends with an error, a move with the file as it is.

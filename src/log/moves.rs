@@ -3,7 +3,6 @@
 use std::io;
 use std::rc::{Rc, Weak};
 
-use crate::log::append::data_path;
 use crate::log::core::Core;
 use crate::log::error::StorageError;
 use crate::log::files::{segment_path, write_small};
@@ -59,7 +58,7 @@ async fn move_partition<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<Partition
         partition.request_move(next);
     }
     // A move that found nothing is no progress: whoever waits would only ask for it again.
-    let is_awaited = partition.state.borrow().stopped.is_some();
+    let is_awaited = partition.state.borrow().unusable.is_some();
     if moved || is_awaited {
         core.tell_progress();
     }
@@ -83,9 +82,9 @@ async fn move_once<R: Runtime>(
             true
         }
         Err(error) => {
-            let gone = partition.state.borrow().stopped == Some(StorageError::Deleted);
+            let gone = partition.state.borrow().unusable == Some(StorageError::Deleted);
             if !gone {
-                let path = data_path(&partition.dir, plan.from.segment);
+                let path = segment_path(&partition.dir, plan.from.segment, SegmentFile::Log);
                 core.take_offline(&format!("{}: {error}", path.display()));
             }
             false
@@ -266,8 +265,9 @@ pub async fn move_all<R: Runtime>(
     loop {
         core.check_online()?;
         let seen = core.progress_count.get();
-        behind
-            .retain(|partition| partition.state.borrow().stopped.is_none() && is_behind(partition));
+        behind.retain(|partition| {
+            partition.state.borrow().unusable.is_none() && is_behind(partition)
+        });
         if behind.is_empty() {
             return Ok(());
         }

@@ -83,8 +83,8 @@ pub(super) struct State {
     pub unmoved: VecDeque<Unmoved>,
     /// Whether [`Core::with_unmoved`] names the partition.
     pub is_listed_unmoved: bool,
-    /// Why the partition cannot be used.
-    pub stopped: Option<StorageError>,
+    /// Why the partition cannot be used: it is offline, or was deleted.
+    pub unusable: Option<StorageError>,
 }
 
 /// The segment that is appended to.
@@ -126,7 +126,7 @@ impl ActiveSegment {
 
 impl State {
     pub fn check_usable(&self) -> Result<(), StorageError> {
-        match &self.stopped {
+        match &self.unusable {
             Some(error) => Err(error.clone()),
             None => Ok(()),
         }
@@ -206,7 +206,7 @@ impl<R: Runtime> Drop for InUse<R> {
         let is_awaited = {
             let mut state = self.0.state.borrow_mut();
             state.users -= 1;
-            state.stopped.is_some()
+            state.unusable.is_some()
         };
         if is_awaited {
             self.0.core.tell_progress();
@@ -230,8 +230,8 @@ impl<R: Runtime> Partition<R> {
     }
 
     /// Takes this partition alone out of use.
-    pub fn stop(&self, error: StorageError) {
-        self.state.borrow_mut().stopped.get_or_insert(error);
+    pub fn take_offline(&self, error: StorageError) {
+        self.state.borrow_mut().unusable.get_or_insert(error);
         self.changed.notify();
         self.core.tell_progress();
     }
@@ -240,7 +240,7 @@ impl<R: Runtime> Partition<R> {
     pub fn marks_changed(&self) {
         let marks = self.state.borrow().marks;
         if !marks.in_order() {
-            self.stop(StorageError::PartitionOffline(format!(
+            self.take_offline(StorageError::PartitionOffline(format!(
                 "marks out of order: {marks:?}"
             )));
         }
@@ -291,7 +291,7 @@ impl<R: Runtime> Partition<R> {
     pub fn request_move(self: &Rc<Self>, urgency: Urgency) {
         {
             let mut state = self.state.borrow_mut();
-            if state.stopped.is_some() {
+            if state.unusable.is_some() {
                 return;
             }
             let before = state.move_wanted;

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use crate::log::append::offline_unless_full;
 use crate::log::error::AppendError;
 use crate::log::marks::{Boundary, Position};
 use crate::log::partition::{ActiveSegment, Finishing, Partition};
@@ -58,11 +57,7 @@ impl<R: Runtime> Partition<R> {
     pub(super) async fn roll(self: &Rc<Self>, now_ms: i64) -> Result<(), AppendError> {
         self.wait_own_entries().await?;
         let end = self.state.borrow().marks.log_end;
-        self.core
-            .files
-            .create((self.id, end), &self.dir)
-            .await
-            .map_err(offline_unless_full)?;
+        self.core.files.create((self.id, end), &self.dir).await?;
         self.check_usable()?;
         {
             let mut state = self.state.borrow_mut();

@@ -144,7 +144,7 @@ impl<R: Runtime> ShardLog<R> {
     }
 
     /// Why the log directory is offline, if it is.
-    pub fn is_offline(&self) -> Option<String> {
+    pub fn offline_reason(&self) -> Option<String> {
         self.0.core.offline_reason()
     }
 
@@ -240,7 +240,7 @@ fn new_partition<R: Runtime>(core: Rc<Core<R>>, spec: &PartitionSpec, now_ms: i6
         move_wanted: None,
         unmoved: VecDeque::new(),
         is_listed_unmoved: false,
-        stopped: None,
+        unusable: None,
     };
     partition(core, spec.id, &spec.topic, state)
 }
@@ -281,7 +281,7 @@ fn open_partition<R: Runtime>(
         move_wanted: None,
         unmoved: VecDeque::new(),
         is_listed_unmoved: false,
-        stopped: found.offline.map(StorageError::PartitionOffline),
+        unusable: found.offline.map(StorageError::PartitionOffline),
     };
     Rc::new(partition(core.clone(), found.id, &found.topic, state))
 }

@@ -74,7 +74,7 @@ pub enum Found<R: Runtime> {
         epoch: LeaderEpoch,
     },
     /// It is ours, but its files could not be made or opened.
-    Broken,
+    Unusable,
     /// There is no such partition.
     Unknown,
 }
@@ -140,8 +140,8 @@ impl<R: Runtime> Shard<R> {
     }
 
     /// Why the log directory cannot be used, if so.
-    pub fn offline(&self) -> Option<String> {
-        self.inner.log.is_offline()
+    pub fn offline_reason(&self) -> Option<String> {
+        self.inner.log.offline_reason()
     }
 
     /// Where every shard listens.
@@ -162,7 +162,7 @@ impl<R: Runtime> Shard<R> {
         }
         match self.inner.image.borrow().partition(id) {
             None => Found::Unknown,
-            Some(state) if state.placement == self.inner.place => Found::Broken,
+            Some(state) if state.placement == self.inner.place => Found::Unusable,
             Some(state) => Found::Elsewhere {
                 leader: state.placement.broker(),
                 epoch: state.leader_epoch,

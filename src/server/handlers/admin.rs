@@ -101,7 +101,7 @@ pub fn describe_log_dirs<R: Runtime>(
     let dir = config.log_dir();
     let space = context.shard.rt().disk_space(dir).ok();
     let bytes = |bytes: Option<u64>| bytes.and_then(|b| i64::try_from(b).ok()).unwrap_or(-1);
-    let offline = context.shard.offline().is_some();
+    let offline = context.shard.offline_reason().is_some();
     let result = DescribeLogDirsResult {
         error_code: if offline {
             ErrorCode::KafkaStorageError

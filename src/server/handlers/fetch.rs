@@ -211,7 +211,7 @@ fn find<R: Runtime>(
             };
             Err((ErrorCode::NotLeaderOrFollower, Some(leader)))
         }
-        Found::Broken => Err((ErrorCode::KafkaStorageError, None)),
+        Found::Unusable => Err((ErrorCode::KafkaStorageError, None)),
         Found::Unknown => Err((unknown(image, &key.topic), None)),
     }
 }

@@ -139,7 +139,7 @@ pub(super) fn led_here<R: Runtime>(
             None => Ok(partition),
         },
         Found::Elsewhere { .. } => Err(ErrorCode::NotLeaderOrFollower),
-        Found::Broken => Err(ErrorCode::KafkaStorageError),
+        Found::Unusable => Err(ErrorCode::KafkaStorageError),
         Found::Unknown => Err(ErrorCode::UnknownTopicOrPartition),
     }
 }

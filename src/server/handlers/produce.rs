@@ -128,7 +128,7 @@ async fn accept<R: Runtime>(
                 ..Refusal::default()
             });
         }
-        Found::Broken => return Outcome::Refused(ErrorCode::KafkaStorageError.into()),
+        Found::Unusable => return Outcome::Refused(ErrorCode::KafkaStorageError.into()),
         Found::Unknown => return Outcome::Refused(ErrorCode::UnknownTopicOrPartition.into()),
     };
     let records = data
