@@ -12,7 +12,7 @@ use crate::log::error::AppendError;
 use crate::log::index::IndexedBatch;
 use crate::log::journal::{Entry, JournalError, JournalPermit};
 use crate::log::marks::{Boundary, Position, block_floor};
-use crate::log::partition::{Appended, Partition, PartitionLog, State, Unmoved};
+use crate::log::partition::{Appended, LogInner, PartitionLog, State, Unmoved};
 use crate::log::producers::{ProducerBatch, Verdict};
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::next_reservation;
@@ -60,7 +60,7 @@ impl<R: Runtime> PartitionLog<R> {
     }
 }
 
-impl<R: Runtime> Partition<R> {
+impl<R: Runtime> LogInner<R> {
     fn judge(
         &self,
         producer: Option<&ProducerBatch>,

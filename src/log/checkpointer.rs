@@ -14,10 +14,10 @@ use crate::log::files::{segment_path, write_small};
 use crate::log::index::{OffsetIndex, TimeIndex};
 use crate::log::journal::Sequence;
 use crate::log::moves::move_all;
-use crate::log::partition::{Partition, State};
+use crate::log::partition::{LogInner, State};
 use crate::log::partition_files::SegmentFile;
 use crate::log::rules::{Rule, holds};
-use crate::log::store::Shard;
+use crate::log::shard_log::ShardLogInner;
 use crate::model::Offset;
 use crate::rt::{File, Runtime};
 
@@ -26,7 +26,7 @@ const SYNCED_INDEX_ENTRIES: usize = 4096;
 
 /// Writes a checkpoint whenever the journal has grown enough, is short of space, or one is asked
 /// for; ends when the log closes or goes offline.
-pub async fn run_checkpointer<R: Runtime>(shard: Weak<Shard<R>>, core: Rc<Core<R>>) {
+pub async fn run_checkpointer<R: Runtime>(shard: Weak<ShardLogInner<R>>, core: Rc<Core<R>>) {
     let mut last = Last::default();
     loop {
         let due = wait_due(&core, last).await;
@@ -87,9 +87,9 @@ fn due<R: Runtime>(core: &Core<R>, last: Last) -> Option<Due> {
 }
 
 /// Moves what the journal holds now, then writes a checkpoint and lets the journal go so far.
-pub async fn free_journal<R: Runtime>(shard: &Shard<R>) -> Result<(), StorageError> {
+pub async fn free_journal<R: Runtime>(shard: &ShardLogInner<R>) -> Result<(), StorageError> {
     let target = shard.core.journal.completed_end();
-    let is_behind = |partition: &Partition<R>| {
+    let is_behind = |partition: &LogInner<R>| {
         let state = partition.state.borrow();
         state
             .unmoved
@@ -101,7 +101,7 @@ pub async fn free_journal<R: Runtime>(shard: &Shard<R>) -> Result<(), StorageErr
 }
 
 /// Writes a checkpoint of this moment; durable when it returns.
-pub async fn write_checkpoint<R: Runtime>(shard: &Shard<R>) -> Result<(), StorageError> {
+pub async fn write_checkpoint<R: Runtime>(shard: &ShardLogInner<R>) -> Result<(), StorageError> {
     let core = &shard.core;
     let _turn = shard.checkpoint_turn.acquire(1).await;
     let asked = core.checkpoints.asked.get();
@@ -128,7 +128,7 @@ fn closed() -> StorageError {
 }
 
 /// Everything a checkpoint says, at one moment.
-fn capture<R: Runtime>(shard: &Shard<R>) -> (Content, Sequence) {
+fn capture<R: Runtime>(shard: &ShardLogInner<R>) -> (Content, Sequence) {
     let core = &shard.core;
     let mut start = core.journal.completed_end();
     let mut partitions = Vec::new();
@@ -148,7 +148,7 @@ fn capture<R: Runtime>(shard: &Shard<R>) -> (Content, Sequence) {
     (content, start)
 }
 
-fn partition_content<R: Runtime>(partition: &Partition<R>, state: &State) -> PartitionContent {
+fn partition_content<R: Runtime>(partition: &LogInner<R>, state: &State) -> PartitionContent {
     let offline = match &state.unusable {
         Some(StorageError::PartitionOffline(reason)) => Some(reason.clone()),
         _ => None,
@@ -186,7 +186,7 @@ async fn wait_last_entry<R: Runtime>(core: &Core<R>) -> Result<(), StorageError>
 }
 
 /// Below level `fsync` moves were not durable by themselves.
-async fn sync_segments<R: Runtime>(shard: &Shard<R>) -> Result<(), StorageError> {
+async fn sync_segments<R: Runtime>(shard: &ShardLogInner<R>) -> Result<(), StorageError> {
     let unsynced = std::mem::take(&mut *shard.core.unsynced.borrow_mut());
     for key in unsynced {
         let Some(partition) = shard.get(key.0) else {
@@ -203,7 +203,7 @@ async fn sync_segments<R: Runtime>(shard: &Shard<R>) -> Result<(), StorageError>
 }
 
 /// Index files of active segments get the entries of what is safely in the journal.
-async fn grow_indexes<R: Runtime>(shard: &Shard<R>) {
+async fn grow_indexes<R: Runtime>(shard: &ShardLogInner<R>) {
     for partition in shard.all() {
         if let Err(error) = grow_index(&partition).await {
             tracing::warn!(dir = %partition.dir.display(), %error, "index not written");
@@ -211,7 +211,7 @@ async fn grow_indexes<R: Runtime>(shard: &Shard<R>) {
     }
 }
 
-async fn grow_index<R: Runtime>(partition: &Rc<Partition<R>>) -> std::io::Result<()> {
+async fn grow_index<R: Runtime>(partition: &Rc<LogInner<R>>) -> std::io::Result<()> {
     let Ok(_in_use) = partition.use_files() else {
         return Ok(());
     };

@@ -10,7 +10,7 @@ use crate::log::index_cache::IndexCache;
 use crate::log::journal::{Entry, Journal, JournalError, JournalPermit, Sequence};
 use crate::log::marks::Boundary;
 use crate::log::options::{Durability, LogOptions};
-use crate::log::partition::Partition;
+use crate::log::partition::LogInner;
 use crate::log::run::RunId;
 use crate::model::Offset;
 use crate::rt::{Budget, Event, Permit, Runtime, WriteMode};
@@ -18,7 +18,7 @@ use crate::rt::{Budget, Event, Permit, Runtime, WriteMode};
 /// What the journal hands back once the writes that hold an entry have completed.
 pub struct Token<R: Runtime> {
     /// Whose entry it was, if the partition still exists.
-    pub partition: Weak<Partition<R>>,
+    pub partition: Weak<LogInner<R>>,
     /// What it holds.
     pub what: Journaled,
 }
@@ -61,13 +61,13 @@ pub struct Core<R: Runtime> {
     /// Counts what `progress` tells.
     pub progress_count: Cell<u64>,
     /// Partitions that have something to move.
-    pub move_queue: RefCell<VecDeque<Weak<Partition<R>>>>,
+    pub move_queue: RefCell<VecDeque<Weak<LogInner<R>>>>,
     /// Notified when `move_queue` has grown, and when the log closes.
     pub move_wanted: Event,
     /// The owner of each chunk that may be given up, in the order in which their last bytes moved.
-    pub evictable: RefCell<VecDeque<Weak<Partition<R>>>>,
+    pub evictable: RefCell<VecDeque<Weak<LogInner<R>>>>,
     /// Partitions with bytes that are not in segment files, each once.
-    pub with_unmoved: RefCell<VecDeque<Weak<Partition<R>>>>,
+    pub with_unmoved: RefCell<VecDeque<Weak<LogInner<R>>>>,
     /// Segment files written without a promise, to be synced by the next checkpoint.
     pub unsynced: RefCell<BTreeSet<SegmentKey>>,
     /// The write to which the last entry of this run went.

@@ -10,7 +10,7 @@ use crate::log::error::StorageError;
 use crate::log::files::segment_path;
 use crate::log::moves::{drop_gone, wait_idle};
 use crate::log::options::PartitionSpec;
-use crate::log::partition::Partition;
+use crate::log::partition::LogInner;
 use crate::log::partition_files::{
     PARTITION_METADATA, PartitionDir, SegmentFile, decode_partition_metadata, deleted_dir,
     encode_partition_metadata, partition_dir,
@@ -106,7 +106,7 @@ pub async fn rename_durably<R: Runtime>(
 }
 
 /// Takes a partition, which is no longer listed, off its name; removes its files behind.
-pub async fn delete<R: Runtime>(partition: &Rc<Partition<R>>) -> Result<(), StorageError> {
+pub async fn delete<R: Runtime>(partition: &Rc<LogInner<R>>) -> Result<(), StorageError> {
     let core = partition.core.clone();
     partition.state.borrow_mut().unusable = Some(StorageError::Deleted);
     partition.changed.notify();

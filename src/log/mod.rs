@@ -30,10 +30,10 @@ mod roll;
 pub mod rules;
 pub mod run;
 mod segment;
+mod shard_log;
 #[cfg(any(test, feature = "sim"))]
 pub mod simulation;
 pub mod small_file;
-mod store;
 mod tail;
 mod timestamps;
 mod trim;
@@ -47,5 +47,5 @@ pub use options::{
 pub use partition::{Appended, PartitionLog};
 pub use recovery::{Recovered, RecoveredPartition, RecoveryError, RecoveryReport, recover};
 pub use segment::SegmentFacts;
-pub use store::ShardLog;
+pub use shard_log::ShardLog;
 pub use tail::ReadBatches;

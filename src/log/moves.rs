@@ -9,7 +9,7 @@ use crate::log::files::{segment_path, write_small};
 use crate::log::index::{OffsetIndex, TimeIndex};
 use crate::log::marks::{Position, block_floor};
 use crate::log::move_plan::{MovePlan, Urgency, plan_move};
-use crate::log::partition::{Finishing, Partition};
+use crate::log::partition::{Finishing, LogInner};
 use crate::log::partition_files::SegmentFile;
 use crate::log::rules::{Rule, holds};
 use crate::rt::{BLOCK_BYTES, Buf, File, Runtime};
@@ -35,7 +35,7 @@ pub async fn run_mover<R: Runtime>(core: Rc<Core<R>>) {
 }
 
 /// Moves what is wanted of one partition, at most one piece at a time.
-async fn move_partition<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<Partition<R>>) {
+async fn move_partition<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<LogInner<R>>) {
     let urgency = {
         let mut state = partition.state.borrow_mut();
         if state.moving > 0 && holds(Rule::MovesDoNotOverlap) {
@@ -67,7 +67,7 @@ async fn move_partition<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<Partition
 /// Whether anything was moved.
 async fn move_once<R: Runtime>(
     core: &Rc<Core<R>>,
-    partition: &Rc<Partition<R>>,
+    partition: &Rc<LogInner<R>>,
     urgency: Urgency,
 ) -> bool {
     if core.needs_flush() && flush_journal(core, partition).await.is_err() {
@@ -95,7 +95,7 @@ async fn move_once<R: Runtime>(
 /// Below level `fsync` a completed journal write is not safe yet.
 async fn flush_journal<R: Runtime>(
     core: &Rc<Core<R>>,
-    partition: &Rc<Partition<R>>,
+    partition: &Rc<LogInner<R>>,
 ) -> Result<(), StorageError> {
     let completed = partition.state.borrow().completed;
     if let Err(error) = core.journal.flush().await {
@@ -114,7 +114,7 @@ async fn flush_journal<R: Runtime>(
 /// copy.
 fn prepare<R: Runtime>(
     core: &Core<R>,
-    partition: &Partition<R>,
+    partition: &LogInner<R>,
     urgency: Urgency,
 ) -> Option<(MovePlan, Vec<Buf>)> {
     let mut state = partition.state.borrow_mut();
@@ -140,7 +140,7 @@ fn prepare<R: Runtime>(
 
 async fn write<R: Runtime>(
     core: &Rc<Core<R>>,
-    partition: &Partition<R>,
+    partition: &LogInner<R>,
     plan: &MovePlan,
     pieces: Vec<Buf>,
 ) -> io::Result<()> {
@@ -179,7 +179,7 @@ async fn write_retrying<R: Runtime>(
 }
 
 /// The bytes are in the segment: the marks move, and a complete segment becomes a sealed one.
-async fn finish<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<Partition<R>>, plan: &MovePlan) {
+async fn finish<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<LogInner<R>>, plan: &MovePlan) {
     let sealed = {
         let mut state = partition.state.borrow_mut();
         let sealed = if plan.seals {
@@ -214,7 +214,7 @@ async fn finish<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<Partition<R>>, pl
 /// Finishes the index files, and writes the producer snapshot named by the segment's end.
 async fn write_sealed_files<R: Runtime>(
     core: &Rc<Core<R>>,
-    partition: &Partition<R>,
+    partition: &LogInner<R>,
     mut sealed: Finishing,
 ) -> io::Result<()> {
     sealed.index.finish();
@@ -247,7 +247,7 @@ async fn write_sealed_files<R: Runtime>(
 }
 
 /// Nobody works on the partition's files any more when this completes.
-pub async fn wait_idle<R: Runtime>(partition: &Partition<R>) {
+pub async fn wait_idle<R: Runtime>(partition: &LogInner<R>) {
     let look = || {
         let state = partition.state.borrow();
         (state.moving + state.users == 0).then_some(())
@@ -258,8 +258,8 @@ pub async fn wait_idle<R: Runtime>(partition: &Partition<R>) {
 /// Moves everything that `partitions` have accepted below a point in the journal.
 pub async fn move_all<R: Runtime>(
     core: &Rc<Core<R>>,
-    partitions: Vec<Rc<Partition<R>>>,
-    is_behind: impl Fn(&Partition<R>) -> bool,
+    partitions: Vec<Rc<LogInner<R>>>,
+    is_behind: impl Fn(&LogInner<R>) -> bool,
 ) -> Result<(), StorageError> {
     let mut behind = partitions;
     loop {
@@ -280,7 +280,7 @@ pub async fn move_all<R: Runtime>(
 
 /// Keeps a weak queue from growing with partitions that are gone.
 pub fn drop_gone<R: Runtime>(core: &Core<R>) {
-    let is_there = |entry: &Weak<Partition<R>>| entry.strong_count() > 0;
+    let is_there = |entry: &Weak<LogInner<R>>| entry.strong_count() > 0;
     core.move_queue.borrow_mut().retain(is_there);
     core.evictable.borrow_mut().retain(is_there);
     core.with_unmoved.borrow_mut().retain(is_there);

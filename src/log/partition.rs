@@ -34,7 +34,7 @@ pub struct Appended {
 }
 
 /// One partition's log. Clones are the same log. Lives on its shard.
-pub struct PartitionLog<R: Runtime>(pub(super) Rc<Partition<R>>);
+pub struct PartitionLog<R: Runtime>(pub(super) Rc<LogInner<R>>);
 
 impl<R: Runtime> Clone for PartitionLog<R> {
     fn clone(&self) -> Self {
@@ -42,7 +42,7 @@ impl<R: Runtime> Clone for PartitionLog<R> {
     }
 }
 
-pub(super) struct Partition<R: Runtime> {
+pub(super) struct LogInner<R: Runtime> {
     pub core: Rc<Core<R>>,
     pub id: PartitionId,
     pub topic: String,
@@ -199,7 +199,7 @@ impl State {
 
 /// Somebody works on the partition's files: a deletion, after which their paths may be another
 /// topic's, waits until this is dropped.
-pub(super) struct InUse<R: Runtime>(Rc<Partition<R>>);
+pub(super) struct InUse<R: Runtime>(Rc<LogInner<R>>);
 
 impl<R: Runtime> Drop for InUse<R> {
     fn drop(&mut self) {
@@ -214,7 +214,7 @@ impl<R: Runtime> Drop for InUse<R> {
     }
 }
 
-impl<R: Runtime> Partition<R> {
+impl<R: Runtime> LogInner<R> {
     /// Keeps the partition's directory where it is.
     pub fn use_files(self: &Rc<Self>) -> Result<InUse<R>, StorageError> {
         let mut state = self.state.borrow_mut();

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::log::error::{ReadError, StorageError};
 use crate::log::files::segment_path;
 use crate::log::index::{IndexedBatch, OffsetEntry, SegmentIndex};
-use crate::log::partition::{Partition, State};
+use crate::log::partition::{LogInner, State};
 use crate::log::partition_files::SegmentFile;
 use crate::log::segment::SegmentFacts;
 use crate::log::small_file::read_small;
@@ -62,7 +62,7 @@ impl State {
     }
 }
 
-impl<R: Runtime> Partition<R> {
+impl<R: Runtime> LogInner<R> {
     /// As [`crate::log::PartitionLog::read`], of what is below the tail.
     pub async fn read_cold(
         self: &Rc<Self>,

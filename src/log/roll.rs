@@ -4,14 +4,14 @@ use std::rc::Rc;
 
 use crate::log::error::AppendError;
 use crate::log::marks::{Boundary, Position};
-use crate::log::partition::{ActiveSegment, Finishing, Partition};
+use crate::log::partition::{ActiveSegment, Finishing, LogInner};
 use crate::log::retention::{IncomingBatch, RollLimits, should_roll};
 use crate::log::segment::SegmentFacts;
 use crate::model::Offset;
 use crate::model::batch::BatchView;
 use crate::rt::Runtime;
 
-impl<R: Runtime> Partition<R> {
+impl<R: Runtime> LogInner<R> {
     /// Whether the active segment must end before `batch`.
     pub(super) fn rolls_for(&self, batch: &BatchView<'_>, now_ms: i64) -> bool {
         let state = self.state.borrow();

@@ -7,7 +7,7 @@ use crate::log::core::{Journaled, Token};
 use crate::log::error::{AppendError, ReadError, StorageError};
 use crate::log::files::segment_path;
 use crate::log::journal::Entry;
-use crate::log::partition::{Partition, PartitionLog};
+use crate::log::partition::{LogInner, PartitionLog};
 use crate::log::partition_files::SegmentFile;
 use crate::log::retention::{RetentionLimits, plan_retention};
 use crate::log::rules::{Rule, holds};
@@ -62,7 +62,7 @@ impl<R: Runtime> PartitionLog<R> {
     }
 }
 
-impl<R: Runtime> Partition<R> {
+impl<R: Runtime> LogInner<R> {
     /// Begins a new segment if the active one still ends at `end`.
     async fn roll_before(self: &Rc<Self>, end: Offset, now_ms: i64) -> Result<(), StorageError> {
         let _turn = self.turn.acquire(1).await;

@@ -26,12 +26,12 @@ const HALF_CLOSED: Duration = Duration::from_secs(30);
 
 /// A response frame, its length prefix included, in the pieces it is written from. None where it
 /// could not be encoded: the connection is closed instead.
-pub type Response = Option<Vec<Buf>>;
+pub type ResponseFrame = Option<Vec<Buf>>;
 
 /// What accepting a request gives.
 pub enum Reply {
     /// The response is there, or comes when the future completes (durability, a long poll).
-    Respond(LocalBoxFuture<'static, Response>),
+    Respond(LocalBoxFuture<'static, ResponseFrame>),
     /// The request wants no response (Produce with acks=0).
     Nothing,
     /// The request cannot be answered in the protocol: the connection is closed.
@@ -40,7 +40,7 @@ pub enum Reply {
 
 impl Reply {
     /// A response that is there already.
-    pub fn ready(response: Response) -> Self {
+    pub fn ready(response: ResponseFrame) -> Self {
         Self::Respond(Box::pin(std::future::ready(response)))
     }
 }
@@ -64,7 +64,7 @@ pub struct Connection<R: Runtime> {
 }
 
 struct PendingReply {
-    response: LocalBoxFuture<'static, Response>,
+    response: LocalBoxFuture<'static, ResponseFrame>,
     _memory: Permit,
     _slot: Permit,
 }

@@ -17,4 +17,4 @@ mod listeners;
 mod run;
 mod service;
 
-pub use run::{RunError, ShardSetup, Started, run_node, run_shard};
+pub use run::{ServeError, ShardSetup, Started, run_node, run_shard};

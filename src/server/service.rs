@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use super::connection::{Reply, Response, Service};
+use super::connection::{Reply, ResponseFrame, Service};
 use super::fetch_session::SessionCache;
 use super::handlers;
 use crate::model::BrokerId;
@@ -35,7 +35,7 @@ impl<R: Runtime> Clone for Context<R> {
 
 /// A client's connection, as handlers know it.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub struct Peer {
     /// Number of the connection on this shard.
     pub connection: u64,
     /// Which of the configured listeners it came through.
@@ -47,7 +47,7 @@ pub struct Client {
 /// Serves one connection's requests.
 pub struct ConnectionService<R: Runtime> {
     context: Context<R>,
-    client: Client,
+    peer: Peer,
 }
 
 /// One request on its way to its handler.
@@ -68,7 +68,7 @@ impl Call {
     }
 
     /// The frame of a response that holds everything itself.
-    pub fn respond<'a, M: wire::Response<'a>>(&self, message: &M) -> Response {
+    pub fn respond<'a, M: wire::Response<'a>>(&self, message: &M) -> ResponseFrame {
         self.respond_with(message, &[])
     }
 
@@ -78,7 +78,7 @@ impl Call {
         &self,
         message: &M,
         records: &[Vec<Buf>],
-    ) -> Response {
+    ) -> ResponseFrame {
         let mut framing = Vec::new();
         let encoded =
             match encode_response(&mut framing, self.version, self.correlation_id, message) {
@@ -104,20 +104,20 @@ impl Call {
 
 impl<R: Runtime> ConnectionService<R> {
     /// A service for one client.
-    pub fn new(context: Context<R>, client: Client) -> Self {
-        Self { context, client }
+    pub fn new(context: Context<R>, peer: Peer) -> Self {
+        Self { context, peer }
     }
 
     async fn handle(&self, call: Call) -> Result<Reply, DecodeError> {
-        let (context, client) = (&self.context, &self.client);
+        let (context, peer) = (&self.context, &self.peer);
         let response = match call.api {
-            ApiKey::Produce => return handlers::produce(context, client, call).await,
-            ApiKey::Fetch => return handlers::fetch(context, client, call),
+            ApiKey::Produce => return handlers::produce(context, peer, call).await,
+            ApiKey::Fetch => return handlers::fetch(context, peer, call),
             ApiKey::ListOffsets => handlers::list_offsets(context, &call).await?,
             ApiKey::OffsetForLeaderEpoch => handlers::offset_for_leader_epoch(context, &call)?,
-            ApiKey::Metadata => handlers::metadata(context, client, &call).await?,
+            ApiKey::Metadata => handlers::metadata(context, peer, &call).await?,
             ApiKey::ApiVersions => handlers::api_versions(&call)?,
-            ApiKey::DescribeCluster => handlers::describe_cluster(context, client, &call)?,
+            ApiKey::DescribeCluster => handlers::describe_cluster(context, peer, &call)?,
             ApiKey::DescribeTopicPartitions => handlers::describe_topic_partitions(context, &call)?,
             ApiKey::CreateTopics => handlers::create_topics(context, &call).await?,
             ApiKey::DeleteTopics => handlers::delete_topics(context, &call).await?,
@@ -170,16 +170,11 @@ impl<R: Runtime> Service for ConnectionService<R> {
 impl<R: Runtime> Context<R> {
     /// Where a broker of this node can be reached by a client of this connection: as advertised, or
     /// at the address that the client used, with the port of the broker's shard.
-    pub fn endpoint(&self, broker: BrokerId, client: &Client) -> Option<NodeEndpoint<'static>> {
+    pub fn endpoint(&self, broker: BrokerId, peer: &Peer) -> Option<NodeEndpoint<'static>> {
         let image = self.shard.image();
         let place = image.shards().find(|place| place.broker() == broker)?;
         let config = self.shard.config();
-        let name = &config
-            .client_listeners()
-            .0
-            .get(client.listener)?
-            .name
-            .clone();
+        let name = &config.client_listeners().0.get(peer.listener)?.name.clone();
         let advertised = config.advertised_listeners.address(name, place.shard.0);
         let (host, port) = match advertised {
             Some(address) => (address.host, address.port),
@@ -187,8 +182,8 @@ impl<R: Runtime> Context<R> {
                 let topology = self.shard.topology();
                 let bound = topology.listeners.get(usize::from(place.shard.0))?;
                 (
-                    client.local.ip().to_string(),
-                    bound.get(client.listener)?.port(),
+                    peer.local.ip().to_string(),
+                    bound.get(peer.listener)?.port(),
                 )
             }
         };

@@ -20,7 +20,7 @@ pub(super) struct Shared<R: Runtime, T> {
     pub rt: R,
     pub identity: JournalIdentity,
     pub options: JournalOptions,
-    pub state: RefCell<State<T>>,
+    pub state: RefCell<JournalState<T>>,
     /// Something for the writer to do.
     pub writer_event: Event,
     /// The first entry after a pause.
@@ -32,7 +32,7 @@ pub(super) struct Shared<R: Runtime, T> {
     running_tasks: Cell<usize>,
 }
 
-pub(super) struct State<T> {
+pub(super) struct JournalState<T> {
     pub gathering: Gathering<T>,
     pub ring: Ring,
     /// Writes in flight and those that completed before an earlier one, from `completed_end` on.
@@ -81,7 +81,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
     ) -> Self {
         let max_write_bytes = options.max_write_bytes;
         let ring = Ring::new(options.geometry(), max_write_bytes, prepared_bytes);
-        let state = State {
+        let state = JournalState {
             gathering: Gathering::new(max_write_bytes),
             ring,
             window: VecDeque::new(),
@@ -351,7 +351,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
     }
 }
 
-impl<T> State<T> {
+impl<T> JournalState<T> {
     fn is_open(&self) -> bool {
         self.failure.is_none() && self.closing.is_none()
     }

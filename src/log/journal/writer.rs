@@ -12,7 +12,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use super::compose::lay_out;
 use super::format::{Header, WriteKind};
 use super::group::Group;
-use super::state::{Shared, Slot, State};
+use super::state::{JournalState, Shared, Slot};
 use crate::log::rules::{Rule, holds};
 use crate::rt::{ArenaFull, BLOCK_BYTES, Buf, File, Runtime, WriteMode};
 
@@ -172,7 +172,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
 
     /// Whether the gathered entries go out now: at once when the disk is idle, as a large write
     /// when it is not, and in any case when somebody asked.
-    fn is_ready(&self, state: &State<T>, in_flight: usize) -> bool {
+    fn is_ready(&self, state: &JournalState<T>, in_flight: usize) -> bool {
         let idle = in_flight == 0 && self.options.gather_for.is_none();
         idle || state.gather_due
             || state.closing.is_some()
@@ -181,7 +181,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
     }
 
     /// Whether everything written so far has to be flushed before the next write.
-    fn wants_sync(&self, state: &State<T>) -> bool {
+    fn wants_sync(&self, state: &JournalState<T>) -> bool {
         let written = state.ring.next_sequence();
         let asked = state.flush_target > state.flushed_end && state.flush_target <= written;
         let ending = state.gathering.is_empty() && (state.close_due || state.closing.is_some());
@@ -189,7 +189,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
             && (asked || (ending && state.flushed_end < written))
     }
 
-    fn step_when_empty(&self, state: &State<T>) -> Step {
+    fn step_when_empty(&self, state: &JournalState<T>) -> Step {
         let address = state.address_for(BLOCK_BYTES);
         let write = |kind| address.map(|address| Step::Write { kind, address });
         match state.closing {
@@ -259,7 +259,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
     }
 }
 
-impl<T> State<T> {
+impl<T> JournalState<T> {
     /// Takes account of the write `sequence`, which holds `group`, or no entries.
     fn book(&mut self, sequence: u64, group: Option<Group<T>>) {
         self.told_end = self.flushed_end;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::offsets::led_here;
 use crate::model::{Offset, PartitionIndex, ProducerEpoch, ProducerId};
 use crate::rt::Runtime;
-use crate::server::connection::Response;
+use crate::server::connection::ResponseFrame;
 use crate::server::errors::Code;
 use crate::server::service::{Call, Context};
 use crate::wire::messages::{
@@ -23,7 +23,7 @@ const UP_TO_HIGH_WATERMARK: Offset = Offset(-1);
 pub async fn delete_records<R: Runtime>(
     context: &Context<R>,
     call: &Call,
-) -> Result<Response, DecodeError> {
+) -> Result<ResponseFrame, DecodeError> {
     let request: DeleteRecordsRequest = call.read()?;
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
@@ -72,7 +72,7 @@ async fn delete_before<R: Runtime>(
 pub fn describe_log_dirs<R: Runtime>(
     context: &Context<R>,
     call: &Call,
-) -> Result<Response, DecodeError> {
+) -> Result<ResponseFrame, DecodeError> {
     let request: DescribeLogDirsRequest = call.read()?;
     let wanted = |name: &str, index: PartitionIndex| {
         request.topics.as_ref().is_none_or(|topics| {
@@ -130,7 +130,7 @@ pub fn describe_log_dirs<R: Runtime>(
 pub async fn init_producer_id<R: Runtime>(
     context: &Context<R>,
     call: &Call,
-) -> Result<Response, DecodeError> {
+) -> Result<ResponseFrame, DecodeError> {
     let request: InitProducerIdRequest = call.read()?;
     let allocated = match request.transactional_id.as_deref() {
         None => context

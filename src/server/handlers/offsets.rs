@@ -3,7 +3,7 @@
 use crate::model::{LeaderEpoch, Offset, PartitionIndex};
 use crate::partition::{OffsetAsk, OffsetFound, Partition};
 use crate::rt::Runtime;
-use crate::server::connection::Response;
+use crate::server::connection::ResponseFrame;
 use crate::server::errors::Code;
 use crate::server::service::{Call, Context};
 use crate::shard::Found;
@@ -18,7 +18,7 @@ use crate::wire::{DecodeError, ErrorCode};
 pub async fn list_offsets<R: Runtime>(
     context: &Context<R>,
     call: &Call,
-) -> Result<Response, DecodeError> {
+) -> Result<ResponseFrame, DecodeError> {
     let request: ListOffsetsRequest = call.read()?;
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
@@ -79,7 +79,7 @@ async fn find<R: Runtime>(
 pub fn offset_for_leader_epoch<R: Runtime>(
     context: &Context<R>,
     call: &Call,
-) -> Result<Response, DecodeError> {
+) -> Result<ResponseFrame, DecodeError> {
     let request: OffsetForLeaderEpochRequest = call.read()?;
     let of_topic = |topic: &str, asks: &[OffsetForLeaderPartition]| {
         asks.iter()

@@ -11,7 +11,7 @@ use crate::cluster::{Image, Record, Topic};
 use crate::config::describe_topic;
 use crate::model::TopicId;
 use crate::rt::Runtime;
-use crate::server::connection::Response;
+use crate::server::connection::ResponseFrame;
 use crate::server::errors::Code;
 use crate::server::service::{Call, Context, outcome};
 use crate::shard::{ChangeError, Decision};
@@ -27,7 +27,7 @@ use crate::wire::{DecodeError, ErrorCode};
 pub async fn create_topics<R: Runtime>(
     context: &Context<R>,
     call: &Call,
-) -> Result<Response, DecodeError> {
+) -> Result<ResponseFrame, DecodeError> {
     let request: CreateTopicsRequest = call.read()?;
     let named_twice = |name: &str| request.topics.iter().filter(|t| t.name == name).count() > 1;
     let mut topics: Vec<CreatableTopicResult> = Vec::with_capacity(request.topics.len());
@@ -178,7 +178,7 @@ fn configs_of<R: Runtime>(
 pub async fn create_partitions<R: Runtime>(
     context: &Context<R>,
     call: &Call,
-) -> Result<Response, DecodeError> {
+) -> Result<ResponseFrame, DecodeError> {
     let request: CreatePartitionsRequest = call.read()?;
     let named_twice = |name: &str| request.topics.iter().filter(|t| t.name == name).count() > 1;
     let mut results: Vec<CreatePartitionsTopicResult> = Vec::with_capacity(request.topics.len());
@@ -226,7 +226,7 @@ fn new_partitions(topic: &CreatePartitionsTopic<'_>) -> NewPartitions {
 pub async fn delete_topics<R: Runtime>(
     context: &Context<R>,
     call: &Call,
-) -> Result<Response, DecodeError> {
+) -> Result<ResponseFrame, DecodeError> {
     let request: DeleteTopicsRequest = call.read()?;
     let by_name = request
         .topic_names

@@ -13,7 +13,7 @@ use crate::log::journal::{Journal, JournalIdentity};
 use crate::log::marks::{Marks, Position};
 use crate::log::moves::{move_all, run_mover};
 use crate::log::options::{JOURNAL_DIR, LogConfig, LogOptions, PartitionSpec};
-use crate::log::partition::{ActiveSegment, Partition, PartitionLog, State};
+use crate::log::partition::{ActiveSegment, LogInner, PartitionLog, State};
 use crate::log::partition_files::partition_dir;
 use crate::log::producers::ProducerStates;
 use crate::log::recovery::RecoveredPartition;
@@ -28,7 +28,7 @@ use crate::rt::{Budget, Event, Runtime, TaskClass};
 const RESERVED_TOPIC: &str = "shard";
 
 /// The logs of one shard. Clones are the same. Lives on its shard.
-pub struct ShardLog<R: Runtime>(Rc<Shard<R>>);
+pub struct ShardLog<R: Runtime>(Rc<ShardLogInner<R>>);
 
 impl<R: Runtime> Clone for ShardLog<R> {
     fn clone(&self) -> Self {
@@ -36,19 +36,19 @@ impl<R: Runtime> Clone for ShardLog<R> {
     }
 }
 
-pub(super) struct Shard<R: Runtime> {
+pub(super) struct ShardLogInner<R: Runtime> {
     pub core: Rc<Core<R>>,
     pub slots: Slots<R>,
     pub checkpoint_turn: Budget,
-    partitions: RefCell<BTreeMap<PartitionId, Rc<Partition<R>>>>,
+    partitions: RefCell<BTreeMap<PartitionId, Rc<LogInner<R>>>>,
 }
 
-impl<R: Runtime> Shard<R> {
-    pub fn get(&self, id: PartitionId) -> Option<Rc<Partition<R>>> {
+impl<R: Runtime> ShardLogInner<R> {
+    pub fn get(&self, id: PartitionId) -> Option<Rc<LogInner<R>>> {
         self.partitions.borrow().get(&id).cloned()
     }
 
-    pub fn all(&self) -> Vec<Rc<Partition<R>>> {
+    pub fn all(&self) -> Vec<Rc<LogInner<R>>> {
         self.partitions.borrow().values().cloned().collect()
     }
 }
@@ -76,7 +76,7 @@ impl<R: Runtime> ShardLog<R> {
         let journal =
             Journal::create(rt.clone(), &journal_dir, identity, journal, on_completed).await?;
         let core = Rc::new(Core::new(rt, options, run, journal));
-        let shard = Rc::new(Shard {
+        let shard = Rc::new(ShardLogInner {
             core,
             slots: RefCell::new(Some(slots)),
             checkpoint_turn: Budget::new(1),
@@ -168,7 +168,7 @@ impl<R: Runtime> ShardLog<R> {
     /// that nothing is missing.
     pub async fn close(&self) -> Result<(), StorageError> {
         let core = &self.0.core;
-        let has_unmoved = |partition: &Partition<R>| !partition.state.borrow().unmoved.is_empty();
+        let has_unmoved = |partition: &LogInner<R>| !partition.state.borrow().unmoved.is_empty();
         move_all(core, self.0.all(), has_unmoved).await?;
         core.closing.set(true);
         core.tell_progress();
@@ -181,7 +181,7 @@ impl<R: Runtime> ShardLog<R> {
     }
 }
 
-fn start_tasks<R: Runtime>(shard: &Rc<Shard<R>>) {
+fn start_tasks<R: Runtime>(shard: &Rc<ShardLogInner<R>>) {
     let core = &shard.core;
     for _ in 0..core.options.moves_in_flight.max(1) {
         core.rt
@@ -199,7 +199,7 @@ fn start_tasks<R: Runtime>(shard: &Rc<Shard<R>>) {
 }
 
 /// Tells every partition's waiters when the journal fails or the directory goes offline.
-async fn watch<R: Runtime>(shard: Rc<Shard<R>>) {
+async fn watch<R: Runtime>(shard: Rc<ShardLogInner<R>>) {
     let core = &shard.core;
     let on_journal = core.journal.progressed();
     let failed = on_journal.wait_until(|| core.journal.failure());
@@ -218,7 +218,7 @@ async fn watch<R: Runtime>(shard: Rc<Shard<R>>) {
     }
 }
 
-fn new_partition<R: Runtime>(core: Rc<Core<R>>, spec: &PartitionSpec, now_ms: i64) -> Partition<R> {
+fn new_partition<R: Runtime>(core: Rc<Core<R>>, spec: &PartitionSpec, now_ms: i64) -> LogInner<R> {
     let start = Position::default();
     let state = State {
         config: spec.config.clone(),
@@ -249,7 +249,7 @@ fn open_partition<R: Runtime>(
     core: &Rc<Core<R>>,
     found: RecoveredPartition,
     config_of: &impl Fn(PartitionId) -> Rc<LogConfig>,
-) -> Rc<Partition<R>> {
+) -> Rc<LogInner<R>> {
     let end = found.end;
     let state = State {
         config: config_of(found.id),
@@ -291,9 +291,9 @@ fn partition<R: Runtime>(
     id: PartitionId,
     topic: &str,
     state: State,
-) -> Partition<R> {
+) -> LogInner<R> {
     let dir: &Path = &core.options.data_dir;
-    Partition {
+    LogInner {
         dir: dir.join(partition_dir(topic, id.index)),
         core,
         id,
