@@ -5,10 +5,10 @@ use std::collections::{BTreeSet, VecDeque};
 use std::rc::{Rc, Weak};
 
 use crate::log::error::StorageError;
-use crate::log::files::{Files, SegmentKey};
 use crate::log::index_cache::IndexCache;
 use crate::log::journal::{Entry, Journal, JournalError, JournalPermit, Sequence};
 use crate::log::marks::Boundary;
+use crate::log::open_files::{OpenFiles, SegmentKey};
 use crate::log::options::{Durability, LogOptions};
 use crate::log::partition::LogInner;
 use crate::log::run::RunId;
@@ -48,7 +48,7 @@ pub struct Core<R: Runtime> {
     pub options: LogOptions,
     pub run: RunId,
     pub journal: Journal<R, Token<R>>,
-    pub files: Files<R>,
+    pub files: OpenFiles<R>,
     pub indexes: IndexCache,
     /// Memory of all tails.
     pub tail_memory: Budget,
@@ -91,7 +91,7 @@ pub struct CheckpointRequests {
 impl<R: Runtime> Core<R> {
     pub fn new(rt: R, options: LogOptions, run: RunId, journal: Journal<R, Token<R>>) -> Self {
         Self {
-            files: Files::new(rt.clone(), options.open_files),
+            files: OpenFiles::new(rt.clone(), options.open_files),
             indexes: IndexCache::default(),
             tail_memory: Budget::new(options.tail_bytes),
             memory_turn: Budget::new(1),

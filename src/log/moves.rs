@@ -5,13 +5,14 @@ use std::rc::{Rc, Weak};
 
 use crate::log::core::Core;
 use crate::log::error::StorageError;
-use crate::log::files::{segment_path, write_small};
 use crate::log::index::{OffsetIndex, TimeIndex};
 use crate::log::marks::{Position, block_floor};
 use crate::log::move_plan::{MovePlan, Urgency, plan_move};
 use crate::log::partition::{Finishing, LogInner};
 use crate::log::partition_files::SegmentFile;
+use crate::log::partition_files::segment_path;
 use crate::log::rules::{Rule, holds};
+use crate::log::small_file::write_small;
 use crate::rt::{BLOCK_BYTES, Buf, File, Runtime};
 
 /// Longest move.

@@ -6,6 +6,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
 use crate::model::{DirectoryId, NodeId, Offset, PartitionIndex, TopicId};
 
@@ -134,6 +135,11 @@ impl SegmentFile {
         let offset = (digits.len() == OFFSET_DIGITS).then(|| decimal(digits))??;
         Some((Offset(offset), file))
     }
+}
+
+/// Path of one of a segment's files.
+pub fn segment_path(dir: &Path, base_offset: Offset, file: SegmentFile) -> PathBuf {
+    dir.join(file.name(base_offset))
 }
 
 /// Why a small text file cannot be used.

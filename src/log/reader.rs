@@ -4,10 +4,10 @@ use std::io;
 use std::rc::Rc;
 
 use crate::log::error::{ReadError, StorageError};
-use crate::log::files::segment_path;
 use crate::log::index::{IndexedBatch, OffsetEntry, SegmentIndex};
 use crate::log::partition::{LogInner, State};
 use crate::log::partition_files::SegmentFile;
+use crate::log::partition_files::segment_path;
 use crate::log::segment::SegmentFacts;
 use crate::log::small_file::read_small;
 use crate::log::tail::ReadBatches;

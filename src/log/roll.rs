@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::log::error::AppendError;
 use crate::log::marks::{Boundary, Position};
 use crate::log::partition::{ActiveSegment, Finishing, LogInner};
-use crate::log::retention::{IncomingBatch, RollLimits, should_roll};
+use crate::log::roll_plan::{IncomingBatch, RollLimits, should_roll};
 use crate::log::segment::SegmentFacts;
 use crate::model::Offset;
 use crate::model::batch::BatchView;

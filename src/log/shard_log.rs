@@ -20,7 +20,7 @@ use crate::log::recovery::RecoveredPartition;
 use crate::log::run::RunId;
 use crate::log::segment::SegmentFacts;
 use crate::log::tail::Tail;
-use crate::log::{deletion, epochs::EpochCache};
+use crate::log::{epochs::EpochCache, partition_dirs};
 use crate::model::{Offset, PartitionId};
 use crate::rt::{Budget, Event, Runtime, TaskClass};
 
@@ -114,7 +114,7 @@ impl<R: Runtime> ShardLog<R> {
             .options
             .data_dir
             .join(partition_dir(&spec.topic, spec.id.index));
-        deletion::create_dir(core, &spec, &dir).await?;
+        partition_dirs::create_dir(core, &spec, &dir).await?;
         let partition = Rc::new(new_partition(core.clone(), &spec, core.rt.wall_clock_ms()));
         self.0
             .partitions
@@ -140,7 +140,7 @@ impl<R: Runtime> ShardLog<R> {
         let Some(partition) = self.0.partitions.borrow_mut().remove(&id) else {
             return Ok(());
         };
-        deletion::delete(&partition).await
+        partition_dirs::delete(&partition).await
     }
 
     /// Why the log directory is offline, if it is.
@@ -193,7 +193,7 @@ fn start_tasks<R: Runtime>(shard: &Rc<ShardLogInner<R>>) {
     if core.options.shard.0 == 0 {
         core.rt.spawn(
             TaskClass::Background,
-            deletion::remove_leftovers(core.clone()),
+            partition_dirs::remove_leftovers(core.clone()),
         );
     }
 }

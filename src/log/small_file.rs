@@ -1,4 +1,5 @@
-//! Small files that are replaced as a whole: after a crash there is the old one or the new one.
+//! Small files: read as a whole; replaced as a whole, so that after a crash there is the old one or
+//! the new one; or grown at their end.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,26 @@ pub async fn read_small<R: Runtime>(rt: &R, path: &Path) -> io::Result<Option<Ve
     let (result, buffer) = file.read_at(buffer, 0, size as usize).await;
     result?;
     Ok(Some(buffer.to_vec()))
+}
+
+/// Writes a small file from `offset` on through the page cache; from the start, it also ends where
+/// the bytes end.
+pub async fn write_small<R: Runtime>(
+    rt: &R,
+    path: &Path,
+    offset: u64,
+    bytes: Vec<u8>,
+) -> io::Result<R::File> {
+    let file = rt.open(path, OpenMode::BUFFERED_CREATE).await?;
+    let end = offset + bytes.len() as u64;
+    if !bytes.is_empty() {
+        let bufs = vec![Buf::from_vec(bytes)];
+        file.write_at(bufs, offset, WriteMode::Plain).await?;
+    }
+    if offset == 0 && file.size()? != end {
+        file.set_len(end).await?;
+    }
+    Ok(file)
 }
 
 /// Replaces a file, durably when it returns.

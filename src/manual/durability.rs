@@ -74,8 +74,8 @@
 //! | 5 | Runs are ordered. Writes and checkpoints of any run but the committed one are void | `log/run.rs`, `log/journal/reader.rs`, `log/checkpoint.rs` | `RunCheck` |
 //! | 6 | Recovery writes segments, never journals, then checkpoints that leave the newest of the committed run alone, and commits the new run last | `log/recovery/mod.rs`, `log/checkpoint.rs` | `RecoveryCommitsRunLast`, `RecoveryKeepsNewestCheckpoint` |
 //! | 7 | Whoever writes a file holds its lock, on the descriptor that writes. A start waits for it: writes of a killed process may still be in flight | `log/lock.rs` | `Locks` |
-//! | 8 | A log start is in the journal, durably, before it is answered or a file is unlinked; a checkpoint names the one that it includes | `log/trim.rs`, `log/checkpointer.rs` | `LogStartJournaled`, `CheckpointNamesFinalMarks` |
-//! | 9 | A metadata change is durable before it is applied. Entries and directories of another topic id are left alone, whatever the topic's name | `log/record_log.rs`, `shard/control.rs`, `log/deletion.rs`, `log/recovery/mod.rs` | `TopicIdCheck`, `MetadataDurableFirst` |
+//! | 8 | A log start is in the journal, durably, before it is answered or a file is unlinked; a checkpoint names the one that it includes | `log/log_start.rs`, `log/checkpointer.rs` | `LogStartJournaled`, `CheckpointNamesFinalMarks` |
+//! | 9 | A metadata change is durable before it is applied. Entries and directories of another topic id are left alone, whatever the topic's name | `log/record_log.rs`, `shard/control.rs`, `log/partition_dirs.rs`, `log/recovery/mod.rs` | `TopicIdCheck`, `MetadataDurableFirst` |
 //! | 10 | Sealing cuts the segment; the cut is fsynced before segment-durable passes it, and recovery cuts again | `log/moves.rs`, `log/recovery/verify.rs` | `SealCutDurable` |
 //! | 11 | A batch is accepted only when its segment has durably reserved its space and the journal can hold it | `log/append.rs`, `log/journal/state.rs` | `SpaceReserved` |
 //!

@@ -11,12 +11,12 @@
 //! | `metadata/log` | the cluster's metadata as a log of records | at every change, durable before any shard applies it | [`crate::log::record_log`] |
 //! | `shard-N/journal/0000` … | the shard's journal, a ring of files of one size | every group commit | [`crate::log::journal`] |
 //! | `shard-N/checkpoint-0`, `-1` | the last two checkpoints | after 256 MiB of journal, when its space runs short, when a leader epoch rises, at a clean stop | [`crate::log::checkpoint`] |
-//! | `TOPIC-P/partition.metadata` | Kafka's: version 0 and the topic id | when the directory is made | `log/deletion.rs` |
+//! | `TOPIC-P/partition.metadata` | Kafka's: version 0 and the topic id | when the directory is made | `log/partition_dirs.rs` |
 //! | `TOPIC-P/….log` | record batches, as in Kafka | by moves out of the journal | `log/moves.rs` |
 //! | `TOPIC-P/….index` | offset index, Kafka's format | entries at checkpoints, the rest when the segment is sealed | [`crate::log::index`] |
 //! | `TOPIC-P/….timeindex` | time index, Kafka's format | with the offset index | [`crate::log::index`] |
 //! | `TOPIC-P/….snapshot` | Kafka's producer snapshot, named by the offset behind the segment | when a segment is sealed | [`crate::log::producers`] |
-//! | `TOPIC-P.ID-delete/` | the directory of a deleted topic, renamed; `ID` is the topic id | removed after `file.delete.delay.ms` | `log/deletion.rs` |
+//! | `TOPIC-P.ID-delete/` | the directory of a deleted topic, renamed; `ID` is the topic id | removed after `file.delete.delay.ms` | `log/partition_dirs.rs` |
 //! | `….tmp`, `metadata/log.new` | the next content of a file that is replaced as a whole | renamed over it | [`crate::log::small_file`], [`crate::log::record_log`] |
 //! | `demo_ID/` | what `corelane demo` makes, a data directory of its own within | removed when all was verified | `cli/demo` |
 //!

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::Shard;
-use super::settings::dynamic_configs;
+use super::config_check::dynamic_configs;
 use crate::cluster::{Image, PartitionState, Record, Topic};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::log::{PartitionSpec, StorageError};

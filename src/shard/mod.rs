@@ -8,29 +8,30 @@
 //! | `apply` | what a change means on a shard |
 //! | `metadata` | the stored metadata: a change is one record of it |
 //! | `mailbox` | the messages between cores |
-//! | `settings` | configuration as the controller checks it |
+//! | `config_check` | configuration as the controller checks it |
 //! | `table` | its partitions, found by topic and index |
 //!
 //! A shard shares nothing with the others. What it learns comes as a message.
 
 mod apply;
+mod config_check;
 mod control;
 mod mailbox;
 mod metadata;
 mod node;
 mod open;
-mod settings;
+
 mod table;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub use config_check::ConfigCheck;
 pub use control::{ChangeError, ControlRequest, Decision};
 pub use mailbox::{ControlPlane, ShardMessage, Topology};
 pub use metadata::MetadataError;
 pub use node::{NodeOptions, OpenedNode, ShardSeed, StartError, open_node};
-pub use settings::ConfigCheck;
 
 use crate::cluster::controller::{ProducerIdBlock, allocate_producer_ids};
 use crate::cluster::{Image, Placement};
@@ -126,7 +127,7 @@ impl<R: Runtime> Shard<R> {
 
     /// The settings of run time, as the metadata has them.
     pub fn dynamic_configs(&self) -> DynamicConfigs {
-        settings::dynamic_configs(&self.image(), self.inner.place.node)
+        config_check::dynamic_configs(&self.image(), self.inner.place.node)
     }
 
     /// The codecs' reused contexts.

@@ -4,10 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::config_check::dynamic_configs;
 use super::control::{ControlRequest, Controller};
 use super::mailbox::{ControlPlane, ShardMessage};
 use super::metadata::{MetadataError, MetadataLog};
-use super::settings::dynamic_configs;
 use crate::cluster::controller::{purge_topic, start_run};
 use crate::cluster::{Image, Placement, Record};
 use crate::config::{BrokerConfig, Settings};

@@ -4,10 +4,10 @@
 //! waits for the contiguous completed prefix of the writes; what a partition's segment holds
 //! durably may be forgotten here by [`Journal::trim`].
 
-mod compose;
 mod files;
 mod format;
 mod group;
+mod layout;
 mod options;
 mod reader;
 mod ring;

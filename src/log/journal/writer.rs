@@ -9,9 +9,9 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
-use super::compose::lay_out;
 use super::format::{Header, WriteKind};
 use super::group::Group;
+use super::layout::lay_out;
 use super::state::{JournalState, Shared, Slot};
 use crate::log::rules::{Rule, holds};
 use crate::rt::{ArenaFull, BLOCK_BYTES, Buf, File, Runtime, WriteMode};

@@ -21,16 +21,16 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::log::checkpoint::CheckpointSlots;
 use crate::log::checkpoint_content::Content;
-use crate::log::deletion::{make_dir, put_aside_stranger, rename_durably, topic_of};
 use crate::log::epochs::EpochCache;
 use crate::log::error::StorageError;
-use crate::log::files::segment_path;
 use crate::log::index::SegmentIndex;
 use crate::log::journal::{
     JournalScan, JournalStart, LostWrites, ScanError, Scanned, ScannedEntry,
 };
 use crate::log::marks::{Boundary, Position};
 use crate::log::options::{JOURNAL_DIR, KnownPartition, RecoveryOptions, shard_dir};
+use crate::log::partition_dirs::{make_dir, put_aside_stranger, rename_durably, topic_of};
+use crate::log::partition_files::segment_path;
 use crate::log::partition_files::{PartitionDir, SegmentFile, deleted_dir, partition_dir};
 use crate::log::producers::ProducerStates;
 use crate::log::rules::{Rule, holds};

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::log::checkpoint_content::PartitionContent;
-use crate::log::files::segment_path;
 use crate::log::lock::open_locked;
 use crate::log::marks::{Boundary, Position};
 use crate::log::options::KnownPartition;
+use crate::log::partition_files::segment_path;
 use crate::log::partition_files::{SegmentFile, partition_dir};
 use crate::log::producers::ProducerStates;
 use crate::log::segment::SegmentFacts;

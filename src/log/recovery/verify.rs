@@ -3,14 +3,15 @@
 
 use std::io;
 
-use crate::log::files::{segment_path, write_small};
 use crate::log::index::{IndexedBatch, SegmentIndex, TimeEntry};
 use crate::log::marks::{Boundary, Position};
 use crate::log::partition_files::SegmentFile;
+use crate::log::partition_files::segment_path;
 use crate::log::producers::ProducerBatch;
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::SegmentFacts;
 use crate::log::small_file::read_small;
+use crate::log::small_file::write_small;
 use crate::log::walk::{SegmentWalk, WalkError};
 use crate::model::Offset;
 use crate::model::batch::{BatchError, BatchView};

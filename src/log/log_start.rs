@@ -5,10 +5,10 @@ use std::rc::Rc;
 
 use crate::log::core::{Journaled, Token};
 use crate::log::error::{AppendError, ReadError, StorageError};
-use crate::log::files::segment_path;
 use crate::log::journal::Entry;
 use crate::log::partition::{LogInner, PartitionLog};
 use crate::log::partition_files::SegmentFile;
+use crate::log::partition_files::segment_path;
 use crate::log::retention::{RetentionLimits, plan_retention};
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::SegmentFacts;

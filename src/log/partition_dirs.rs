@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::log::core::Core;
 use crate::log::error::StorageError;
-use crate::log::files::segment_path;
 use crate::log::moves::{drop_gone, wait_idle};
 use crate::log::options::PartitionSpec;
 use crate::log::partition::LogInner;
+use crate::log::partition_files::segment_path;
 use crate::log::partition_files::{
     PARTITION_METADATA, PartitionDir, SegmentFile, decode_partition_metadata, deleted_dir,
     encode_partition_metadata, partition_dir,
