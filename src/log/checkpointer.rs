@@ -13,12 +13,12 @@ use crate::log::error::StorageError;
 use crate::log::index::{OffsetIndex, TimeIndex};
 use crate::log::journal::Sequence;
 use crate::log::moves::move_all;
-use crate::log::partition::{LogInner, State};
 use crate::log::partition_files::SegmentFile;
 use crate::log::partition_files::segment_path;
 use crate::log::rules::{Rule, holds};
 use crate::log::shard_log::ShardLogInner;
 use crate::log::small_file::write_small;
+use crate::log::state::{LogInner, State};
 use crate::model::Offset;
 use crate::rt::{File, Runtime};
 

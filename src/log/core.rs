@@ -10,8 +10,8 @@ use crate::log::journal::{Entry, Journal, JournalError, JournalPermit, Sequence}
 use crate::log::marks::Boundary;
 use crate::log::open_files::{OpenFiles, SegmentKey};
 use crate::log::options::{Durability, LogOptions};
-use crate::log::partition::LogInner;
 use crate::log::run::RunId;
+use crate::log::state::LogInner;
 use crate::model::Offset;
 use crate::rt::{Budget, Event, Permit, Runtime, WriteMode};
 

@@ -6,12 +6,13 @@ use std::rc::Rc;
 use crate::log::core::{Journaled, Token};
 use crate::log::error::{AppendError, ReadError, StorageError};
 use crate::log::journal::Entry;
-use crate::log::partition::{LogInner, PartitionLog};
+use crate::log::partition::PartitionLog;
 use crate::log::partition_files::SegmentFile;
 use crate::log::partition_files::segment_path;
 use crate::log::retention::{RetentionLimits, plan_retention};
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::SegmentFacts;
+use crate::log::state::LogInner;
 use crate::model::Offset;
 use crate::rt::Runtime;
 

@@ -35,6 +35,7 @@ mod shard_log;
 #[cfg(any(test, feature = "sim"))]
 pub mod simulation;
 pub mod small_file;
+mod state;
 mod tail;
 mod timestamps;
 mod walk;

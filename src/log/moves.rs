@@ -8,11 +8,11 @@ use crate::log::error::StorageError;
 use crate::log::index::{OffsetIndex, TimeIndex};
 use crate::log::marks::{Position, block_floor};
 use crate::log::move_plan::{MovePlan, Urgency, plan_move};
-use crate::log::partition::{Finishing, LogInner};
 use crate::log::partition_files::SegmentFile;
 use crate::log::partition_files::segment_path;
 use crate::log::rules::{Rule, holds};
 use crate::log::small_file::write_small;
+use crate::log::state::{Finishing, LogInner};
 use crate::rt::{BLOCK_BYTES, Buf, File, Runtime};
 
 /// Longest move.

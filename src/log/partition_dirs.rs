@@ -9,7 +9,6 @@ use crate::log::core::Core;
 use crate::log::error::StorageError;
 use crate::log::moves::{drop_gone, wait_idle};
 use crate::log::options::PartitionSpec;
-use crate::log::partition::LogInner;
 use crate::log::partition_files::segment_path;
 use crate::log::partition_files::{
     PARTITION_METADATA, PartitionDir, SegmentFile, decode_partition_metadata, deleted_dir,
@@ -17,6 +16,7 @@ use crate::log::partition_files::{
 };
 use crate::log::rules::{Rule, holds};
 use crate::log::small_file::{read_small, replace_small};
+use crate::log::state::LogInner;
 use crate::model::{Offset, PartitionIndex, TopicId};
 use crate::rt::{File, OpenMode, Runtime, TaskClass};
 

@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use crate::log::error::AppendError;
 use crate::log::marks::{Boundary, Position};
-use crate::log::partition::{ActiveSegment, Finishing, LogInner};
 use crate::log::roll_plan::{IncomingBatch, RollLimits, should_roll};
 use crate::log::segment::SegmentFacts;
+use crate::log::state::{ActiveSegment, Finishing, LogInner};
 use crate::model::Offset;
 use crate::model::batch::BatchView;
 use crate::rt::Runtime;

@@ -19,7 +19,7 @@
 //! too: log start ≤ durable ≤ log end, segment-durable ≤ durable. A violation takes that partition
 //! offline, never the process.
 //!
-//! Those are for readers. For its files a log has three byte positions more (`log/partition.rs`), which
+//! Those are for readers. For its files a log has three byte positions more (`log/state.rs`), which
 //! need not lie between two batches in the case of *moved*:
 //!
 //! ```text
@@ -67,7 +67,7 @@
 //!
 //! | | rule | in | planted as |
 //! |---|---|---|---|
-//! | 1 | The journaled position is the end of the last whole batch in the contiguous, flushed prefix of the journal. Acknowledgements wait for that prefix; nothing else on disk (segment, roll, index, snapshot, checkpoint) describes anything beyond it | `log/journal/state.rs`, `log/partition.rs`, `log/move_plan.rs`, `log/roll.rs`, `log/checkpointer.rs` | `AckWaitsForDurable`, `AckWaitsForPrefix`, `JournaledBeforeMove` |
+//! | 1 | The journaled position is the end of the last whole batch in the contiguous, flushed prefix of the journal. Acknowledgements wait for that prefix; nothing else on disk (segment, roll, index, snapshot, checkpoint) describes anything beyond it | `log/journal/state.rs`, `log/state.rs`, `log/move_plan.rs`, `log/roll.rs`, `log/checkpointer.rs` | `AckWaitsForDurable`, `AckWaitsForPrefix`, `JournaledBeforeMove` |
 //! | 2 | Moves end on a block boundary, unless nothing is accepted beyond. After such an unfinished block the next entry carries that block's beginning again, as does each partition's first entry of a run. Moves of one partition take turns | `log/move_plan.rs`, `log/append.rs`, `log/moves.rs` | `MovesEndOnBlocks`, `CarryUnfinishedBlock`, `MovesDoNotOverlap` |
 //! | 3 | The journal keeps every entry that reaches beyond what was moved. Replay writes nothing below the block of the moved position | `log/checkpointer.rs`, `log/recovery/overlay.rs` | `TrimKeepsUnmoved`, `ReplayNotBelowMark` |
 //! | 4 | A journal write has checksums, its predecessor's checksum, and what was flushed before it. Behind a break the rest of the ring is searched: if anything says that the broken write was flushed, it is rot, and its partitions go offline; otherwise the tail was torn | `log/journal/format.rs`, `scan.rs`, `sweep.rs` | `JournalChecksums`, `RotIsNotTorn` |
