@@ -1,4 +1,13 @@
 //! What the partitions of a shard share: journal, memory, open files, and the fate of the directory.
+//!
+//! | event | notified when | who waits |
+//! |---|---|---|
+//! | [`Core::progress`], told by `tell_progress` | an entry has completed, a move has ended, a checkpoint is asked for or done, something cannot be used, the log closes | appends for memory and before a roll, checkpoints, `move_all`, deletions |
+//! | [`Core::move_wanted`] | `move_queue` has grown, the log closes or goes offline | movers |
+//! | [`Core::went_offline`] | the directory goes offline | the shard, to tell the others |
+//! | [`LogInner::changed`] | marks have moved, or it cannot be used | acknowledgements and Fetch requests |
+//! | [`Journal::progressed`] | writes have completed or were flushed, the journal has failed or stopped | who waits in the journal, and `watch`, to take the directory offline |
+//! | [`Journal::pressed`] | space runs short | the checkpointer |
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};

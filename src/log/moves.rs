@@ -44,7 +44,7 @@ async fn move_partition<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<LogInner<
             return;
         }
         state.moving += 1;
-        state.move_wanted.take().unwrap_or(Urgency::Blocks)
+        state.wanted_move.take().unwrap_or(Urgency::Blocks)
     };
     let moved = move_once(core, partition, urgency).await;
     let next = {
@@ -52,7 +52,7 @@ async fn move_partition<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<LogInner<
         state.moving -= 1;
         let has_more = state.gathered_bytes() >= core.options.move_bytes;
         let goes_on = moved && (has_more || urgency == Urgency::Everything);
-        state.move_wanted.take().max(goes_on.then_some(urgency))
+        state.wanted_move.take().max(goes_on.then_some(urgency))
     };
     // To the end of the queue: other partitions' bytes hold the journal, too.
     if let Some(next) = next {

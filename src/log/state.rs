@@ -74,7 +74,8 @@ pub(super) struct State {
     pub moving: usize,
     /// Whoever else works on the partition's files, by their path.
     pub users: usize,
-    pub move_wanted: Option<Urgency>,
+    /// The move that it is in the queue for.
+    pub wanted_move: Option<Urgency>,
     /// Journaled entries that reach beyond `moved`, oldest first.
     pub unmoved: VecDeque<Unmoved>,
     /// Whether [`Core::with_unmoved`] names the partition.
@@ -290,8 +291,8 @@ impl<R: Runtime> LogInner<R> {
             if state.unusable.is_some() {
                 return;
             }
-            let before = state.move_wanted;
-            state.move_wanted = before.max(Some(urgency));
+            let before = state.wanted_move;
+            state.wanted_move = before.max(Some(urgency));
             if before.is_some() {
                 return;
             }
