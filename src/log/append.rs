@@ -120,7 +120,7 @@ impl<R: Runtime> LogInner<R> {
             let missing = (bytes + used).saturating_sub(room);
             if missing > memory.room {
                 memory.give_back();
-                self.gather_chunks(missing, &mut memory).await?;
+                self.take_chunks(missing, &mut memory).await?;
                 continue;
             }
             match block {
@@ -202,7 +202,7 @@ impl<R: Runtime> LogInner<R> {
 
     /// Memory for what does not fit the open chunk. What is held already is given back first:
     /// two batches that wait with a part each could wait for ever.
-    async fn gather_chunks(&self, missing: usize, into: &mut Memory) -> Result<(), AppendError> {
+    async fn take_chunks(&self, missing: usize, into: &mut Memory) -> Result<(), AppendError> {
         let max = self.core.options.chunk_bytes.max(BLOCK_BYTES);
         let first = self.state.borrow().tail.next_chunk_bytes(missing, max);
         if missing <= first
@@ -212,7 +212,7 @@ impl<R: Runtime> LogInner<R> {
             into.take(buf, memory);
             return Ok(());
         }
-        // One batch at a time gathers piece by piece: two could take each other's last piece.
+        // One batch at a time waits piece by piece: two could take each other's last piece.
         let _turn = self.core.memory_turn.acquire(1).await;
         let mut left = missing;
         while left > 0 {

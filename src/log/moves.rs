@@ -12,7 +12,7 @@ use crate::log::partition_files::SegmentFile;
 use crate::log::partition_files::segment_path;
 use crate::log::rules::{Rule, holds};
 use crate::log::small_file::write_small;
-use crate::log::state::{Finishing, LogInner};
+use crate::log::state::{LogInner, RolledSegment};
 use crate::rt::{BLOCK_BYTES, Buf, File, Runtime};
 
 /// Longest move.
@@ -50,7 +50,7 @@ async fn move_partition<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<LogInner<
     let next = {
         let mut state = partition.state.borrow_mut();
         state.moving -= 1;
-        let has_more = state.gathered_bytes() >= core.options.move_bytes;
+        let has_more = state.movable_bytes() >= core.options.move_bytes;
         let goes_on = moved && (has_more || urgency == Urgency::Everything);
         state.wanted_move.take().max(goes_on.then_some(urgency))
     };
@@ -74,12 +74,12 @@ async fn move_once<R: Runtime>(
     if core.needs_flush() && flush_journal(core, partition).await.is_err() {
         return false;
     }
-    let Some((plan, pieces)) = prepare(core, partition, urgency) else {
+    let Some((plan, pieces)) = take_bytes(core, partition, urgency) else {
         return false;
     };
-    match write(core, partition, &plan, pieces).await {
+    match write_segment(core, partition, &plan, pieces).await {
         Ok(()) => {
-            finish(core, partition, &plan).await;
+            advance_marks(core, partition, &plan).await;
             true
         }
         Err(error) => {
@@ -113,7 +113,7 @@ async fn flush_journal<R: Runtime>(
 
 /// Decides on the move and takes shares of its bytes; an unfinished last block goes as a padded
 /// copy.
-fn prepare<R: Runtime>(
+fn take_bytes<R: Runtime>(
     core: &Core<R>,
     partition: &LogInner<R>,
     urgency: Urgency,
@@ -139,7 +139,7 @@ fn prepare<R: Runtime>(
     Some((plan, pieces))
 }
 
-async fn write<R: Runtime>(
+async fn write_segment<R: Runtime>(
     core: &Rc<Core<R>>,
     partition: &LogInner<R>,
     plan: &MovePlan,
@@ -180,11 +180,15 @@ async fn write_retrying<R: Runtime>(
 }
 
 /// The bytes are in the segment: the marks move, and a complete segment becomes a sealed one.
-async fn finish<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<LogInner<R>>, plan: &MovePlan) {
+async fn advance_marks<R: Runtime>(
+    core: &Rc<Core<R>>,
+    partition: &Rc<LogInner<R>>,
+    plan: &MovePlan,
+) {
     let sealed = {
         let mut state = partition.state.borrow_mut();
         let sealed = if plan.seals {
-            state.finishing.pop_front()
+            state.rolled.pop_front()
         } else {
             None
         };
@@ -216,7 +220,7 @@ async fn finish<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<LogInner<R>>, pla
 async fn write_sealed_files<R: Runtime>(
     core: &Rc<Core<R>>,
     partition: &LogInner<R>,
-    mut sealed: Finishing,
+    mut sealed: RolledSegment,
 ) -> io::Result<()> {
     sealed.index.finish();
     let (dir, base) = (&partition.dir, sealed.facts.base_offset);

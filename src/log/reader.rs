@@ -213,11 +213,8 @@ impl<R: Runtime> LogInner<R> {
         if state.active.facts.base_offset == base {
             return Some(look(&state.active.index));
         }
-        let finishing = state
-            .finishing
-            .iter()
-            .find(|f| f.facts.base_offset == base)?;
-        Some(look(&finishing.index))
+        let rolled = state.rolled.iter().find(|f| f.facts.base_offset == base)?;
+        Some(look(&rolled.index))
     }
 
     async fn load_index(&self, part: &FilePart) -> io::Result<SegmentIndex> {

@@ -6,7 +6,7 @@ use crate::log::error::AppendError;
 use crate::log::marks::{Boundary, Position};
 use crate::log::roll_plan::{IncomingBatch, RollLimits, should_roll};
 use crate::log::segment::SegmentFacts;
-use crate::log::state::{ActiveSegment, Finishing, LogInner};
+use crate::log::state::{ActiveSegment, LogInner, RolledSegment};
 use crate::model::Offset;
 use crate::model::batch::BatchView;
 use crate::rt::Runtime;
@@ -64,7 +64,7 @@ impl<R: Runtime> LogInner<R> {
             let next = ActiveSegment::new(SegmentFacts::empty(end, now_ms));
             let before = std::mem::replace(&mut state.active, next);
             let snapshot = state.producers.encode_kafka();
-            state.finishing.push_back(Finishing {
+            state.rolled.push_back(RolledSegment {
                 facts: before.facts,
                 index: before.index,
                 indexed: before.indexed,

@@ -232,7 +232,7 @@ fn new_partition<R: Runtime>(core: Rc<Core<R>>, spec: &PartitionSpec, now_ms: i6
         moved: start,
         segment_durable: Default::default(),
         sealed: VecDeque::new(),
-        finishing: VecDeque::new(),
+        rolled: VecDeque::new(),
         active: ActiveSegment::new(SegmentFacts::empty(Offset::ZERO, now_ms)),
         producers: ProducerStates::default(),
         carries: true,
@@ -268,7 +268,7 @@ fn open_partition<R: Runtime>(
         moved: end.at,
         segment_durable: end,
         sealed: found.sealed.into(),
-        finishing: VecDeque::new(),
+        rolled: VecDeque::new(),
         active: ActiveSegment {
             facts: found.active,
             index: found.index,

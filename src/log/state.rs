@@ -6,8 +6,8 @@
 //! | completed, journaled, durable offset, log start, epochs | here: the journal has completed an entry |
 //! | journaled | `moves` as well, below level `fsync`: the journal was flushed |
 //! | moved, segment-durable, `unmoved` | here (`set_moved`), when `moves` has written |
-//! | active and finishing, completed, journaled | `roll`: the next segment begins |
-//! | finishing, sealed | `moves`: a segment is sealed |
+//! | active and rolled, completed, journaled | `roll`: the next segment begins |
+//! | rolled, sealed | `moves`: a segment is sealed |
 //! | sealed, producers | `log_start`: segments and silent producers go |
 //! | active: what its index files have | `checkpointer` |
 //! | tail: its chunks | here, when `moves` lets them go or `core` is short of memory |
@@ -65,7 +65,7 @@ pub(super) struct State {
     pub segment_durable: Boundary,
     pub sealed: VecDeque<SegmentFacts>,
     /// Rolled, not sealed yet: the last bytes are still to be moved.
-    pub finishing: VecDeque<Finishing>,
+    pub rolled: VecDeque<RolledSegment>,
     pub active: ActiveSegment,
     pub producers: ProducerStates,
     /// The next entry begins at its block's boundary: the block before was moved unfinished, or
@@ -94,8 +94,8 @@ pub(super) struct ActiveSegment {
     pub reserved_bytes: u64,
 }
 
-/// A segment that is no longer appended to.
-pub(super) struct Finishing {
+/// A segment that is no longer appended to, and not sealed yet.
+pub(super) struct RolledSegment {
     pub facts: SegmentFacts,
     pub index: SegmentIndex,
     pub indexed: (usize, usize),
@@ -143,16 +143,13 @@ impl State {
             from: self.moved,
             journaled: self.journaled.at,
             accepted: self.tail.end(),
-            finished_bytes: self
-                .finishing
-                .front()
-                .map(|finishing| finishing.facts.size_bytes),
+            rolled_bytes: self.rolled.front().map(|rolled| rolled.facts.size_bytes),
         }
     }
 
     /// Bytes that could move, as far as the segment of the next move goes.
-    pub fn gathered_bytes(&self) -> u64 {
-        match self.finishing.front() {
+    pub fn movable_bytes(&self) -> u64 {
+        match self.rolled.front() {
             Some(_) => u64::MAX,
             None if self.completed.at.segment == self.moved.segment => {
                 self.completed.at.byte.saturating_sub(self.moved.byte)
@@ -186,11 +183,8 @@ impl State {
 
     /// All segments that hold records, oldest first.
     pub fn segments(&self) -> impl Iterator<Item = &SegmentFacts> {
-        let finishing = self.finishing.iter().map(|finishing| &finishing.facts);
-        self.sealed
-            .iter()
-            .chain(finishing)
-            .chain([&self.active.facts])
+        let rolled = self.rolled.iter().map(|rolled| &rolled.facts);
+        self.sealed.iter().chain(rolled).chain([&self.active.facts])
     }
 }
 
@@ -256,16 +250,16 @@ impl<R: Runtime> LogInner<R> {
 
     fn on_data_completed(self: &Rc<Self>, end: Boundary) {
         let needs_flush = self.core.needs_flush();
-        let gathered = {
+        let movable = {
             let mut state = self.state.borrow_mut();
             state.completed = end;
             if !needs_flush {
                 state.journaled = end;
             }
             state.marks.durable = state.marks.durable.max(end.offset);
-            state.gathered_bytes()
+            state.movable_bytes()
         };
-        if gathered >= self.core.options.move_bytes {
+        if movable >= self.core.options.move_bytes {
             self.request_move(Urgency::Blocks);
         }
     }

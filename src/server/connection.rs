@@ -19,7 +19,7 @@ use crate::rt::{Budget, Buf, Event, Frame, FrameError, FrameReader, Permit, Runt
 const REQUESTS_IN_FLIGHT: usize = 64;
 
 /// Responses that are there leave with one write until it has this many bytes.
-const GATHERED_BYTES: usize = 64 << 10;
+const TOGETHER_BYTES: usize = 64 << 10;
 
 /// How long a client that has closed its side may wait for what it asked before.
 const HALF_CLOSED: Duration = Duration::from_secs(30);
@@ -179,7 +179,7 @@ impl<R: Runtime> Connection<R> {
                 return Ok(());
             };
             let mut served = smallvec::SmallVec::<[PendingReply; 1]>::from_buf([first]);
-            while bytes_of(&pieces) < GATHERED_BYTES && unfinished.is_none() {
+            while bytes_of(&pieces) < TOGETHER_BYTES && unfinished.is_none() {
                 let next = self.replies.borrow_mut().pop_front();
                 let Some(mut next) = next else { break };
                 match futures_util::poll!(&mut next.response) {
