@@ -1,4 +1,4 @@
-//! Where each leader's term begins in a partition's log (KIP-101), and the answers drawn from it.
+//! Where each leader epoch begins in a partition's log (KIP-101), and the answers drawn from it.
 //!
 //! Pure. Same rules as Kafka's `LeaderEpochFileCache`; the file that Kafka keeps them in is not
 //! written, as checkpoints hold them and batches name theirs.
@@ -7,16 +7,16 @@
 
 use crate::model::{LeaderEpoch, Offset};
 
-/// A leader's term and its first offset.
+/// A leader epoch and its first offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochStart {
-    /// The term.
+    /// The epoch.
     pub epoch: LeaderEpoch,
     /// First offset appended (or to be appended) in it.
     pub start_offset: Offset,
 }
 
-/// The end of a term, as OffsetForLeaderEpoch answers it.
+/// The end of a leader epoch, as OffsetForLeaderEpoch answers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochEnd {
     /// The largest known epoch not above the requested one.
@@ -25,24 +25,24 @@ pub struct EpochEnd {
     pub end_offset: Offset,
 }
 
-/// The terms of one partition, epochs and start offsets both strictly rising.
+/// The leader epochs of one partition, numbers and start offsets both strictly rising.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EpochCache {
     entries: Vec<EpochStart>,
 }
 
 impl EpochCache {
-    /// The terms, oldest first.
+    /// The epochs, oldest first.
     pub fn entries(&self) -> &[EpochStart] {
         &self.entries
     }
 
-    /// The newest term, unless there is none.
+    /// The newest epoch, unless there is none.
     pub fn latest(&self) -> Option<EpochStart> {
         self.entries.last().copied()
     }
 
-    /// Begins a term at `start_offset`, and says whether that changed anything.
+    /// Begins an epoch at `start_offset`, and says whether that changed anything.
     ///
     /// Entries that contradict it (not below it in both epoch and offset) go: a leader that appended
     /// nothing leaves no trace. The latest epoch again, not earlier, changes nothing; neither does a
@@ -67,7 +67,7 @@ impl EpochCache {
         true
     }
 
-    /// Takes note of a batch during recovery: only an epoch above the latest begins a term.
+    /// Takes note of a batch during recovery: only an epoch above the latest begins another.
     pub fn observe(&mut self, batch_epoch: LeaderEpoch, base_offset: Offset) -> bool {
         let newer = self.latest().is_none_or(|last| last.epoch < batch_epoch);
         newer && self.assign(batch_epoch, base_offset)
@@ -101,13 +101,13 @@ impl EpochCache {
         }
     }
 
-    /// The epoch in which `offset` was or will be written; `None` before all known terms.
+    /// The epoch in which `offset` was or will be written; `None` before all known epochs.
     pub fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
         let following = self.entries.partition_point(|e| e.start_offset <= offset);
         self.entries.get(following.checked_sub(1)?).map(|e| e.epoch)
     }
 
-    /// Forgets the terms that ended before the new log start; the one the log now starts in stays
+    /// Forgets the epochs that ended before the new log start; the one the log now starts in stays
     /// and begins there. Says whether anything changed.
     pub fn truncate_from_start(&mut self, log_start_offset: Offset) -> bool {
         let following = self
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_term_in_which_the_log_starts_is_kept() {
+    fn the_epoch_in_which_the_log_starts_is_kept() {
         let mut cache = cache(&[(1, 0), (2, 10), (3, 20)]);
         assert!(cache.truncate_from_start(Offset(15)));
         assert_eq!(pairs(&cache), [(2, 15), (3, 20)]);

@@ -100,7 +100,7 @@ impl<R: Runtime> PartitionLog<R> {
     /// when that is not known.
     pub fn epoch_end_offset(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
         let state = self.0.state.borrow();
-        // A term that has appended nothing yet is the newest one all the same.
+        // An epoch that has appended nothing yet is the newest one all the same.
         if epoch == state.leader_epoch {
             return (epoch, state.marks.log_end);
         }

@@ -99,7 +99,7 @@
 //! 6. Second pass: entries are laid over the segments, each partition from the block of its moved
 //!    position on. A gap, or rot that no later entry makes good, takes the partition offline.
 //! 7. Per partition: writes what is left, then walks from segment-durable, every CRC checked, to the
-//!    last whole batch; counts batches behind the checkpoint's end for producers, terms and
+//!    last whole batch; counts batches behind the checkpoint's end for producers, leader epochs and
 //!    indexes; cuts the file there; removes segment files that are not part of the log.
 //! 8. Writes the next run's checkpoints beside the newest of the committed one.
 //! 9. Writes the next run into `run`. Only this counts; interrupted anywhere before, a start begins

@@ -20,7 +20,7 @@
 //! | `….tmp`, `metadata/log.new` | the next content of a file that is replaced as a whole | renamed over it | [`crate::log::small_file`], [`crate::log::record_log`] |
 //! | `demo_ID/` | what `corelane demo` makes, a data directory of its own within | removed when all was verified | `cli/demo` |
 //!
-//! Not written: Kafka's `leader-epoch-checkpoint` (the terms are in the checkpoint, which has a
+//! Not written: Kafka's `leader-epoch-checkpoint` (the leader epochs are in the checkpoint, which has a
 //! checksum, and in the batches), `.txnindex` (no transactions yet), `recovery-point-offset-checkpoint`
 //! and its relatives. Creations and renames are followed by an fsync of the directory wherever
 //! something acknowledged hangs on them.
@@ -111,7 +111,7 @@
 //! content  version 2  journal start 64  count 4, then per partition:
 //!          topic id 16  index 4  name  offline?  leader epoch 4  log start 8
 //!          segment-durable 24  moved 8 + 8  end 24
-//!          terms: count, (epoch 4, start offset 8) each
+//!          leader epochs: count, (epoch 4, start offset 8) each
 //!          segments: count, 56 each, the active one last
 //!          producers: length, then all remembered batches of each
 //! journal start (little-endian)

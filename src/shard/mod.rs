@@ -71,7 +71,7 @@ pub enum Found<R: Runtime> {
     Elsewhere {
         /// Who leads it.
         leader: BrokerId,
-        /// In which term.
+        /// In which leader epoch.
         epoch: LeaderEpoch,
     },
     /// It is ours, but its files could not be made or opened.

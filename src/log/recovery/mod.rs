@@ -120,7 +120,7 @@ pub struct RecoveredPartition {
     pub sealed: Vec<SegmentFacts>,
     /// The segment that is appended to.
     pub active: SegmentFacts,
-    /// Where leaders' terms begin.
+    /// Where leader epochs begin.
     pub epochs: EpochCache,
     /// Its idempotent producers.
     pub producers: ProducerStates,

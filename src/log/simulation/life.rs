@@ -130,7 +130,7 @@ pub async fn recover_unchecked(
     recovered.map_err(|error| format!("recovery: {error}"))
 }
 
-/// Opens what was recovered, reads all of it, and begins new leaders' terms.
+/// Opens what was recovered, reads all of it, and begins new leader epochs.
 pub async fn open(
     runtimes: Vec<SimRuntime>,
     recovered: Recovered,
