@@ -9,6 +9,7 @@ mod core;
 mod deletion;
 pub mod epochs;
 mod error;
+mod eviction;
 mod files;
 pub mod index;
 mod index_cache;
