@@ -22,7 +22,7 @@ use crate::log::options::{Durability, LogOptions};
 use crate::log::run::RunId;
 use crate::log::state::LogInner;
 use crate::model::Offset;
-use crate::rt::{Budget, Event, Permit, Runtime, WriteMode};
+use crate::rt::{Budget, Event, Runtime, WriteMode};
 
 /// What the journal hands back once the writes that hold an entry have completed.
 pub struct Token<R: Runtime> {
@@ -198,48 +198,6 @@ impl<R: Runtime> Core<R> {
     pub async fn progress_since(&self, seen: u64) {
         let look = || (self.progress_count.get() != seen).then_some(());
         self.progress.wait_until(look).await;
-    }
-
-    /// Tail memory of `bytes`, if it is there or can be made by evicting what is in segments.
-    pub fn try_memory(&self, bytes: usize) -> Option<Permit> {
-        if let Some(permit) = self.tail_memory.try_acquire(bytes) {
-            return Some(permit);
-        }
-        self.evict(bytes);
-        self.tail_memory.try_acquire(bytes)
-    }
-
-    /// Gives up chunks that may be, until `bytes` are free.
-    pub fn evict(&self, bytes: usize) {
-        let has_room = || self.tail_memory.taken() + bytes <= self.tail_memory.total();
-        while !has_room() {
-            let Some(owner) = self.evictable.borrow_mut().pop_front() else {
-                return;
-            };
-            if let Some(partition) = owner.upgrade() {
-                partition.evict_chunk();
-            }
-        }
-    }
-
-    /// Lets the next partitions that have bytes to move do so; those that cannot move all of them
-    /// yet have another turn after the others.
-    pub fn press_moves(&self) {
-        const AT_ONCE: usize = 64;
-        let pressed: Vec<_> = {
-            let mut unmoved = self.with_unmoved.borrow_mut();
-            let count = unmoved.len().min(AT_ONCE);
-            unmoved.drain(..count).collect()
-        };
-        for partition in pressed.iter().filter_map(Weak::upgrade) {
-            let mut state = partition.state.borrow_mut();
-            state.is_listed_unmoved = false;
-            if state.moved < state.tail.end() {
-                partition.list_unmoved(&mut state);
-                drop(state);
-                partition.request_move(crate::log::move_plan::Urgency::Everything);
-            }
-        }
     }
 
     /// Waits until a checkpoint that began after this call is durable.

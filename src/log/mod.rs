@@ -8,6 +8,7 @@ mod codec;
 mod core;
 pub mod epochs;
 mod error;
+mod eviction;
 pub mod index;
 mod index_cache;
 pub mod journal;

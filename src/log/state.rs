@@ -10,11 +10,11 @@
 //! | rolled, sealed | `moves`: a segment is sealed |
 //! | sealed, producers | `log_start`: segments and silent producers go |
 //! | active: what its index files have | `checkpointer` |
-//! | tail: its chunks | here, when `moves` lets them go or `core` is short of memory |
+//! | tail: its chunks | `eviction` |
 //! | `carries` | `moves` sets it with an unfinished block, `append` takes it |
 //! | `moving` | `moves` |
 //! | users, wanted move, `unusable` | here, the latter by a deletion (`partition_dirs`) as well |
-//! | `is_listed_unmoved` | here, and `core` when it goes through the list |
+//! | `is_listed_unmoved` | `eviction` |
 //! | leader epoch, config | `partition` |
 
 use std::cell::RefCell;
@@ -294,29 +294,5 @@ impl<R: Runtime> LogInner<R> {
         let entry: Weak<Self> = Rc::downgrade(self);
         self.core.move_queue.borrow_mut().push_back(entry);
         self.core.move_wanted.notify();
-    }
-
-    /// Lists the chunks whose last bytes have moved as such that may be given up.
-    pub fn release_chunks(self: &Rc<Self>) {
-        let mut state = self.state.borrow_mut();
-        let moved = state.moved;
-        let released = state.tail.release(moved);
-        let owners = std::iter::repeat_n(Rc::downgrade(self), released);
-        self.core.evictable.borrow_mut().extend(owners);
-    }
-
-    /// Gives up the oldest chunk of the tail, if everything in it is still in segment files.
-    pub fn evict_chunk(&self) {
-        let mut state = self.state.borrow_mut();
-        let moved = state.moved;
-        state.tail.evict(moved);
-    }
-
-    /// Lists the partition among those that have bytes to move, unless it is listed.
-    pub fn list_unmoved(self: &Rc<Self>, state: &mut State) {
-        if !std::mem::replace(&mut state.is_listed_unmoved, true) {
-            let entry = Rc::downgrade(self);
-            self.core.with_unmoved.borrow_mut().push_back(entry);
-        }
     }
 }

@@ -9,6 +9,7 @@
 
 mod buddy;
 mod buf;
+mod changes;
 #[cfg(test)]
 pub(crate) mod contract;
 mod frames;
@@ -25,6 +26,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use buf::{Arena, ArenaFull, Buf, BufMut};
+pub use changes::Changes;
 pub use frames::{Cut, Frame, FrameError, FrameReader, cut_frame};
 use glommio::raise_limits;
 pub use glommio::{

@@ -4,12 +4,19 @@
 //! that a request names only what changed and a response only what is news. Refusing a session
 //! (id 0) is always legal: the client then sends full requests.
 //!
+//! It also knows which partitions are *at rest*: nothing was left to read when they were looked at,
+//! and nothing was reported of them since. A request looks at the others alone, so that a consumer
+//! of a thousand partitions costs as much as those of them that are written to.
+//!
 //! A shard is a broker of its own, so it has a cache of its own.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::model::TopicId;
+use crate::rt::Changes;
 
 /// Epoch of a request that opens a session (or renews one).
 pub const INITIAL_EPOCH: i32 = 0;
@@ -22,7 +29,7 @@ const EVICTION_MIN_IDLE: Duration = Duration::from_secs(120);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TopicKey {
     /// Fetch v4–v12.
-    Name(String),
+    Name(Rc<str>),
     /// Fetch v13 and later.
     Id(TopicId),
 }
@@ -60,6 +67,9 @@ pub struct PartitionAnswer {
     pub high_watermark: i64,
     /// Log start offset.
     pub log_start: i64,
+    /// Whether everything there is was read before: until a change is reported, nobody needs to
+    /// look again.
+    pub at_rest: bool,
 }
 
 /// The session fields of a request.
@@ -91,7 +101,7 @@ pub enum SessionError {
     TopicIds,
 }
 
-/// What to serve: every partition to look at, in order, and under which session.
+/// What to serve: the partitions to look at, in order, and under which session.
 #[derive(Debug)]
 pub struct FetchPlan {
     /// Session id for the response, 0 for none.
@@ -100,11 +110,9 @@ pub struct FetchPlan {
     pub incremental: bool,
     /// The partitions, in the order they are to be filled.
     pub partitions: Vec<Planned>,
+    /// Where partitions that were looked at report that there is news.
+    pub changes: Rc<Changes<PartitionKey>>,
 }
-
-/// Where a session keeps a partition; it gets another one when it goes to the end of the order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place(u64);
 
 /// A partition to look at.
 #[derive(Clone, Debug)]
@@ -113,9 +121,6 @@ pub struct Planned {
     pub key: PartitionKey,
     /// What is asked of it.
     pub ask: PartitionAsk,
-    /// For [`SessionCache::is_news`]: a search by key for each partition of a thousand costs more
-    /// than reading them.
-    pub place: Place,
 }
 
 /// All sessions of one shard.
@@ -132,17 +137,23 @@ struct Session {
     next_epoch: i32,
     by_topic_id: bool,
     last_used: Duration,
-    next_place: Place,
-    places: BTreeMap<PartitionKey, Place>,
-    partitions: BTreeMap<Place, Remembered>,
+    partitions: BTreeMap<PartitionKey, Remembered>,
+    next_turn: u64,
+    /// Partitions that are not at rest.
+    awake: BTreeSet<PartitionKey>,
+    changes: Rc<Changes<PartitionKey>>,
+    /// Requests that were planned and not answered. A client has one under way; if it sends more,
+    /// each looks at everything, as the first has yet to say what is at rest.
+    under_way: usize,
 }
 
 #[derive(Debug)]
 struct Remembered {
-    key: PartitionKey,
     ask: PartitionAsk,
     high_watermark: i64,
     log_start: i64,
+    /// Its place in the order; who got data goes last.
+    turn: u64,
 }
 
 impl SessionCache {
@@ -181,27 +192,41 @@ impl SessionCache {
                 } else {
                     0
                 };
-                let session = self.sessions.get(&session_id);
-                let planned = |(key, ask)| Planned {
-                    place: session.map_or(Place(0), |session| session.place_of(&key)),
-                    key,
-                    ask,
+                let changes = match self.sessions.get_mut(&session_id) {
+                    Some(session) => session.begin(),
+                    None => Rc::default(),
                 };
+                let planned = |(key, ask)| Planned { key, ask };
                 Ok(FetchPlan {
                     session_id,
                     incremental: false,
                     partitions: ask.partitions.into_iter().map(planned).collect(),
+                    changes,
                 })
             }
             _ => self.go_on(ask, now),
         }
     }
 
+    /// What session `id` asks of a partition, if it still does.
+    pub fn planned(&self, id: i32, key: &PartitionKey) -> Option<Planned> {
+        let ask = self.sessions.get(&id)?.partitions.get(key)?.ask;
+        let key = key.clone();
+        Some(Planned { key, ask })
+    }
+
     /// Whether the response of session `id` must name this partition; remembers what it says.
-    pub fn is_news(&mut self, id: i32, place: Place, answer: PartitionAnswer) -> bool {
+    pub fn is_news(&mut self, id: i32, key: &PartitionKey, answer: PartitionAnswer) -> bool {
         match self.sessions.get_mut(&id) {
-            Some(session) => session.is_news(place, answer),
+            Some(session) => session.is_news(key, answer),
             None => true,
+        }
+    }
+
+    /// A request of session `id` is answered.
+    pub fn end(&mut self, id: i32) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.under_way = session.under_way.saturating_sub(1);
         }
     }
 
@@ -230,9 +255,11 @@ impl SessionCache {
             next_epoch: 1,
             by_topic_id: ask.by_topic_id,
             last_used: now,
-            next_place: Place(0),
-            places: BTreeMap::new(),
             partitions: BTreeMap::new(),
+            next_turn: 0,
+            awake: BTreeSet::new(),
+            changes: Rc::default(),
+            under_way: 0,
         };
         for (key, ask) in &ask.partitions {
             session.remember(key.clone(), *ask);
@@ -291,16 +318,9 @@ impl SessionCache {
         for (key, ask) in ask.partitions {
             session.remember(key, ask);
         }
-        let partitions: Vec<_> = session
-            .partitions
-            .iter()
-            .map(|(place, entry)| Planned {
-                key: entry.key.clone(),
-                ask: entry.ask,
-                place: *place,
-            })
-            .collect();
-        let session_id = if partitions.is_empty() {
+        let partitions = session.due();
+        let changes = session.begin();
+        let session_id = if session.partitions.is_empty() {
             self.sessions.remove(&ask.id);
             0
         } else {
@@ -310,47 +330,63 @@ impl SessionCache {
             session_id,
             incremental: true,
             partitions,
+            changes,
         })
     }
 }
 
 impl Session {
-    fn remember(&mut self, key: PartitionKey, ask: PartitionAsk) {
-        if let Some(entry) = self
-            .places
-            .get(&key)
-            .and_then(|place| self.partitions.get_mut(place))
-        {
-            entry.ask = ask;
-            return;
-        }
-        let entry = Remembered {
-            key,
-            ask,
-            high_watermark: -1,
-            log_start: -1,
-        };
-        self.put_last(entry);
+    /// A request is under way from now on.
+    fn begin(&mut self) -> Rc<Changes<PartitionKey>> {
+        self.under_way += 1;
+        self.changes.clone()
     }
 
-    fn put_last(&mut self, entry: Remembered) {
-        self.places.insert(entry.key.clone(), self.next_place);
-        self.partitions.insert(self.next_place, entry);
-        self.next_place.0 += 1;
+    /// The partitions that are not at rest, in their order.
+    fn due(&mut self) -> Vec<Planned> {
+        let came = self.changes.take().into_iter();
+        let came = came.filter(|key| self.partitions.contains_key(key));
+        self.awake.extend(came);
+        let all = match self.under_way {
+            0 => None,
+            _ => Some(self.partitions.keys().cloned().collect()),
+        };
+        let keys = all.as_ref().unwrap_or(&self.awake);
+        let mut due: Vec<_> = keys
+            .iter()
+            .filter_map(|key| Some((self.partitions.get(key)?, key)))
+            .collect();
+        due.sort_unstable_by_key(|(entry, _)| entry.turn);
+        let planned = |(entry, key): (&Remembered, &PartitionKey)| Planned {
+            key: key.clone(),
+            ask: entry.ask,
+        };
+        due.into_iter().map(planned).collect()
+    }
+
+    fn remember(&mut self, key: PartitionKey, ask: PartitionAsk) {
+        self.awake.insert(key.clone());
+        match self.partitions.entry(key) {
+            Entry::Occupied(mut entry) => entry.get_mut().ask = ask,
+            Entry::Vacant(entry) => {
+                entry.insert(Remembered {
+                    ask,
+                    high_watermark: -1,
+                    log_start: -1,
+                    turn: self.next_turn,
+                });
+                self.next_turn += 1;
+            }
+        }
     }
 
     fn forget(&mut self, key: &PartitionKey) {
-        if let Some(place) = self.places.remove(key) {
-            self.partitions.remove(&place);
-        }
+        self.partitions.remove(key);
+        self.awake.remove(key);
     }
 
-    fn place_of(&self, key: &PartitionKey) -> Place {
-        self.places.get(key).copied().unwrap_or_default()
-    }
-
-    fn is_news(&mut self, place: Place, answer: PartitionAnswer) -> bool {
-        let Some(entry) = self.partitions.get_mut(&place) else {
+    fn is_news(&mut self, key: &PartitionKey, answer: PartitionAnswer) -> bool {
+        let Some(entry) = self.partitions.get_mut(key) else {
             return true;
         };
         let news = answer.has_records
@@ -364,183 +400,18 @@ impl Session {
         } else {
             answer.high_watermark
         };
-        if answer.has_records
-            && let Some(entry) = self.partitions.remove(&place)
-        {
+        if answer.has_records {
             // Who got data goes last, so that a small response size starves nobody.
-            self.put_last(entry);
+            entry.turn = self.next_turn;
+            self.next_turn += 1;
         }
+        match answer.at_rest {
+            true => self.awake.remove(key),
+            false => self.awake.insert(key.clone()),
+        };
         news
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: Duration = Duration::from_secs(1);
-
-    fn key(index: i32) -> PartitionKey {
-        PartitionKey {
-            topic: TopicKey::Name("t".into()),
-            index,
-        }
-    }
-
-    fn asks(indexes: &[i32]) -> Vec<(PartitionKey, PartitionAsk)> {
-        let ask = PartitionAsk {
-            fetch_offset: 0,
-            max_bytes: 1,
-            current_leader_epoch: -1,
-            last_fetched_epoch: -1,
-        };
-        indexes.iter().map(|index| (key(*index), ask)).collect()
-    }
-
-    fn ask(id: i32, epoch: i32, indexes: &[i32]) -> SessionAsk {
-        let partitions = asks(indexes);
-        SessionAsk {
-            id,
-            epoch,
-            by_topic_id: false,
-            partitions,
-            forgotten: vec![],
-        }
-    }
-
-    fn answer(has_records: bool, high_watermark: i64) -> PartitionAnswer {
-        PartitionAnswer {
-            has_records,
-            has_error: false,
-            high_watermark,
-            log_start: 0,
-        }
-    }
-
-    fn order(plan: &FetchPlan) -> Vec<i32> {
-        plan.partitions
-            .iter()
-            .map(|planned| planned.key.index)
-            .collect()
-    }
-
-    fn opened(cache: &mut SessionCache, indexes: &[i32]) -> i32 {
-        cache
-            .plan(ask(0, 0, indexes), 1, NOW, 77)
-            .unwrap()
-            .session_id
-    }
-
-    #[test]
-    fn incremental_requests_name_only_changes() {
-        let mut cache = SessionCache::new(10, 5);
-        let id = opened(&mut cache, &[0, 1]);
-        assert_ne!(id, 0);
-        let plan = cache.plan(ask(id, 1, &[2]), 1, NOW, 0).unwrap();
-        assert!(plan.incremental);
-        assert_eq!(order(&plan), [0, 1, 2]);
-        let forget = SessionAsk {
-            forgotten: vec![key(1)],
-            ..ask(id, 2, &[])
-        };
-        assert_eq!(order(&cache.plan(forget, 1, NOW, 0).unwrap()), [0, 2]);
-    }
-
-    #[test]
-    fn an_answer_is_news_once() {
-        let mut cache = SessionCache::new(10, 5);
-        let id = opened(&mut cache, &[0, 1]);
-        assert!(cache.is_news(id, Place(0), answer(false, 5)));
-        assert!(!cache.is_news(id, Place(0), answer(false, 5)));
-        assert!(cache.is_news(id, Place(0), answer(false, 6)));
-        let error = PartitionAnswer {
-            has_error: true,
-            ..answer(false, 6)
-        };
-        assert!(cache.is_news(id, Place(0), error));
-        assert!(
-            cache.is_news(id, Place(0), answer(false, 6)),
-            "resent after an error"
-        );
-    }
-
-    #[test]
-    fn who_got_data_goes_last() {
-        let mut cache = SessionCache::new(10, 5);
-        let id = opened(&mut cache, &[0, 1, 2]);
-        assert!(cache.is_news(id, Place(0), answer(true, 5)));
-        assert_eq!(
-            order(&cache.plan(ask(id, 1, &[]), 1, NOW, 0).unwrap()),
-            [1, 2, 0]
-        );
-    }
-
-    #[test]
-    fn wrong_ids_and_epochs_are_refused() {
-        let mut cache = SessionCache::new(10, 5);
-        let id = opened(&mut cache, &[0]);
-        let refused = |cache: &mut SessionCache, ask| cache.plan(ask, 1, NOW, 0).unwrap_err();
-        assert_eq!(
-            refused(&mut cache, ask(id + 1, 1, &[])),
-            SessionError::NotFound
-        );
-        assert_eq!(refused(&mut cache, ask(id, 2, &[])), SessionError::Epoch);
-        let mixed = SessionAsk {
-            by_topic_id: true,
-            ..ask(id, 1, &[])
-        };
-        assert_eq!(refused(&mut cache, mixed), SessionError::TopicIds);
-        assert!(
-            cache.plan(ask(id, 1, &[]), 1, NOW, 0).is_ok(),
-            "errors do not end it"
-        );
-    }
-
-    #[test]
-    fn the_epoch_wraps_to_one() {
-        let mut cache = SessionCache::new(10, 5);
-        let id = opened(&mut cache, &[0]);
-        cache.sessions.get_mut(&id).unwrap().next_epoch = i32::MAX;
-        cache.plan(ask(id, i32::MAX, &[]), 1, NOW, 0).unwrap();
-        assert!(cache.plan(ask(id, 1, &[]), 1, NOW, 0).is_ok());
-    }
-
-    #[test]
-    fn an_emptied_session_closes() {
-        let mut cache = SessionCache::new(10, 5);
-        let id = opened(&mut cache, &[0]);
-        let forget = SessionAsk {
-            forgotten: vec![key(0)],
-            ..ask(id, 1, &[])
-        };
-        assert_eq!(cache.plan(forget, 1, NOW, 0).unwrap().session_id, 0);
-        assert!(cache.is_empty());
-    }
-
-    #[test]
-    fn a_full_cache_refuses_until_one_is_idle() {
-        let mut cache = SessionCache::new(1, 5);
-        let first = opened(&mut cache, &[0]);
-        assert_eq!(
-            cache.plan(ask(0, 0, &[1]), 2, NOW, 5).unwrap().session_id,
-            0
-        );
-        let later = NOW + EVICTION_MIN_IDLE;
-        let second = cache.plan(ask(0, 0, &[1]), 2, later, 5).unwrap().session_id;
-        assert!(second != 0 && second != first);
-        assert_eq!(cache.len(), 1);
-    }
-
-    #[test]
-    fn one_connection_cannot_take_every_slot() {
-        let mut cache = SessionCache::new(10, 2);
-        for at in 0..5 {
-            cache
-                .plan(ask(0, 0, &[0]), 1, Duration::from_secs(at), at)
-                .unwrap();
-        }
-        assert_eq!(cache.len(), 2);
-        cache.close_connection(1);
-        assert!(cache.is_empty());
-    }
-}
+mod tests;

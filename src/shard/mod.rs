@@ -240,6 +240,9 @@ impl<R: Runtime> Shard<R> {
         self.inner
             .control
             .tell_others(from, || ShardMessage::LogDirFailed(reason.clone()));
+        for partition in self.inner.partitions.borrow().values() {
+            partition.changed().notify();
+        }
     }
 
     /// Another shard has lost the log directory.

@@ -1,9 +1,10 @@
 //! Fetch: sessions, long polls, and records that leave as they are stored.
 
-use std::rc::Rc;
+use std::collections::BTreeMap;
+use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::future::{select, select_all};
+use futures_util::future::select;
 
 use crate::cluster::Image;
 use crate::model::{LeaderEpoch, Offset, PartitionIndex, TopicId};
@@ -12,7 +13,7 @@ use crate::rt::{Buf, Runtime};
 use crate::server::connection::{Reply, ResponseFrame};
 use crate::server::errors::Code;
 use crate::server::fetch_session::{
-    FetchPlan, PartitionAnswer, PartitionAsk, PartitionKey, Place, Planned, SessionAsk, TopicKey,
+    FetchPlan, PartitionAnswer, PartitionAsk, PartitionKey, Planned, SessionAsk, TopicKey,
 };
 use crate::server::service::{Call, Context, Peer};
 use crate::shard::Found;
@@ -27,16 +28,17 @@ const FIRST_VERSION_BY_ID: i16 = 13;
 /// KAFKA_STORAGE_ERROR is known from this version on.
 const FIRST_VERSION_WITH_STORAGE_ERROR: i16 = 6;
 
-/// What one round over the partitions gives.
-struct Round<'p, R: Runtime> {
-    answers: Vec<Answer<'p, R>>,
+/// What was read so far for one response.
+struct Round<R: Runtime> {
+    answers: Vec<Answer<R>>,
+    /// Where the answer for a partition is, once there was something to wait for.
+    places: BTreeMap<PartitionKey, usize>,
     bytes: usize,
     has_news: bool,
 }
 
-struct Answer<'p, R: Runtime> {
-    key: &'p PartitionKey,
-    place: Place,
+struct Answer<R: Runtime> {
+    planned: Planned,
     code: ErrorCode,
     fetched: Fetched,
     partition: Option<Partition<R>>,
@@ -89,67 +91,101 @@ pub fn fetch<R: Runtime>(
     })))
 }
 
-/// Reads until there is enough, or news, or no time left.
+/// Reads until there is enough, or news, or no time left. After the first round, only what has
+/// changed is looked at again.
 async fn serve<R: Runtime>(
     context: &Context<R>,
     peer: &Peer,
     call: &Call,
-    plan: FetchPlan,
+    mut plan: FetchPlan,
     bounds: Bounds,
 ) -> ResponseFrame {
+    let mut round = Round::new();
+    let mut due = std::mem::take(&mut plan.partitions);
     loop {
-        let round = read_all(context, &plan, bounds.max_bytes).await;
+        let looked_at = round.read(context, due, bounds.max_bytes).await;
         let left = bounds.deadline.saturating_sub(context.shard.rt().now());
         if round.bytes >= bounds.min_bytes || round.has_news || left.is_zero() {
             return respond(context, peer, call, &plan, round);
         }
-        let changes: Vec<_> = round
-            .answers
-            .iter()
-            .filter_map(Answer::change)
-            .map(Box::pin)
-            .collect();
+        for place in looked_at {
+            round.watch(place, &plan);
+        }
         let sleep = context.shard.rt().sleep(left);
-        if changes.is_empty() {
-            sleep.await;
-        } else {
-            select(select_all(changes), std::pin::pin!(sleep)).await;
+        select(pin!(plan.changes.wait()), pin!(sleep)).await;
+        let sessions = context.sessions.borrow();
+        let planned = |key: PartitionKey| match round.places.get(&key) {
+            Some(place) => Some(round.answers.get(*place)?.planned.clone()),
+            None => sessions.planned(plan.session_id, &key),
+        };
+        due = plan
+            .changes
+            .take()
+            .into_iter()
+            .filter_map(planned)
+            .collect();
+    }
+}
+
+impl<R: Runtime> Round<R> {
+    fn new() -> Self {
+        Self {
+            answers: Vec::new(),
+            places: BTreeMap::new(),
+            bytes: 0,
+            has_news: false,
         }
     }
-}
 
-async fn read_all<'p, R: Runtime>(
-    context: &Context<R>,
-    plan: &'p FetchPlan,
-    max_bytes: usize,
-) -> Round<'p, R> {
-    let mut round = Round {
-        answers: Vec::with_capacity(plan.partitions.len()),
-        bytes: 0,
-        has_news: false,
-    };
-    let image = context.shard.image();
-    for planned in &plan.partitions {
-        let left = max_bytes.saturating_sub(round.bytes);
-        let answer = read_one(context, &image, planned, left, round.bytes == 0).await;
-        round.bytes += answer.fetched.bytes;
-        round.has_news |= answer.code != ErrorCode::None || answer.fetched.diverging.is_some();
-        round.answers.push(answer);
+    /// Looks at partitions, instead of what was read of them before, and says where the answers
+    /// are.
+    async fn read(
+        &mut self,
+        context: &Context<R>,
+        due: Vec<Planned>,
+        max_bytes: usize,
+    ) -> Vec<usize> {
+        let image = context.shard.image();
+        let mut looked_at = Vec::with_capacity(due.len());
+        for planned in due {
+            let before = self.places.get(&planned.key).copied();
+            if let Some(answer) = before.and_then(|place| self.answers.get_mut(place)) {
+                self.bytes -= std::mem::take(&mut answer.fetched.bytes);
+            }
+            let left = max_bytes.saturating_sub(self.bytes);
+            let answer = read_one(context, &image, planned, left, self.bytes == 0).await;
+            self.bytes += answer.fetched.bytes;
+            self.has_news |= answer.is_news();
+            let place = before.unwrap_or(self.answers.len());
+            match self.answers.get_mut(place) {
+                Some(answered) => *answered = answer,
+                None => self.answers.push(answer),
+            }
+            looked_at.push(place);
+        }
+        looked_at
     }
-    round
+
+    /// Has changes of a partition reported from what was read on.
+    fn watch(&mut self, place: usize, plan: &FetchPlan) {
+        let Some(answer) = self.answers.get(place) else {
+            return;
+        };
+        answer.watch(plan);
+        self.places.insert(answer.planned.key.clone(), place);
+    }
 }
 
-async fn read_one<'p, R: Runtime>(
+async fn read_one<R: Runtime>(
     context: &Context<R>,
     image: &Image,
-    planned: &'p Planned,
+    planned: Planned,
     left_bytes: usize,
     is_first: bool,
-) -> Answer<'p, R> {
-    let Planned { key, ask, place } = planned;
+) -> Answer<R> {
+    let ask = planned.ask;
     let mut answer = Answer {
-        key,
-        place: *place,
+        planned,
         code: ErrorCode::None,
         fetched: Fetched {
             high_watermark: Offset(-1),
@@ -159,7 +195,7 @@ async fn read_one<'p, R: Runtime>(
         partition: None,
         leader: None,
     };
-    let partition = match find(context, image, key) {
+    let partition = match find(context, image, &answer.planned.key) {
         Ok(partition) => partition,
         Err((code, leader)) => {
             (answer.code, answer.leader) = (code, leader);
@@ -224,20 +260,30 @@ fn unknown(image: &Image, topic: &TopicKey) -> ErrorCode {
     }
 }
 
-impl<R: Runtime> Answer<'_, R> {
-    /// Completes when there is more to say than this answer says.
-    fn change(&self) -> Option<impl Future<Output = ()>> {
-        let partition = self.partition.clone()?;
-        let (high_watermark, log_start) = (self.fetched.high_watermark, self.fetched.log_start);
-        Some(async move {
-            let news = || {
-                let changed = partition.high_watermark() != high_watermark
-                    || partition.log_start() != log_start
-                    || partition.failure().is_some();
-                changed.then_some(())
-            };
-            partition.changed().wait_until(news).await;
-        })
+impl<R: Runtime> Answer<R> {
+    /// Whether the client must hear of it at once.
+    fn is_news(&self) -> bool {
+        self.code != ErrorCode::None || self.fetched.diverging.is_some()
+    }
+
+    /// Whether there was nothing to read: only a change brings something.
+    fn at_rest(&self) -> bool {
+        let offset = Offset(self.planned.ask.fetch_offset);
+        !self.is_news() && self.fetched.bytes == 0 && offset >= self.fetched.high_watermark
+    }
+
+    /// Has the partition report that there is more to say than this answer says.
+    fn watch(&self, plan: &FetchPlan) {
+        let Some(partition) = &self.partition else {
+            return;
+        };
+        partition.changed().report(&self.planned.key, &plan.changes);
+        let is_outdated = partition.high_watermark() != self.fetched.high_watermark
+            || partition.log_start() != self.fetched.log_start
+            || partition.failure().is_some();
+        if is_outdated {
+            plan.changes.tell(self.planned.key.clone());
+        }
     }
 
     fn data(&self, records_bytes: u32, version: i16) -> FetchPartitionData<'static> {
@@ -251,7 +297,7 @@ impl<R: Runtime> Answer<'_, R> {
             end_offset: diverging.end_offset,
         });
         FetchPartitionData {
-            partition_index: PartitionIndex(self.key.index),
+            partition_index: PartitionIndex(self.planned.key.index),
             error_code,
             high_watermark: self.fetched.high_watermark,
             // Without transactions everything below the high watermark is stable.
@@ -270,13 +316,13 @@ fn respond<R: Runtime>(
     peer: &Peer,
     call: &Call,
     plan: &FetchPlan,
-    round: Round<'_, R>,
+    round: Round<R>,
 ) -> ResponseFrame {
     let mut endpoints: Vec<NodeEndpoint> = Vec::new();
     let mut topics: Vec<FetchableTopicResponse> = Vec::new();
     let mut records: Vec<Vec<Buf>> = Vec::new();
     for answer in round.answers {
-        if plan.session_id != 0 && !is_news(context, plan, &answer) {
+        if plan.session_id != 0 && !tell_session(context, plan, &answer) {
             continue;
         }
         if let Some(leader) = &answer.leader
@@ -288,8 +334,8 @@ fn respond<R: Runtime>(
         }
         let data = answer.data(answer.fetched.bytes as u32, call.version);
         records.push(answer.fetched.records);
-        let (topic, topic_id) = match &answer.key.topic {
-            TopicKey::Name(name) => (name.as_str(), TopicId::ZERO),
+        let (topic, topic_id) = match &answer.planned.key.topic {
+            TopicKey::Name(name) => (&**name, TopicId::ZERO),
             TopicKey::Id(id) => ("", *id),
         };
         match topics.last_mut() {
@@ -297,12 +343,13 @@ fn respond<R: Runtime>(
                 last.partitions.push(data);
             }
             _ => topics.push(FetchableTopicResponse {
-                topic: topic.into(),
+                topic: topic.to_owned().into(),
                 topic_id,
                 partitions: List::from(data),
             }),
         }
     }
+    context.sessions.borrow_mut().end(plan.session_id);
     let response = FetchResponse {
         session_id: plan.session_id,
         responses: topics.into_iter().collect(),
@@ -312,18 +359,22 @@ fn respond<R: Runtime>(
     call.respond_with(&response, &records)
 }
 
-/// Asks the session whether the client must be told; a full response tells everything.
-fn is_news<R: Runtime>(context: &Context<R>, plan: &FetchPlan, answer: &Answer<'_, R>) -> bool {
+/// Tells the session what was found and asks it whether the client must be told; a full response
+/// tells everything.
+fn tell_session<R: Runtime>(context: &Context<R>, plan: &FetchPlan, answer: &Answer<R>) -> bool {
+    let at_rest = answer.at_rest();
+    if at_rest {
+        answer.watch(plan);
+    }
     let says = PartitionAnswer {
         has_records: answer.fetched.bytes > 0,
-        has_error: answer.code != ErrorCode::None || answer.fetched.diverging.is_some(),
+        has_error: answer.is_news(),
         high_watermark: answer.fetched.high_watermark.0,
         log_start: answer.fetched.log_start.0,
+        at_rest,
     };
-    let news = context
-        .sessions
-        .borrow_mut()
-        .is_news(plan.session_id, answer.place, says);
+    let mut sessions = context.sessions.borrow_mut();
+    let news = sessions.is_news(plan.session_id, &answer.planned.key, says);
     news || !plan.incremental
 }
 
@@ -338,11 +389,11 @@ fn session_ask(request: &FetchRequest<'_>, version: i16) -> SessionAsk {
     let by_topic_id = version >= FIRST_VERSION_BY_ID;
     let key = |name: &str, id: TopicId| match by_topic_id {
         true => TopicKey::Id(id),
-        false => TopicKey::Name(name.to_owned()),
+        false => TopicKey::Name(name.into()),
     };
     let mut partitions = Vec::new();
     for topic in &request.topics {
-        let topic_key = Rc::new(key(&topic.topic, topic.topic_id));
+        let topic_key = key(&topic.topic, topic.topic_id);
         for partition in &topic.partitions {
             let ask = PartitionAsk {
                 fetch_offset: partition.fetch_offset.0,
@@ -353,7 +404,7 @@ fn session_ask(request: &FetchRequest<'_>, version: i16) -> SessionAsk {
             let index = partition.partition.0;
             partitions.push((
                 PartitionKey {
-                    topic: TopicKey::clone(&topic_key),
+                    topic: topic_key.clone(),
                     index,
                 },
                 ask,
