@@ -50,4 +50,4 @@ pub use partition::{Appended, PartitionLog};
 pub use recovery::{Recovered, RecoveredPartition, RecoveryError, RecoveryReport, recover};
 pub use segment::SegmentFacts;
 pub use shard_log::ShardLog;
-pub use tail::ReadBatches;
+pub use tail::{ReadAsk, ReadBatches};

@@ -7,7 +7,7 @@ use crate::log::marks::Marks;
 use crate::log::options::LogConfig;
 use crate::log::producers::ProducerStates;
 use crate::log::state::LogInner;
-use crate::log::tail::ReadBatches;
+use crate::log::tail::{ReadAsk, ReadBatches};
 use crate::model::{LeaderEpoch, Offset, PartitionId};
 use crate::rt::{Event, Runtime};
 
@@ -68,32 +68,25 @@ impl<R: Runtime> PartitionLog<R> {
         self.0.check_usable().err()
     }
 
-    /// Whole batches from the one that holds `from`, below the exclusive bound `end` (at most the
-    /// durable offset) and at most `max_bytes`; with `whole_first` the first one in any case.
+    /// Reads whole batches, none beyond the durable offset.
     ///
     /// Nothing, and no error, when `from` is `end` or beyond.
-    pub async fn read(
-        &self,
-        from: Offset,
-        end: Offset,
-        max_bytes: usize,
-        whole_first: bool,
-    ) -> Result<ReadBatches, ReadError> {
+    pub async fn read(&self, mut ask: ReadAsk) -> Result<ReadBatches, ReadError> {
         self.0.check_usable()?;
         {
             let state = self.0.state.borrow();
-            if from < state.marks.log_start || from > state.marks.log_end {
+            if ask.from < state.marks.log_start || ask.from > state.marks.log_end {
                 return Err(ReadError::OutOfRange);
             }
-            let end = end.min(state.marks.durable);
-            if from >= end {
-                return Ok(ReadBatches::nothing(from));
+            ask.end = ask.end.min(state.marks.durable);
+            if ask.from >= ask.end {
+                return Ok(ReadBatches::nothing(ask.from));
             }
-            if let Some(read) = state.tail.read(from, end, max_bytes, whole_first) {
+            if let Some(read) = state.tail.read(ask) {
                 return Ok(read);
             }
         }
-        self.0.read_cold(from, end, max_bytes, whole_first).await
+        self.0.read_cold(ask).await
     }
 
     /// OffsetForLeaderEpoch: the largest epoch not above `epoch`, and where it ends; −1 and −1
