@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::connection::{Reply, ResponseFrame, Service};
+use super::errors::Code;
 use super::fetch_session::SessionCache;
 use super::handlers;
-use crate::model::BrokerId;
+use crate::model::{BrokerId, PartitionIndex};
+use crate::partition::Partition;
 use crate::rt::{Buf, Runtime};
-use crate::shard::Shard;
+use crate::shard::{Found, Shard};
 use crate::wire::messages::NodeEndpoint;
 use crate::wire::{
     self, ApiKey, DecodeError, ErrorCode, Message, Piece, RequestError, RequestHeader,
@@ -194,10 +196,27 @@ impl<R: Runtime> Context<R> {
             rack: config.broker_rack.clone().map(Into::into),
         })
     }
+
+    /// The partition of this name, if this shard leads it and can use it.
+    pub fn led_here(&self, topic: &str, index: PartitionIndex) -> Result<Partition<R>, ErrorCode> {
+        let image = self.shard.image();
+        let topic = image
+            .topic(topic)
+            .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        match self.shard.find(topic.id, index) {
+            Found::Here(partition) => match partition.failure() {
+                Some(failure) => Err(failure.code()),
+                None => Ok(partition),
+            },
+            Found::Elsewhere { .. } => Err(ErrorCode::NotLeaderOrFollower),
+            Found::Unusable => Err(ErrorCode::KafkaStorageError),
+            Found::Unknown => Err(ErrorCode::UnknownTopicOrPartition),
+        }
+    }
 }
 
 /// Both halves of an outcome that carries words: none where all went well.
-pub fn outcome<E: super::errors::Code + std::fmt::Display>(
+pub fn outcome<E: Code + std::fmt::Display>(
     result: &Result<impl Sized, E>,
 ) -> (ErrorCode, Option<wire::Str<'static>>) {
     match result {

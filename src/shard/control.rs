@@ -1,4 +1,5 @@
-//! The control plane of a node: changes of metadata, one at a time. It runs beside shard 0.
+//! The controller of a node: changes of metadata, one at a time. It runs beside shard 0; the way to
+//! it is [`ControlPlane`](super::ControlPlane).
 //!
 //! A change is decided on the newest image, made durable, applied by every shard, and answered, in
 //! this order. With the next change it waits until then: a deleted topic's name, for one, is free

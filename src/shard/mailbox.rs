@@ -1,4 +1,5 @@
-//! The messages between cores: for the control plane, never for a client's records.
+//! The messages between cores, and [`ControlPlane`], the way to the controller and to other shards:
+//! for changes of metadata, never for a client's records.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

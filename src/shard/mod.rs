@@ -4,10 +4,10 @@
 //! |---|---|
 //! | `node` | the start: data directory, metadata, recovery, a seed for every shard |
 //! | `open` | from a seed to a shard that serves |
-//! | `control` | the control plane: changes of metadata, one at a time, durable before applied |
+//! | `control` | the controller: changes of metadata, one at a time, durable before applied |
 //! | `apply` | what a change means on a shard |
 //! | `metadata` | the stored metadata: a change is one record of it |
-//! | `mailbox` | the messages between cores |
+//! | `mailbox` | the messages between cores, the way to the controller |
 //! | `config_check` | configuration as the controller checks it |
 //! | `table` | its partitions, found by topic and index |
 //!

@@ -1,4 +1,5 @@
 //! The start of a node, on the runtime of shard 0: from a data directory to a seed for every shard.
+//! Who calls it, and starts the shards from their seeds, is `run_node` (`server/run.rs`).
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,8 @@
-//! DeleteRecords, DescribeLogDirs, InitProducerId.
+//! DeleteRecords, DescribeLogDirs.
 
 use std::collections::BTreeMap;
 
-use super::offsets::led_here;
-use crate::model::{Offset, PartitionIndex, ProducerEpoch, ProducerId};
+use crate::model::{Offset, PartitionIndex};
 use crate::rt::Runtime;
 use crate::server::connection::ResponseFrame;
 use crate::server::errors::Code;
@@ -12,7 +11,6 @@ use crate::wire::messages::{
     DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
     DeleteRecordsResponse, DeleteRecordsTopicResult, DescribeLogDirsPartition,
     DescribeLogDirsRequest, DescribeLogDirsResponse, DescribeLogDirsResult, DescribeLogDirsTopic,
-    InitProducerIdRequest, InitProducerIdResponse,
 };
 use crate::wire::{DecodeError, ErrorCode};
 
@@ -52,7 +50,7 @@ async fn delete_before<R: Runtime>(
     topic: &str,
     asked: &DeleteRecordsPartition,
 ) -> Result<Offset, ErrorCode> {
-    let partition = led_here(context, topic, asked.partition_index)?;
+    let partition = context.led_here(topic, asked.partition_index)?;
     let high_watermark = partition.high_watermark();
     let before = match asked.offset {
         UP_TO_HIGH_WATERMARK => high_watermark,
@@ -123,36 +121,5 @@ pub fn describe_log_dirs<R: Runtime>(
     Ok(call.respond(&DescribeLogDirsResponse {
         results: vec![result],
         ..Default::default()
-    }))
-}
-
-/// Serves InitProducerId: a fresh id for an idempotent producer (KIP-98).
-pub async fn init_producer_id<R: Runtime>(
-    context: &Context<R>,
-    call: &Call,
-) -> Result<ResponseFrame, DecodeError> {
-    let request: InitProducerIdRequest = call.read()?;
-    let allocated = match request.transactional_id.as_deref() {
-        None => context
-            .shard
-            .next_producer_id()
-            .await
-            .map_err(|error| error.code()),
-        Some("") => Err(ErrorCode::InvalidRequest),
-        // Transactions do not exist yet; this code makes clients stop instead of trying again.
-        Some(_) => Err(ErrorCode::TransactionalIdAuthorizationFailed),
-    };
-    Ok(call.respond(&match allocated {
-        Ok(producer_id) => InitProducerIdResponse {
-            producer_id,
-            producer_epoch: ProducerEpoch(0),
-            ..Default::default()
-        },
-        Err(error_code) => InitProducerIdResponse {
-            error_code,
-            producer_id: ProducerId::NONE,
-            producer_epoch: ProducerEpoch(-1),
-            ..Default::default()
-        },
     }))
 }
