@@ -61,7 +61,7 @@
 //!    `Connection::write_responses` sends the response, in the order of the requests.
 //! 8. Later and in the background: when enough has gathered, `Partition::request_move` puts the
 //!    partition in the movers' queue, they (`log/moves.rs`) write it to the segment file, a
-//!    checkpoint (`log/checkpointer.rs`) says so, and the journal may forget it.
+//!    checkpoint (`log/checkpoint/checkpointer.rs`) says so, and the journal may forget it.
 //!
 //! # The way of one Fetch
 //!

@@ -4,7 +4,7 @@
 #![no_main]
 
 use corelane::cluster::Record;
-use corelane::log::checkpoint_content::Content;
+use corelane::log::checkpoint::content::Content;
 use corelane::log::index::SegmentIndex;
 use corelane::log::journal::{JournalStart, read_write};
 use corelane::log::partition_files::{

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use crate::log::checkpoint::CheckpointSlots;
-use crate::log::checkpointer::{self, Slots, run_checkpointer};
+use crate::log::checkpoint::checkpointer::{self, Slots, run_checkpointer};
 use crate::log::core::{Core, hand_back};
 use crate::log::error::StorageError;
 use crate::log::journal::{Journal, JournalIdentity};

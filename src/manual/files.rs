@@ -119,7 +119,7 @@
 //!          checksum of the write before 4
 //! ```
 //!
-//! `log/checkpoint_content.rs` has every field. A boundary of 24 bytes is an offset, a segment, and
+//! `log/checkpoint/content.rs` has every field. A boundary of 24 bytes is an offset, a segment, and
 //! a byte in it. Everything describes the log as of `end`, which was in the journal before the
 //! checkpoint was written; recovery goes on from exactly there.
 //!

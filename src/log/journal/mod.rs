@@ -3,6 +3,21 @@
 //! A group of entries goes out as one write into a ring of preallocated files. An acknowledgement
 //! waits for the contiguous completed prefix of the writes; what a partition's segment holds
 //! durably may be forgotten here by [`Journal::trim`].
+//!
+//! | file | what |
+//! |---|---|
+//! | `options` | how it is set up, and where its replay begins |
+//! | *writing* | |
+//! | `state` | what callers and writer share, and every change to it |
+//! | `group` | entries gathered into writes |
+//! | `ring` | where writes lie, and what is free |
+//! | `writer` | the task that writes, and the one that watches for pauses |
+//! | `layout`, `format` | a group to bytes; what the bytes are |
+//! | `files` | the files: opened, prepared |
+//! | *reading back* | |
+//! | `scan` | write after write, and where they end: torn or rotten |
+//! | `reader` | the ring in large pieces |
+//! | `sweep` | what lies behind a break |
 
 mod files;
 mod format;

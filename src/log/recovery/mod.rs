@@ -4,6 +4,14 @@
 //! the final marks, then the data. New checkpoints go beside the committed run's newest, and the
 //! file `run` commits everything in the end. Interrupted anywhere before, recovery starts again to
 //! the same result.
+//!
+//! | file | what |
+//! |---|---|
+//! | `load` | the checkpoints to begin from |
+//! | `part` | a partition on its way: its checkpoint, the journal's bytes on top |
+//! | `overlay` | where an entry goes, pure |
+//! | `plan`, `verify` | which bytes are walked, and the walk |
+//! | `finish` | what holds stays, other files go |
 
 mod finish;
 mod load;
@@ -20,7 +28,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::log::checkpoint::CheckpointSlots;
-use crate::log::checkpoint_content::Content;
+use crate::log::checkpoint::content::Content;
 use crate::log::epochs::EpochCache;
 use crate::log::error::StorageError;
 use crate::log::index::SegmentIndex;

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::log::checkpoint_content::PartitionContent;
+use crate::log::checkpoint::content::PartitionContent;
 use crate::log::lock::open_locked;
 use crate::log::marks::{Boundary, Position};
 use crate::log::options::KnownPartition;

@@ -8,10 +8,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::codec::{Fields, open_header, seal_header};
-use super::lock::open_locked;
-use super::rules::{Rule, holds};
-use super::run::RunId;
+use crate::log::codec::{Fields, open_header, seal_header};
+use crate::log::lock::open_locked;
+use crate::log::rules::{Rule, holds};
+use crate::log::run::RunId;
 use crate::rt::{BLOCK_BYTES, Buf, File, OpenMode, Runtime, WriteMode};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"CLCP");

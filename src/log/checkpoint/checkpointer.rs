@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_util::future::select;
 
+use crate::log::checkpoint::content::{Content, PartitionContent};
 use crate::log::checkpoint::{CheckpointError, CheckpointSlots};
-use crate::log::checkpoint_content::{Content, PartitionContent};
 use crate::log::core::Core;
 use crate::log::error::StorageError;
 use crate::log::index::{OffsetIndex, TimeIndex};
