@@ -9,10 +9,9 @@ use crate::log::core::Core;
 use crate::log::error::StorageError;
 use crate::log::moves::{drop_gone, wait_idle};
 use crate::log::options::PartitionSpec;
-use crate::log::partition_files::segment_path;
 use crate::log::partition_files::{
     PARTITION_METADATA, PartitionDir, SegmentFile, decode_partition_metadata, deleted_dir,
-    encode_partition_metadata, partition_dir,
+    encode_partition_metadata, partition_dir, segment_path,
 };
 use crate::log::rules::{Rule, holds};
 use crate::log::small_file::{read_small, replace_small};

@@ -5,8 +5,7 @@ use std::rc::Rc;
 
 use crate::log::error::{ReadError, StorageError};
 use crate::log::index::{IndexedBatch, OffsetEntry, SegmentIndex};
-use crate::log::partition_files::SegmentFile;
-use crate::log::partition_files::segment_path;
+use crate::log::partition_files::{SegmentFile, segment_path};
 use crate::log::segment::SegmentFacts;
 use crate::log::small_file::read_small;
 use crate::log::state::{LogInner, State};

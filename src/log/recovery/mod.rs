@@ -38,8 +38,9 @@ use crate::log::journal::{
 use crate::log::marks::{Boundary, Position};
 use crate::log::options::{JOURNAL_DIR, KnownPartition, RecoveryOptions, shard_dir};
 use crate::log::partition_dirs::{make_dir, put_aside_stranger, rename_durably, topic_of};
-use crate::log::partition_files::segment_path;
-use crate::log::partition_files::{PartitionDir, SegmentFile, deleted_dir, partition_dir};
+use crate::log::partition_files::{
+    PartitionDir, SegmentFile, deleted_dir, partition_dir, segment_path,
+};
 use crate::log::producers::ProducerStates;
 use crate::log::rules::{Rule, holds};
 use crate::log::run::{Run, RunError, RunFile, RunId};

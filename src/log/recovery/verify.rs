@@ -5,8 +5,7 @@ use std::io;
 
 use crate::log::index::{IndexedBatch, SegmentIndex, TimeEntry};
 use crate::log::marks::{Boundary, Position};
-use crate::log::partition_files::SegmentFile;
-use crate::log::partition_files::segment_path;
+use crate::log::partition_files::{SegmentFile, segment_path};
 use crate::log::producers::ProducerBatch;
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::SegmentFacts;
