@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::codec::{Fields, open_header, seal_header};
 use super::lock::open_locked;
 use super::rules::{Rule, holds};
+use super::small_file::reserve_durably;
 use crate::rt::{ArenaFull, BLOCK_BYTES, BufMut, Create, File, OpenMode, Runtime, WriteMode};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"CLRL");
@@ -207,11 +208,7 @@ impl<R: Runtime> RecordLog<R> {
             return Ok(());
         }
         let room = end.next_multiple_of(STEP_BYTES);
-        let grown = match self.file.allocate(0, room).await {
-            Ok(()) => self.file.sync().await,
-            Err(error) => Err(error),
-        };
-        match grown {
+        match reserve_durably(&self.file, room).await {
             Ok(()) => self.room = room,
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 return Err(RecordLogError::DiskFull);

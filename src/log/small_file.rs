@@ -62,6 +62,15 @@ pub async fn replace_small<R: Runtime>(rt: &R, path: &Path, bytes: Vec<u8>) -> i
     rt.sync_dir(dir).await
 }
 
+/// Reserves the first `bytes` of a file; durable when it returns.
+///
+/// # Errors
+/// `StorageFull` when the disk has no room; the file is as it was.
+pub async fn reserve_durably<F: File>(file: &F, bytes: u64) -> io::Result<()> {
+    file.allocate(0, bytes).await?;
+    file.sync().await
+}
+
 fn fresh_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".tmp");
