@@ -24,7 +24,7 @@
 //! | `reader` | from segment files, what is no longer in the tail |
 //! | `walk` | batch after batch through a file |
 //! | `timestamps` | finding records by time |
-//! | `index/`, `index_cache` | where in a segment an offset or a time is |
+//! | `index/`, `index_cache`, `index_files` | where in a segment an offset or a time is |
 //! | *kept beside the batches* | |
 //! | `segment` | what is known of a segment without reading it |
 //! | `producers/` | idempotent producers |
@@ -48,6 +48,7 @@ mod error;
 mod eviction;
 pub mod index;
 mod index_cache;
+mod index_files;
 pub mod journal;
 pub mod lock;
 mod log_start;

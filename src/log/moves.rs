@@ -5,7 +5,7 @@ use std::rc::{Rc, Weak};
 
 use crate::log::core::Core;
 use crate::log::error::StorageError;
-use crate::log::index::{OffsetIndex, TimeIndex};
+use crate::log::index_files::IndexTail;
 use crate::log::marks::{Position, block_floor};
 use crate::log::move_plan::{MovePlan, Urgency, plan_move};
 use crate::log::partition_files::{SegmentFile, segment_path};
@@ -223,26 +223,8 @@ async fn write_sealed_files<R: Runtime>(
 ) -> io::Result<()> {
     sealed.index.finish();
     let (dir, base) = (&partition.dir, sealed.facts.base_offset);
-    let (offsets, times) = sealed.indexed;
-    let index = &sealed.index;
-    let bytes = index.offsets().encode(offsets..index.offsets().len());
-    let path = segment_path(dir, base, SegmentFile::Index);
-    write_small(
-        &core.rt,
-        &path,
-        (offsets * OffsetIndex::ENTRY_BYTES) as u64,
-        bytes,
-    )
-    .await?;
-    let bytes = index.times().encode(times..index.times().len());
-    let path = segment_path(dir, base, SegmentFile::TimeIndex);
-    write_small(
-        &core.rt,
-        &path,
-        (times * TimeIndex::ENTRY_BYTES) as u64,
-        bytes,
-    )
-    .await?;
+    let tail = IndexTail::rest_of(&sealed.index, sealed.indexed);
+    tail.write(&core.rt, dir, base).await?;
     let path = segment_path(dir, sealed.facts.end_offset, SegmentFile::Snapshot);
     write_small(&core.rt, &path, 0, sealed.snapshot).await?;
     core.indexes

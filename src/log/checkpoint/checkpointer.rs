@@ -10,13 +10,11 @@ use crate::log::checkpoint::content::{Content, PartitionContent};
 use crate::log::checkpoint::{CheckpointError, CheckpointSlots};
 use crate::log::core::Core;
 use crate::log::error::StorageError;
-use crate::log::index::{OffsetIndex, TimeIndex};
+use crate::log::index_files::IndexTail;
 use crate::log::journal::Sequence;
 use crate::log::moves::move_all;
-use crate::log::partition_files::{SegmentFile, segment_path};
 use crate::log::rules::{Rule, holds};
 use crate::log::shard_log::ShardLogInner;
-use crate::log::small_file::write_small;
 use crate::log::state::{LogInner, State};
 use crate::model::Offset;
 use crate::rt::{File, Runtime};
@@ -215,7 +213,7 @@ async fn grow_index<R: Runtime>(partition: &Rc<LogInner<R>>) -> std::io::Result<
     let Ok(_in_use) = partition.use_files() else {
         return Ok(());
     };
-    let (base, had, now, offsets, times) = {
+    let (base, had, now, tail) = {
         let mut state = partition.state.borrow_mut();
         let safe = state.journaled.offset;
         let active = &mut state.active;
@@ -228,25 +226,15 @@ async fn grow_index<R: Runtime>(partition: &Rc<LogInner<R>>) -> std::io::Result<
         if now.0 <= had.0 {
             return Ok(());
         }
-        let offsets = index.offsets().encode(had.0..now.0);
-        let times = index.times().encode(had.1..now.1);
+        let tail = IndexTail::of(index, had, now);
         active.indexed = now;
-        (active.facts.base_offset, had, now, offsets, times)
+        (active.facts.base_offset, had, now, tail)
     };
-    let rt = &partition.core.rt;
-    let path = segment_path(&partition.dir, base, SegmentFile::Index);
-    let index = write_small(
-        rt,
-        &path,
-        (had.0 * OffsetIndex::ENTRY_BYTES) as u64,
-        offsets,
-    )
-    .await?;
-    let path = segment_path(&partition.dir, base, SegmentFile::TimeIndex);
-    let times = write_small(rt, &path, (had.1 * TimeIndex::ENTRY_BYTES) as u64, times).await?;
+    let written = tail.write(&partition.core.rt, &partition.dir, base);
+    let (offsets, times) = written.await?;
     if now.0 / SYNCED_INDEX_ENTRIES > had.0 / SYNCED_INDEX_ENTRIES {
         times.sync().await?;
-        index.sync().await?;
+        offsets.sync().await?;
     }
     Ok(())
 }
