@@ -29,20 +29,16 @@ pub async fn create_topics<R: Runtime>(
     call: &Call,
 ) -> Result<ResponseFrame, DecodeError> {
     let request: CreateTopicsRequest = call.read()?;
-    let named_twice = |name: &str| request.topics.iter().filter(|t| t.name == name).count() > 1;
+    let names: Vec<&str> = request.topics.iter().map(|topic| &*topic.name).collect();
     let mut topics: Vec<CreatableTopicResult> = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         if topics.iter().any(|done| done.name == topic.name) {
             continue;
         }
-        let created = if named_twice(&topic.name) {
-            let why = "The request names the topic twice.".to_owned();
-            Err(ControllerError::InvalidRequest(why).into())
-        } else {
-            match new_topic(context, topic) {
-                Ok(new) => create(context, new, request.validate_only).await,
-                Err(error) => Err(error.into()),
-            }
+        let new = check_named_once(&topic.name, &names).and_then(|()| new_topic(context, topic));
+        let created = match new {
+            Ok(new) => create(context, new, request.validate_only).await,
+            Err(error) => Err(error.into()),
         };
         topics.push(created_result(context, topic, created));
     }
@@ -50,6 +46,17 @@ pub async fn create_topics<R: Runtime>(
         throttle_time_ms: 0,
         topics,
     }))
+}
+
+/// A topic that a request names twice is refused, once.
+fn check_named_once(name: &str, names: &[&str]) -> Result<(), ControllerError> {
+    match names.iter().filter(|other| **other == name).count() {
+        0 | 1 => Ok(()),
+        _ => {
+            let why = "The request names the topic twice.".to_owned();
+            Err(ControllerError::InvalidRequest(why))
+        }
+    }
 }
 
 /// Creates a topic because a client named it (`auto.create.topics.enable`).
@@ -180,19 +187,19 @@ pub async fn create_partitions<R: Runtime>(
     call: &Call,
 ) -> Result<ResponseFrame, DecodeError> {
     let request: CreatePartitionsRequest = call.read()?;
-    let named_twice = |name: &str| request.topics.iter().filter(|t| t.name == name).count() > 1;
+    let names: Vec<&str> = request.topics.iter().map(|topic| &*topic.name).collect();
     let mut results: Vec<CreatePartitionsTopicResult> = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         if results.iter().any(|done| done.name == topic.name) {
             continue;
         }
-        let added = if named_twice(&topic.name) {
-            let why = "The request names the topic twice.".to_owned();
-            Err(ControllerError::InvalidRequest(why).into())
-        } else {
-            let new = new_partitions(topic);
-            let decide = move |image: &Image| add_partitions(image, &new);
-            decide_or_change(context, decide, request.validate_only).await
+        let added = match check_named_once(&topic.name, &names) {
+            Ok(()) => {
+                let new = new_partitions(topic);
+                let decide = move |image: &Image| add_partitions(image, &new);
+                decide_or_change(context, decide, request.validate_only).await
+            }
+            Err(error) => Err(error.into()),
         };
         let (error_code, error_message) = outcome(&added);
         let name = topic.name.clone();
