@@ -8,10 +8,10 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use crate::model::{DirectoryId, NodeId, Offset, PartitionIndex, TopicId};
+use crate::model::{
+    DirectoryId, MAX_TOPIC_NAME_BYTES, NodeId, Offset, PartitionIndex, TopicId, is_topic_name,
+};
 
-/// Longest topic name, so that its directories stay within a file name (Kafka's `Topic`).
-pub const MAX_TOPIC_NAME_BYTES: usize = 249;
 /// Longest file name of Linux file systems.
 const MAX_FILE_NAME_BYTES: usize = 255;
 const DELETE_SUFFIX: &str = "-delete";
@@ -76,15 +76,6 @@ pub fn deleted_dir(topic: &str, index: PartitionIndex, topic_id: TopicId) -> Str
         .get(..topic.floor_char_boundary(room))
         .unwrap_or(topic);
     format!("{prefix}{suffix}")
-}
-
-/// Whether a topic may have this name: 1 to 249 of `a-z A-Z 0-9 . _ -`, not `.` or `..`.
-pub fn is_topic_name(name: &str) -> bool {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    (1..=MAX_TOPIC_NAME_BYTES).contains(&name.len())
-        && name.bytes().all(legal)
-        && name != "."
-        && name != ".."
 }
 
 /// The files of a segment, by their extension.

@@ -2,14 +2,10 @@
 
 use super::error::ControllerError;
 use crate::cluster::image::Image;
+use crate::model::{MAX_TOPIC_NAME_BYTES, is_topic_name_byte};
 
-/// Kafka's bound: with `-PARTITION` behind it the name still fits a directory's 255 bytes.
-pub const MAX_TOPIC_NAME_BYTES: usize = 249;
-
-/// Checks that a topic can have this name at all. It becomes a directory's name, so this is also
-/// what keeps paths within the data directory.
+/// Checks that a topic can have this name at all, and says why not.
 pub fn check_topic_name(name: &str) -> Result<(), ControllerError> {
-    let legal = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     let why = match name {
         "" => "it is empty".to_string(),
         "." | ".." => "'.' and '..' are directories".to_string(),
@@ -19,7 +15,7 @@ pub fn check_topic_name(name: &str) -> Result<(), ControllerError> {
                 name.len()
             )
         }
-        _ if !name.bytes().all(legal) => {
+        _ if !name.bytes().all(is_topic_name_byte) => {
             "only letters, digits, '.', '_' and '-' are allowed".to_string()
         }
         _ => return Ok(()),
