@@ -5,7 +5,7 @@
 //! rule is left out in turn and must be missed within `PLANTED_SEEDS` (150) seeds.
 
 use corelane::log::simulation::{
-    Ending, Report, count_steps, late_write, lost_metadata, recovery_time, rotten_journal,
+    Ending, Report, count_steps, emptied, late_write, lost_metadata, recovery_time, rotten_journal,
     run_cut_at, run_failing_disk, try_seed,
 };
 
@@ -70,9 +70,10 @@ fn a_thousand_partitions_recover_in_less_than_a_second() {
 }
 
 #[test]
-fn late_writes_rot_and_lost_metadata() {
+fn directed_lives() {
     for seed in 0..number("SEEDS", 100) {
         late_write(seed).expect("late write");
+        emptied(seed).expect("emptied");
         rotten_journal(seed).expect("rot");
         lost_metadata(seed).expect("metadata");
     }

@@ -100,7 +100,9 @@
 //!    position on. A gap, or rot that no later entry makes good, takes the partition offline.
 //! 7. Per partition: writes what is left, then walks from segment-durable, every CRC checked, to the
 //!    last whole batch; counts batches behind the checkpoint's end for producers, leader epochs and
-//!    indexes; cuts the file there; removes segment files that are not part of the log.
+//!    indexes; cuts the file there; removes segment files that are not part of the log. A segment
+//!    before the log start may be gone, and counts only behind the checkpoint's end; a log without
+//!    records goes on in a new segment.
 //! 8. Writes the next run's checkpoints beside the newest of the committed one.
 //! 9. Writes the next run into `run`. Only this counts; interrupted anywhere before, a start begins
 //!    again to the same result.

@@ -3,10 +3,11 @@
 use std::io;
 
 use crate::log::index::SegmentIndex;
+use crate::log::marks::Position;
 use crate::log::partition_files::SegmentFile;
 use crate::log::segment::SegmentFacts;
 use crate::model::Offset;
-use crate::rt::Runtime;
+use crate::rt::{File, Runtime};
 
 use super::RecoveredPartition;
 use super::part::Part;
@@ -32,10 +33,33 @@ pub async fn finish<R: Runtime>(part: &mut Part<R>) -> io::Result<RecoveredParti
         }
     }
     if !part.is_offline() {
+        if begin_anew(part).await? {
+            (index, indexed) = (SegmentIndex::new(part.content.end.offset), (0, 0));
+        }
         remove_strangers(part).await?;
     }
     part.close();
     Ok(recovered(part, index, indexed))
+}
+
+/// A log without records goes on in a segment without any: the file of its last one may have been
+/// removed before the log start, and what was replayed of it begins behind a hole. Tells whether
+/// there is a new segment.
+async fn begin_anew<R: Runtime>(part: &mut Part<R>) -> io::Result<bool> {
+    let end = part.content.end.offset;
+    if part.content.log_start < end || part.content.end.at == Position::new(end, 0) {
+        return Ok(false);
+    }
+    let file = part.open(end).await?;
+    if file.size()? > 0 {
+        file.set_len(0).await?;
+        file.sync().await?;
+    }
+    part.rt.sync_dir(&part.dir).await?;
+    let now_ms = part.rt.wall_clock_ms();
+    part.content.end.at = Position::new(end, 0);
+    part.content.segments.push(SegmentFacts::empty(end, now_ms));
+    Ok(true)
 }
 
 /// Removes files of segments that are no longer, or not yet, part of the log.

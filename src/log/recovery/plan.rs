@@ -15,12 +15,20 @@ pub struct Piece {
     pub to: u64,
     /// The journal has written to it.
     pub is_touched: bool,
+    /// It lies before the log start: its file may have been removed, and what the journal has of
+    /// it may begin behind a hole.
+    pub may_be_gone: bool,
 }
 
 impl Piece {
     /// Base offset of the segment.
     pub fn base(&self) -> Offset {
         self.from.at.segment
+    }
+
+    /// Whether there is nothing to walk, nor a file to cut.
+    pub fn is_nothing(&self) -> bool {
+        self.may_be_gone && !self.is_touched
     }
 }
 
@@ -38,8 +46,7 @@ pub fn plan_walk(content: &PartitionContent, replayed: &BTreeMap<Offset, u64>) -
     bases.retain(|base| *base >= durable.at.segment);
     let mut pieces = Vec::with_capacity(bases.len());
     for (number, base) in bases.iter().enumerate() {
-        let next = bases.get(number + 1);
-        let may_be_gone = next.is_some_and(|next| *next <= content.log_start);
+        let may_be_gone = may_be_gone(content, *base, bases.get(number + 1));
         let end = content.end;
         let from = match (may_be_gone, base.cmp(&end.at.segment)) {
             (true, std::cmp::Ordering::Less) => continue,
@@ -57,9 +64,19 @@ pub fn plan_walk(content: &PartitionContent, replayed: &BTreeMap<Offset, u64>) -
                 .copied()
                 .unwrap_or_else(|| moved_bytes(content, *base)),
             is_touched: replayed.contains_key(base),
+            may_be_gone,
         });
     }
     pieces
+}
+
+/// Whether a segment lies before the log start, as far as anybody knows who knows the one after it,
+/// if that one is known. After the last segment of the checkpoint there may have been another, of
+/// which nothing is left to tell because it was empty.
+fn may_be_gone(content: &PartitionContent, base: Offset, next: Option<&Offset>) -> bool {
+    let last = content.end.at.segment;
+    next.is_some_and(|next| *next <= content.log_start)
+        || (base == last && content.end.offset <= content.log_start)
 }
 
 /// Bytes of a segment that are in its file from before.
@@ -142,6 +159,17 @@ mod tests {
             walked(20),
             [(boundary(12, 10, 700), 5_000), (boundary(20, 20, 0), 60)]
         );
+    }
+
+    #[test]
+    fn the_last_segment_may_be_removed_and_leave_an_empty_one_unknown() {
+        let content = content(12);
+        let pieces = plan_walk(&content, &BTreeMap::from([(Offset(10), 5_000)]));
+        let last = pieces.last().unwrap();
+        assert_eq!((last.from, last.to), (boundary(12, 10, 700), 5_000));
+        assert!(last.may_be_gone && !last.is_nothing());
+        let pieces = plan_walk(&content, &BTreeMap::new());
+        assert!(pieces.last().unwrap().is_nothing());
     }
 
     #[test]

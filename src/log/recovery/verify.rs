@@ -41,6 +41,10 @@ pub async fn verify<R: Runtime>(part: &mut Part<R>) -> io::Result<Result<Indexed
         }
         let is_last = number + 1 == plan.len();
         let (mut index, indexed) = load_index(part, base, piece.from.at.byte).await?;
+        if piece.is_nothing() {
+            last = is_last.then_some((index, indexed));
+            continue;
+        }
         let end = match verify_piece(part, piece, is_last, &mut index).await? {
             Ok(end) => end,
             Err(reason) => return Ok(Err(format!("segment {base}{reason}"))),

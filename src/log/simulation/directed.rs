@@ -15,7 +15,7 @@ use crate::sim::{Cut, DiskModel, Rng, Sim, SimDisk, SimRuntime};
 use super::caught;
 use super::life::{self, Node, Plan};
 use super::truth::Truth;
-use super::work::{create_named, send};
+use super::work::{create_named, retention, send};
 
 /// Longer than a recovery takes here, shorter than a start waits for locks.
 const LATE: Duration = Duration::from_millis(500);
@@ -117,6 +117,42 @@ pub fn lost_metadata(seed: u64) -> Result<(), String> {
             RECORDS => Ok(()),
             found => Err(format!("lost: {found} records of {RECORDS}")),
         }
+    })
+}
+
+/// Retention empties a partition behind a checkpoint, which was made in the middle of a batch or not,
+/// and the process is killed.
+///
+/// # Errors
+/// The promise that was broken.
+pub fn emptied(seed: u64) -> Result<(), String> {
+    const BLOCK: u64 = 4096;
+    caught(|| {
+        let mut scene = Scene::new(seed, [SELDOM, ALWAYS][(seed % 2) as usize]);
+        scene.plan.config.retention_bytes = 0;
+        scene.plan.config.segment_bytes = 100 << 10;
+        scene.plan.options.move_bytes = BLOCK;
+        scene.life(async |node, rng| {
+            let id = create_named(node, "t", rng).await?;
+            for _ in 0..20 {
+                append(node, id, rng).await?;
+            }
+            node.runtimes[0].sleep(SOON).await;
+            let (shard, log) = (&node.shards[0], node.partition(id).ok_or("no partition")?);
+            let checkpoint = shard.checkpoint().await;
+            checkpoint.map_err(|error| error.to_string())?;
+            // The first time begins the next segment, the second removes the one before.
+            for _ in 0..2 {
+                retention(node, &log).await?;
+                node.runtimes[0].sleep(SOON).await;
+            }
+            match scene.disk.read_file("/data/t-0/00000000000000000000.log") {
+                Some(_) => Err("the segment is still there".into()),
+                None => Ok(()),
+            }
+        })?;
+        scene.life(async |node, rng| append(node, scene.partition()?, rng).await)?;
+        scene.life(async |_, _| Ok(()))
     })
 }
 

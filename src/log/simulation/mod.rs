@@ -24,7 +24,7 @@ use crate::sim::{DiskModel, Rng, Sim, SimDisk, SimRuntime};
 use life::Plan;
 use truth::Truth;
 
-pub use directed::{late_write, lost_metadata, recovery_time, rotten_journal};
+pub use directed::{emptied, late_write, lost_metadata, recovery_time, rotten_journal};
 
 /// How lives end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -296,7 +296,7 @@ async fn delete_records(
     Ok(())
 }
 
-async fn retention(node: &Rc<Node>, log: &PartitionLog<SimRuntime>) -> Result<(), String> {
+pub async fn retention(node: &Rc<Node>, log: &PartitionLog<SimRuntime>) -> Result<(), String> {
     let id = log.id();
     // It may choose any end of a segment.
     if let Some(known) = node.truth.borrow_mut().partitions.get_mut(&id) {
