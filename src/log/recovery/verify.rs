@@ -102,7 +102,9 @@ async fn verify_piece<R: Runtime>(
             Err(error) => return Ok(Err(format!(": {error}"))),
         }
     };
-    cut(&file, end, piece.is_touched || !is_last).await?;
+    if piece.is_touched || !is_last {
+        cut(&file, end, !is_last).await?;
+    }
     Ok(Ok(Boundary {
         offset: at,
         at: Position::new(base, end),
@@ -197,13 +199,15 @@ async fn write_index<R: Runtime>(
     Ok(())
 }
 
-/// Cuts a file to its exact length, durably.
-async fn cut<F: File>(file: &F, size: u64, is_wanted: bool) -> io::Result<()> {
-    if is_wanted && file.size()? != size {
+/// Cuts a file to its exact length, durably. A sealed one may have been cut by a process that was
+/// killed before that was durable.
+async fn cut<F: File>(file: &F, size: u64, is_sealed: bool) -> io::Result<()> {
+    let is_longer = file.size()? != size;
+    if is_longer {
         file.set_len(size).await?;
-        if holds(Rule::SealCutDurable) {
-            file.sync().await?;
-        }
+    }
+    if (is_longer || is_sealed) && holds(Rule::SealCutDurable) {
+        file.sync().await?;
     }
     Ok(())
 }
