@@ -95,7 +95,9 @@
 //! 3. Reads each of those shards' newest whole checkpoint of that run; without one, refuses.
 //! 4. Renames directories of topics that are no more, and makes those that metadata knows and that
 //!    were never finished. A directory that should be there and is not takes its partition offline.
-//! 5. First pass over the journals, each from where its checkpoint says: log starts.
+//! 5. First pass over the journals, each from where its checkpoint says: log starts. A journal file that
+//!    is missing, or that ends before a place that must have been prepared, refuses the start: a torn
+//!    tail never looks like that.
 //! 6. Second pass: entries are laid over the segments, each partition from the block of its moved
 //!    position on. A gap, or rot that no later entry makes good, takes the partition offline.
 //! 7. Per partition: writes what is left, then walks from segment-durable, every CRC checked, to the
@@ -103,7 +105,8 @@
 //!    indexes; cuts the file there; removes segment files that are not part of the log. A segment
 //!    before the log start may be gone, and counts only behind the checkpoint's end; a log without
 //!    records goes on in a new segment.
-//! 8. Writes the next run's checkpoints beside the newest of the committed one.
+//! 8. Writes the next run's checkpoints beside the newest of the committed one, and makes the files of
+//!    its journals where they are not there.
 //! 9. Writes the next run into `run`. Only this counts; interrupted anywhere before, a start begins
 //!    again to the same result.
 //! 10. Records the start in the metadata: raised leader epochs unless the stop was clean, new owners

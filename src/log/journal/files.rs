@@ -10,7 +10,7 @@ use super::ring::Geometry;
 use super::state::Shared;
 use super::{JournalError, JournalOptions};
 use crate::log::lock::open_locked;
-use crate::rt::{Buf, File, OpenMode, Runtime, WriteMode};
+use crate::rt::{BLOCK_BYTES, Buf, File, OpenMode, Runtime, WriteMode};
 
 const STEP_BYTES: u64 = 1 << 20;
 const RETRY: Duration = Duration::from_secs(1);
@@ -24,6 +24,37 @@ pub(super) struct Opened<F> {
 /// The path of a journal file.
 pub(super) fn path_of(dir: &Path, index: u32) -> PathBuf {
     dir.join(format!("{index:04}"))
+}
+
+/// Makes the files of a ring in `dir` that are not there, and prepares the place of the first write,
+/// durably: of a run that is committed none may be missing. Changes nothing that was written.
+pub(super) async fn make<R: Runtime>(
+    rt: &R,
+    dir: &Path,
+    geometry: Geometry,
+) -> Result<(), JournalError> {
+    create_dir(rt, dir).await.map_err(|e| failed(dir, e))?;
+    for index in 0..geometry.file_count {
+        let path = path_of(dir, index);
+        let make = async {
+            let file = open_locked(rt, &path, OpenMode::DIRECT_CREATE).await?;
+            match index {
+                0 => fill_front(rt, &file).await,
+                _ => Ok(()),
+            }
+        };
+        make.await.map_err(|error| failed(&path, error))?;
+    }
+    rt.sync_dir(dir).await.map_err(|error| failed(dir, error))
+}
+
+/// Writes zeros where the first write begins, if the file is not that long.
+async fn fill_front<R: Runtime>(rt: &R, file: &R::File) -> io::Result<()> {
+    if file.size()? >= BLOCK_BYTES as u64 {
+        return Ok(());
+    }
+    let bufs = vec![zeros(rt)?.slice(0..BLOCK_BYTES)];
+    file.write_at(bufs, 0, WriteMode::Durable).await
 }
 
 /// Opens and locks the ring's files in `dir`, and prepares as much as must be ready.

@@ -162,6 +162,19 @@ pub struct Journal<R: Runtime, T: 'static> {
 }
 
 impl<R: Runtime, T: 'static> Journal<R, T> {
+    /// Makes the files of a journal in `dir`, durably, so that they are there when its run is
+    /// committed. What earlier runs have written there stays as it is.
+    ///
+    /// # Errors
+    /// `Open`, with `StorageFull` within when the disk is full.
+    pub async fn make_files(
+        rt: &R,
+        dir: &Path,
+        options: &JournalOptions,
+    ) -> Result<(), JournalError> {
+        files::make(rt, dir, options.clone().checked().geometry()).await
+    }
+
     /// A fresh journal of a fresh, committed run in `dir`, which is created when missing; files of
     /// earlier runs are recycled. Returns once `ready_bytes` are prepared; the rest follows in the
     /// background.

@@ -1,14 +1,14 @@
 //! Reading a ring of journal files in large pieces.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::JournalIdentity;
 use super::files::path_of;
 use super::format::{HEADER_BYTES, Header};
 use super::options::LONGEST_WRITE_BYTES;
 use super::ring::Geometry;
-use super::scan::front_is_intact;
+use super::scan::{ScanError, front_is_intact};
 use crate::log::lock::open_locked;
 use crate::log::rules::{Rule, holds};
 use crate::log::run::RunId;
@@ -21,7 +21,7 @@ pub(super) struct RingReader<R: Runtime> {
     rt: R,
     identity: JournalIdentity,
     geometry: Geometry,
-    files: Vec<Option<R::File>>,
+    files: Vec<(PathBuf, R::File)>,
     piece: Option<(u64, Buf)>,
 }
 
@@ -31,15 +31,18 @@ impl<R: Runtime> RingReader<R> {
         dir: &Path,
         identity: JournalIdentity,
         geometry: Geometry,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, ScanError> {
         let mut files = Vec::new();
         for index in 0..geometry.file_count {
-            let file = open_locked(rt, &path_of(dir, index), OpenMode::DIRECT).await;
-            files.push(match file {
-                Ok(file) => Some(file),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                Err(error) => return Err(error),
-            });
+            let path = path_of(dir, index);
+            match open_locked(rt, &path, OpenMode::DIRECT).await {
+                Ok(file) => files.push((path, file)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let file_bytes = geometry.file_bytes;
+                    return Err(ScanError::Missing { path, file_bytes });
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(Self {
             rt: rt.clone(),
@@ -63,7 +66,7 @@ impl<R: Runtime> RingReader<R> {
         // Give the last piece back before asking for the next one.
         self.piece = None;
         let buffer = self.rt.arena().alloc(wanted).map_err(io::Error::other)?;
-        let Some(Some(file)) = self.files.get(index) else {
+        let Some((_, file)) = self.files.get(index) else {
             return Ok(buffer.freeze());
         };
         let (read, buffer) = file.read_at(buffer, offset, wanted).await;
@@ -87,7 +90,7 @@ impl<R: Runtime> RingReader<R> {
         let Some((header, front)) = self.any_header_at(address).await? else {
             return Ok(None);
         };
-        let same_run = header.identity.run == self.identity.run || !holds(Rule::RunCheck);
+        let same_run = self.is_of_run(&header) || !holds(Rule::RunCheck);
         Ok((same_run && header.address == address).then_some((header, front)))
     }
 
@@ -111,6 +114,40 @@ impl<R: Runtime> RingReader<R> {
             (front.len() >= HEADER_BYTES && front_is_intact(&header, &front))
                 .then_some((header, front)),
         )
+    }
+
+    /// Fails when there is no place for the write `sequence`, which is not found at `address`: only
+    /// what was prepared is written to, and more is prepared than is ever written, so there was one.
+    pub async fn check_room(&mut self, address: u64, sequence: u64) -> Result<(), ScanError> {
+        let block = self.bytes(address, BLOCK_BYTES).await?;
+        let claimed = match Header::decode(&block) {
+            Some((header, _)) if self.is_of_run(&header) && header.sequence == sequence => {
+                header.write_bytes() as u64
+            }
+            _ => BLOCK_BYTES as u64,
+        };
+        let in_file = self.geometry.rest_of_file(address);
+        self.check_size(address, claimed.min(in_file))?;
+        match in_file < self.geometry.usual_write_bytes() {
+            true => self.check_size(self.geometry.next_file(address), BLOCK_BYTES as u64),
+            false => Ok(()),
+        }
+    }
+
+    fn check_size(&self, address: u64, bytes: u64) -> Result<(), ScanError> {
+        let (index, offset) = self.geometry.place(address);
+        match self.files.get(index) {
+            Some((path, file)) if file.size()? < offset + bytes => Err(ScanError::Short {
+                path: path.clone(),
+                bytes: file.size()?,
+                file_bytes: self.geometry.file_bytes,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_of_run(&self, header: &Header) -> bool {
+        header.identity.run == self.identity.run
     }
 
     /// A later run than this one, when it has written: its first write is always at the front.

@@ -31,6 +31,11 @@ impl Geometry {
         self.file_bytes - address % self.file_bytes
     }
 
+    /// The longest write as nodes set it up: a quarter of a file, at most 1 MiB.
+    pub fn usual_write_bytes(self) -> u64 {
+        (self.file_bytes / 4).min(1 << 20)
+    }
+
     pub fn next_file(self, address: u64) -> u64 {
         address + self.rest_of_file(address)
     }

@@ -6,7 +6,7 @@
 //! nothing of it was acknowledged.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::format::{BlockSplit, EntryHead, HEADER_BYTES, Header, WriteKind, is_intact};
 use super::reader::RingReader;
@@ -24,6 +24,34 @@ pub enum ScanError {
     /// A file could not be opened, locked or read.
     #[error("journal: {0}")]
     Io(#[from] io::Error),
+    /// A file is not there, though it was made before the run was committed.
+    #[error(
+        "{} is missing, and with it acknowledged records may be: put it back; or, to give up what \
+         was in it alone, make an empty one with: truncate -s {file_bytes} {}",
+        path.display(),
+        path.display()
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// The length it should have.
+        file_bytes: u64,
+    },
+    /// A file ends before the journal does.
+    #[error(
+        "{} has only {bytes} bytes: it was cut, and acknowledged records may be lost: put it back; \
+         or, to give up what was behind them, fill it up with: truncate -s {file_bytes} {}",
+        path.display(),
+        path.display()
+    )]
+    Short {
+        /// The file.
+        path: PathBuf,
+        /// The length it has.
+        bytes: u64,
+        /// The length it should have.
+        file_bytes: u64,
+    },
     /// The journal belongs to a later run than the one that counts as committed: the file `run`
     /// is damaged or was put back from an older copy.
     #[error("the journal was written by run {found}, but run {committed} counts as the last one")]
@@ -129,8 +157,7 @@ enum Found {
 }
 
 impl<R: Runtime> JournalScan<R> {
-    /// Opens the journal in `dir` at `start`, waiting for the locks of whoever wrote it. Files that
-    /// are missing read as empty.
+    /// Opens the journal in `dir` at `start`, waiting for the locks of whoever wrote it.
     pub async fn open(
         rt: &R,
         dir: &Path,
@@ -242,6 +269,7 @@ impl<R: Runtime> JournalScan<R> {
         &mut self,
         partitions: Option<Vec<PartitionId>>,
     ) -> Result<Option<Scanned>, ScanError> {
+        self.reader.check_room(self.address, self.sequence).await?;
         if self.later.is_none() {
             let end = self.start.address + self.start.geometry.ring_bytes();
             let later = sweep(&mut self.reader, self.address, end, self.sequence).await?;

@@ -7,21 +7,26 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `error` | why a node cannot start |
 //! | `load` | the checkpoints to begin from |
+//! | `place` | directories of partitions |
 //! | `part` | a partition on its way: its checkpoint, the journal's bytes on top |
 //! | `overlay` | where an entry goes, pure |
 //! | `plan`, `verify` | which bytes are walked, and the walk |
 //! | `finish` | what holds stays, other files go |
+//! | `journals` | the journals of the run that begins |
 
+mod error;
 mod finish;
+mod journals;
 mod load;
 mod overlay;
 mod part;
+mod place;
 mod plan;
 mod verify;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,57 +37,26 @@ use crate::log::checkpoint::content::Content;
 use crate::log::epochs::EpochCache;
 use crate::log::error::StorageError;
 use crate::log::index::SegmentIndex;
-use crate::log::journal::{
-    JournalScan, JournalStart, LostWrites, ScanError, Scanned, ScannedEntry,
-};
+use crate::log::journal::{JournalScan, JournalStart, LostWrites, Scanned, ScannedEntry};
 use crate::log::marks::{Boundary, Position};
 use crate::log::options::{JOURNAL_DIR, KnownPartition, RecoveryOptions, shard_dir};
-use crate::log::partition_dirs::{make_dir, put_aside_stranger, rename_durably, topic_of};
-use crate::log::partition_files::{
-    PartitionDir, SegmentFile, deleted_dir, partition_dir, segment_path,
-};
+use crate::log::partition_dirs::{rename_durably, topic_of};
+use crate::log::partition_files::{PartitionDir, deleted_dir, partition_dir};
 use crate::log::producers::ProducerStates;
 use crate::log::rules::{Rule, holds};
-use crate::log::run::{Run, RunError, RunFile, RunId};
+use crate::log::run::{Run, RunFile, RunId};
 use crate::log::segment::SegmentFacts;
 use crate::model::{LeaderEpoch, Offset, PartitionId, ShardIndex};
-use crate::rt::{Create, File, OpenMode, Runtime};
+use crate::rt::Runtime;
+pub use error::RecoveryError;
+use journals::make_journal;
 use load::{load_checkpoint, take_namesake};
 use part::Part;
+use place::place;
 
 /// Partitions whose files are worked on at the same time: each is a few small operations, one after
 /// the other.
 const PARTS_AT_A_TIME: usize = 16;
-
-/// Why a node cannot start from its data directory.
-#[derive(Debug, thiserror::Error)]
-pub enum RecoveryError {
-    /// Reading or writing failed.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// The committed run cannot be told.
-    #[error(transparent)]
-    Run(#[from] RunError),
-    /// A journal cannot be read.
-    #[error(transparent)]
-    Journal(#[from] ScanError),
-    /// A shard of the committed run has no checkpoint that is whole: both slots are damaged.
-    #[error("{}: no whole checkpoint of run {run}: {reason}", dir.display())]
-    Checkpoint {
-        /// The shard's directory.
-        dir: PathBuf,
-        /// The committed run.
-        run: RunId,
-        /// What is wrong.
-        reason: String,
-    },
-}
-
-impl From<io::Error> for RecoveryError {
-    fn from(error: io::Error) -> Self {
-        Self::Storage(error.into())
-    }
-}
 
 /// What recovery found and did.
 #[derive(Clone, Debug, Default)]
@@ -382,7 +356,8 @@ impl<R: Runtime> Recovery<R> {
         Ok(recovered)
     }
 
-    /// New checkpoints, of a run that is not committed yet, beside the newest of the one that is.
+    /// New checkpoints, of a run that is not committed yet, beside the newest of the one that is; and
+    /// the files of its journals.
     async fn write_checkpoints(
         &mut self,
         committed: Option<Run>,
@@ -408,34 +383,10 @@ impl<R: Runtime> Recovery<R> {
                 .write_next(before, run, &content.encode())
                 .await
                 .map_err(failed)?;
+            make_journal(&self.rt, &self.data_dir, shard, &self.options.journal()).await?;
         }
         Ok(())
     }
-}
-
-/// Gives a partition the directory of its name; tells whether one was made.
-async fn place<R: Runtime>(data_dir: &Path, part: &mut Part<R>) -> Result<bool, StorageError> {
-    let (rt, id) = (&part.rt, part.content.id);
-    put_aside_stranger(rt, data_dir, &part.content.topic, id.index, id.topic).await?;
-    if part.is_new {
-        make_dir(rt, &part.dir, id.topic).await?;
-        create_first_segment(rt, &part.dir).await?;
-    } else if topic_of(rt, &part.dir).await?.is_none() {
-        part.take_offline(format!("{} is missing", part.dir.display()));
-    }
-    Ok(part.is_new)
-}
-
-async fn create_first_segment<R: Runtime>(rt: &R, dir: &Path) -> io::Result<()> {
-    let mode = OpenMode {
-        direct: true,
-        create: Create::IfMissing,
-    };
-    let file = rt
-        .open(&segment_path(dir, Offset::ZERO, SegmentFile::Log), mode)
-        .await?;
-    file.size()?;
-    rt.sync_dir(dir).await
 }
 
 /// Directories of ours parse as partitions of a topic, too.

@@ -186,6 +186,9 @@ fn lives(seed: u64) -> Result<(), String> {
                 .check(&found)
                 .map_err(|error| format!("run {}: {error}", truth.run))?;
         }
+        // As before a run is committed.
+        let made = Journal::<_, ()>::make_files(&rt, Path::new(DIR), &options);
+        sim.run(made).unwrap().map_err(|error| error.to_string())?;
         let fresh = Rc::new(RefCell::new(Truth::new(run, &options)));
         let steps = [40, 150, 600][rng.index(3)];
         sim.cut_at_io(sim.io_count() + 1 + rng.below(steps));

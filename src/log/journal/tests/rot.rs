@@ -101,6 +101,70 @@ fn a_checkpoint_knows_what_was_flushed() {
     assert_eq!(found.lost, [lost(WRITES - 1, WRITES, None)]);
 }
 
+fn refused(disk: &SimDisk, start: JournalStart) -> Option<ScanError> {
+    let mut sim = Sim::new(2, disk);
+    let rt = sim.runtime(0);
+    sim.run(scan(&rt, start)).unwrap().err()
+}
+
+#[test]
+fn a_file_that_is_missing_is_no_torn_tail() {
+    for file in ["/journal/0000", "/journal/0002"] {
+        let disk = SimDisk::new(DiskModel::default());
+        let start = written(&disk, true);
+        disk.remove_file(file).unwrap();
+        let refused = refused(&disk, start);
+        assert!(
+            matches!(refused, Some(ScanError::Missing { path, .. }) if path == Path::new(file))
+        );
+    }
+}
+
+#[test]
+fn a_file_that_was_cut_is_no_torn_tail() {
+    let block = BLOCK_BYTES as u64;
+    for bytes in [0, block, 2 * block + 50, WRITES * block] {
+        let disk = SimDisk::new(DiskModel::default());
+        let start = written(&disk, true);
+        let whole = disk.read_file("/journal/0000").unwrap();
+        disk.write_file("/journal/0000", &whole[..bytes as usize])
+            .unwrap();
+        let refused = refused(&disk, start);
+        assert!(matches!(refused, Some(ScanError::Short { bytes: found, .. }) if found == bytes));
+    }
+}
+
+#[test]
+fn files_that_were_made_are_an_empty_journal() {
+    let disk = SimDisk::new(DiskModel::default());
+    let mut sim = Sim::new(1, &disk);
+    let rt = sim.runtime(0);
+    let options = small();
+    let made = Journal::<_, ()>::make_files(&rt, Path::new(DIR), &options);
+    sim.run(made).unwrap().unwrap();
+    sim.power_cut();
+    let found = scanned(&disk, small().first_start(run_id(1)));
+    assert_eq!((found.entry_count(), found.lost.len()), (0, 0));
+}
+
+#[test]
+fn making_files_leaves_what_was_written() {
+    let disk = SimDisk::new(DiskModel::default());
+    let start = written(&disk, true);
+    let before = disk.hash();
+    let mut sim = Sim::new(2, &disk);
+    let rt = sim.runtime(0);
+    let shorter = JournalOptions {
+        file_count: 2,
+        ..small()
+    };
+    let made = Journal::<_, ()>::make_files(&rt, Path::new(DIR), &shorter);
+    sim.run(made).unwrap().unwrap();
+    drop(sim);
+    assert_eq!(disk.hash(), before);
+    assert_eq!(scanned(&disk, start).entry_count(), WRITES as usize);
+}
+
 #[test]
 fn a_journal_of_a_later_run_is_not_read_as_an_earlier_one() {
     let disk = SimDisk::new(DiskModel::default());

@@ -1,0 +1,41 @@
+//! Why a node cannot start from its data directory.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::log::error::StorageError;
+use crate::log::journal::ScanError;
+use crate::log::run::{RunError, RunId};
+
+/// Why a node cannot start from its data directory.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// Reading or writing failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The committed run cannot be told.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] ScanError),
+    /// The files of a journal cannot be made.
+    #[error("journal: {0}")]
+    JournalFiles(String),
+    /// A shard of the committed run has no checkpoint that is whole: both slots are damaged.
+    #[error("{}: no whole checkpoint of run {run}: {reason}", dir.display())]
+    Checkpoint {
+        /// The shard's directory.
+        dir: PathBuf,
+        /// The committed run.
+        run: RunId,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl From<io::Error> for RecoveryError {
+    fn from(error: io::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}
