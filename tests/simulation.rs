@@ -5,8 +5,9 @@
 //! rule is left out in turn and must be missed within `PLANTED_SEEDS` (150) seeds.
 
 use corelane::log::simulation::{
-    Ending, Report, count_steps, emptied, late_write, lost_metadata, recovery_time, rotten_journal,
-    run_cut_at, run_failing_disk, try_seed,
+    Ending, Report, count_steps, emptied, late_write, lost_metadata, missing_dir,
+    offline_keeps_all, recovery_time, rotten_checkpoint, rotten_journal, run_cut_at,
+    run_failing_disk, try_seed,
 };
 
 fn number(name: &str, default: u64) -> u64 {
@@ -76,6 +77,15 @@ fn directed_lives() {
         emptied(seed).expect("emptied");
         rotten_journal(seed).expect("rot");
         lost_metadata(seed).expect("metadata");
+    }
+}
+
+#[test]
+fn damaged_files() {
+    for seed in 0..number("SEEDS", 100).min(20) {
+        offline_keeps_all(seed).expect("rot");
+        missing_dir(seed).expect("directory");
+        rotten_checkpoint(seed).expect("checkpoint");
     }
 }
 

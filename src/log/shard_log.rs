@@ -258,15 +258,15 @@ fn open_partition<R: Runtime>(
         epochs: found.epochs,
         marks: Marks {
             log_start: found.log_start,
-            segment_durable: end.offset,
+            segment_durable: found.segment_durable.offset,
             durable: end.offset,
             log_end: end.offset,
         },
         tail: Tail::new(end.at),
         completed: end,
         journaled: end,
-        moved: end.at,
-        segment_durable: end,
+        moved: found.moved,
+        segment_durable: found.segment_durable,
         sealed: found.sealed.into(),
         rolled: VecDeque::new(),
         active: ActiveSegment {

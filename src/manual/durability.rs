@@ -94,12 +94,14 @@
 //!    damaged refuses the start.
 //! 3. Reads each of those shards' newest whole checkpoint of that run; without one, refuses.
 //! 4. Renames directories of topics that are no more, and makes those that metadata knows and that
-//!    were never finished. A directory that should be there and is not takes its partition offline.
+//!    were never finished. A directory that should be there and is not refuses the start; an empty one
+//!    in its place takes the partition offline.
 //! 5. First pass over the journals, each from where its checkpoint says: log starts. A journal file that
 //!    is missing, or that ends before a place that must have been prepared, refuses the start: a torn
 //!    tail never looks like that.
 //! 6. Second pass: entries are laid over the segments, each partition from the block of its moved
-//!    position on. A gap, or rot that no later entry makes good, takes the partition offline.
+//!    position on. A gap, or rot that no later entry makes good, takes the partition offline, with
+//!    all that is whole before it in its segments, and the journals are kept as `shard-N/journal.run-R`.
 //! 7. Per partition: writes what is left, then walks from segment-durable, every CRC checked, to the
 //!    last whole batch; counts batches behind the checkpoint's end for producers, leader epochs and
 //!    indexes; cuts the file there; removes segment files that are not part of the log. A segment
@@ -122,7 +124,7 @@
 //!   says so, and a clean stop does.
 //! - **Rot under an unreadable entry table.** Whose records were lost cannot be told, so every partition
 //!   of the node for which no later entry is replayed goes offline. An offline partition stays so over
-//!   restarts; there is no command yet that repairs it.
+//!   restarts; there is no command yet that repairs it. Its files and the journals are kept.
 //! - **Rot in a segment** is found when it is read: the read fails, nothing wrong is served. There is one
 //!   replica, so there is nothing to heal it from.
 //! - **The device's word.** RWF_DSYNC is as good as the device's flush.

@@ -10,6 +10,7 @@
 //! | `run` | the committed run, in two slots | at each start, last | [`crate::log::run`] |
 //! | `metadata/log` | the cluster's metadata as a log of records | at every change, durable before any shard applies it | [`crate::log::record_log`] |
 //! | `shard-N/journal/0000` … | the shard's journal, a ring of files of one size | every group commit | [`crate::log::journal`] |
+//! | `shard-N/journal.run-R/` | the journal of run R, renamed: it holds what could not be recovered | at a start that takes a partition offline | `log/recovery/journals.rs` |
 //! | `shard-N/checkpoint-0`, `-1` | the last two checkpoints | after 256 MiB of journal, when its space runs short, when a leader epoch rises, at a clean stop | [`crate::log::checkpoint`] |
 //! | `TOPIC-P/partition.metadata` | Kafka's: version 0 and the topic id | when the directory is made | `log/partition_dirs.rs` |
 //! | `TOPIC-P/….log` | record batches, as in Kafka | by moves out of the journal | `log/moves.rs` |

@@ -72,6 +72,8 @@ struct Slot<R: Runtime> {
     room_bytes: u64,
     /// Of the whole checkpoint that it holds.
     holds: Option<(RunId, u64)>,
+    /// Something was written to it that is not whole.
+    is_damaged: bool,
 }
 
 impl<R: Runtime> CheckpointSlots<R> {
@@ -94,6 +96,12 @@ impl<R: Runtime> CheckpointSlots<R> {
             Some(index) => self.slots[index].read(&self.rt).await,
             None => Ok(None),
         }
+    }
+
+    /// The slot that holds something that is not whole: torn while it was written, or rotten.
+    pub fn damaged(&self) -> Option<&Path> {
+        let damaged = self.slots.iter().find(|slot| slot.is_damaged);
+        damaged.map(|slot| slot.path.as_path())
     }
 
     /// Writes a checkpoint of `run`, durable when this returns, into the slot that does not hold
@@ -161,10 +169,17 @@ impl<R: Runtime> Slot<R> {
             file,
             path: path.clone(),
             holds: None,
+            is_damaged: false,
         };
         slot.grow_for(0).await?;
         let found = slot.read(rt).await?;
         slot.holds = found.map(|checkpoint| (checkpoint.run, checkpoint.sequence));
+        if slot.holds.is_none() {
+            let mut block = Vec::new();
+            let read = slot.read_into(rt, &mut block, 0, BLOCK_BYTES as u64).await;
+            read.map_err(|source| io_error(&slot.path, source))?;
+            slot.is_damaged = block.iter().any(|&byte| byte != 0);
+        }
         Ok(slot)
     }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::log::error::StorageError;
 use crate::log::journal::ScanError;
 use crate::log::run::{RunError, RunId};
+use crate::model::TopicId;
 
 /// Why a node cannot start from its data directory.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,26 @@ pub enum RecoveryError {
     /// A journal cannot be read.
     #[error(transparent)]
     Journal(#[from] ScanError),
+    /// The directory of a partition is not there.
+    #[error(
+        "{} is missing: put it back; or, to start without its records, make an empty directory of \
+         that name: the partition is offline then",
+        .0.display()
+    )]
+    DirMissing(PathBuf),
+    /// The directory of a partition does not say whose it is.
+    #[error(
+        "{} is missing or unreadable: put it back, or write it again with: \
+         printf 'version: 0\\ntopic_id: {topic}' > {}",
+        path.display(),
+        path.display()
+    )]
+    DirUnmarked {
+        /// The file.
+        path: PathBuf,
+        /// What it should say.
+        topic: TopicId,
+    },
     /// The files of a journal cannot be made.
     #[error("journal: {0}")]
     JournalFiles(String),

@@ -13,26 +13,31 @@ use super::RecoveredPartition;
 use super::part::Part;
 use super::verify::verify;
 
-/// Brings a partition's files to what was recovered.
-pub async fn finish<R: Runtime>(part: &mut Part<R>) -> io::Result<RecoveredPartition> {
-    if let Some(reason) = part.suspect.take() {
-        part.take_offline(reason);
-    }
-    let mut index = SegmentIndex::new(
-        part.content
-            .segments
-            .last()
-            .map_or(Offset::ZERO, |f| f.base_offset),
-    );
+/// Brings a partition's files to what was recovered. One that goes offline keeps all that could be
+/// verified, its files beyond, and the journals, under the name `kept`.
+pub async fn finish<R: Runtime>(part: &mut Part<R>, kept: &str) -> io::Result<RecoveredPartition> {
+    let active = part.content.segments.last();
+    let mut index = SegmentIndex::new(active.map_or(Offset::ZERO, |facts| facts.base_offset));
     let mut indexed = (0, 0);
     if !part.is_offline() {
+        let harm = part.broken.take().or(part.suspect.take());
         part.flush(true).await?;
-        match verify(part).await? {
-            Ok(found) => (index, indexed) = found,
-            Err(reason) => part.take_offline(reason),
+        let before = part.content.clone();
+        let verified = verify(part, harm.is_none()).await?;
+        match (verified, harm) {
+            (Ok(found), None) => (index, indexed) = found,
+            (Ok(_), Some(reason)) => {
+                settle(part);
+                go_offline(part, &reason, kept);
+            }
+            (Err(reason), harm) => {
+                part.content = before;
+                go_offline(part, &harm.unwrap_or(reason), kept);
+            }
         }
     }
     if !part.is_offline() {
+        settle(part);
         if begin_anew(part).await? {
             (index, indexed) = (SegmentIndex::new(part.content.end.offset), (0, 0));
         }
@@ -40,6 +45,19 @@ pub async fn finish<R: Runtime>(part: &mut Part<R>) -> io::Result<RecoveredParti
     }
     part.close();
     Ok(recovered(part, index, indexed))
+}
+
+/// Everything up to the end is in segment files.
+fn settle<R: Runtime>(part: &mut Part<R>) {
+    part.content.segment_durable = part.content.end;
+    part.content.moved = part.content.end.at;
+}
+
+fn go_offline<R: Runtime>(part: &mut Part<R>, reason: &str, kept: &str) {
+    let end = part.content.end.offset;
+    part.take_offline(format!(
+        "{reason}; whole up to offset {end}, and the journals are kept as shard-*/{kept}"
+    ));
 }
 
 /// A log without records goes on in a segment without any: the file of its last one may have been
@@ -58,6 +76,7 @@ async fn begin_anew<R: Runtime>(part: &mut Part<R>) -> io::Result<bool> {
     part.rt.sync_dir(&part.dir).await?;
     let now_ms = part.rt.wall_clock_ms();
     part.content.end.at = Position::new(end, 0);
+    settle(part);
     part.content.segments.push(SegmentFacts::empty(end, now_ms));
     Ok(true)
 }
@@ -94,15 +113,11 @@ async fn remove_strangers<R: Runtime>(part: &mut Part<R>) -> io::Result<()> {
 }
 
 fn recovered<R: Runtime>(
-    part: &mut Part<R>,
+    part: &Part<R>,
     index: SegmentIndex,
     indexed: (usize, usize),
 ) -> RecoveredPartition {
-    let content = &mut part.content;
-    if content.offline.is_none() {
-        content.segment_durable = content.end;
-        content.moved = content.end.at;
-    }
+    let content = &part.content;
     let mut sealed = content.segments.clone();
     let active = sealed
         .pop()
@@ -113,6 +128,8 @@ fn recovered<R: Runtime>(
         leader_epoch: content.leader_epoch,
         log_start: content.log_start,
         end: content.end,
+        segment_durable: content.segment_durable,
+        moved: content.moved,
         sealed,
         active,
         epochs: content.epochs.clone(),

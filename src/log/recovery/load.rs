@@ -1,14 +1,15 @@
 //! What a recovery begins from: the checkpoints of the committed run.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::RecoveryError;
 use crate::log::checkpoint::CheckpointSlots;
 use crate::log::checkpoint::content::{Content, PartitionContent};
-use crate::log::options::KnownPartition;
+use crate::log::journal::JournalStart;
+use crate::log::options::{KnownPartition, shard_dir};
 use crate::log::run::RunId;
-use crate::model::PartitionId;
+use crate::model::{PartitionId, ShardIndex};
 use crate::rt::Runtime;
 
 /// What a checkpoint says of any topic of that name.
@@ -27,12 +28,25 @@ pub fn take_namesake(
     })
 }
 
+/// Where a shard's journal is read from.
+#[derive(Clone)]
+pub struct Journaled {
+    /// Whose journal.
+    pub shard: ShardIndex,
+    /// Where its replay begins.
+    pub start: JournalStart,
+    /// A checkpoint that is not whole: it may have been the newest one.
+    pub damaged: Option<PathBuf>,
+}
+
 /// What the newest whole checkpoint of a run says of one shard.
 pub async fn load_checkpoint<R: Runtime>(
     rt: &R,
-    dir: &Path,
+    data_dir: &Path,
+    shard: ShardIndex,
     run: RunId,
-) -> Result<Content, RecoveryError> {
+) -> Result<(Journaled, Vec<PartitionContent>), RecoveryError> {
+    let dir = &shard_dir(data_dir, shard);
     let failed = |reason: String| RecoveryError::Checkpoint {
         dir: dir.to_owned(),
         run,
@@ -46,5 +60,12 @@ pub async fn load_checkpoint<R: Runtime>(
         .await
         .map_err(|error| failed(error.to_string()))?;
     let checkpoint = found.ok_or_else(|| failed("both slots are damaged or missing".into()))?;
-    Content::decode(&checkpoint.content).map_err(|error| failed(error.to_string()))
+    let content =
+        Content::decode(&checkpoint.content).map_err(|error| failed(error.to_string()))?;
+    let journaled = Journaled {
+        shard,
+        start: content.journal_start,
+        damaged: slots.damaged().map(Path::to_owned),
+    };
+    Ok((journaled, content.partitions))
 }

@@ -37,9 +37,9 @@ use crate::log::checkpoint::content::Content;
 use crate::log::epochs::EpochCache;
 use crate::log::error::StorageError;
 use crate::log::index::SegmentIndex;
-use crate::log::journal::{JournalScan, JournalStart, LostWrites, Scanned, ScannedEntry};
+use crate::log::journal::{JournalScan, LostWrites, Scanned, ScannedEntry};
 use crate::log::marks::{Boundary, Position};
-use crate::log::options::{JOURNAL_DIR, KnownPartition, RecoveryOptions, shard_dir};
+use crate::log::options::{KnownPartition, RecoveryOptions, shard_dir};
 use crate::log::partition_dirs::{rename_durably, topic_of};
 use crate::log::partition_files::{PartitionDir, deleted_dir, partition_dir};
 use crate::log::producers::ProducerStates;
@@ -49,8 +49,8 @@ use crate::log::segment::SegmentFacts;
 use crate::model::{LeaderEpoch, Offset, PartitionId, ShardIndex};
 use crate::rt::Runtime;
 pub use error::RecoveryError;
-use journals::make_journal;
-use load::{load_checkpoint, take_namesake};
+use journals::{journal_dir, keep_journals, kept_name, make_journal};
+use load::{Journaled, load_checkpoint, take_namesake};
 use part::Part;
 use place::place;
 
@@ -99,6 +99,10 @@ pub struct RecoveredPartition {
     pub log_start: Offset,
     /// The log end, and where it is.
     pub end: Boundary,
+    /// Everything below is in segment files: the end, unless the partition is offline.
+    pub(super) segment_durable: Boundary,
+    /// First byte that is not in a segment file.
+    pub(super) moved: Position,
     /// Segments that are complete, oldest first.
     pub sealed: Vec<SegmentFacts>,
     /// The segment that is appended to.
@@ -130,7 +134,7 @@ pub async fn recover<R: Runtime>(
     let mut recovery = Recovery::load(rt, data_dir, options, committed, partitions).await?;
     recovery.put_aside_strangers(partitions).await?;
     recovery.replay().await?;
-    let recovered = recovery.finish().await?;
+    let recovered = recovery.finish(committed).await?;
     let run = committed.map_or_else(|| RunId::default().next(rt), |run| run.id.next(rt));
     let next = Run {
         id: run,
@@ -170,7 +174,7 @@ struct Recovery<R: Runtime> {
     data_dir: PathBuf,
     options: RecoveryOptions,
     /// Where each journal of the committed run begins.
-    starts: Vec<(ShardIndex, JournalStart)>,
+    journals: Vec<Journaled>,
     parts: BTreeMap<PartitionId, Part<R>>,
     clean: bool,
     report: RecoveryReport,
@@ -185,12 +189,12 @@ impl<R: Runtime> Recovery<R> {
         partitions: &[KnownPartition],
     ) -> Result<Self, RecoveryError> {
         let mut contents = BTreeMap::new();
-        let mut starts = Vec::new();
+        let mut journals = Vec::new();
         for shard in (0..committed.map_or(0, |run| run.shards)).map(ShardIndex) {
             let run = committed.map(|run| run.id).unwrap_or_default();
-            let content = load_checkpoint(rt, &shard_dir(data_dir, shard), run).await?;
-            starts.push((shard, content.journal_start));
-            contents.extend(content.partitions.into_iter().map(|p| (p.id, p)));
+            let (journal, partitions) = load_checkpoint(rt, data_dir, shard, run).await?;
+            journals.push(journal);
+            contents.extend(partitions.into_iter().map(|p| (p.id, p)));
         }
         let part = |known: &KnownPartition| {
             let content = match holds(Rule::TopicIdCheck) {
@@ -204,7 +208,7 @@ impl<R: Runtime> Recovery<R> {
             rt: rt.clone(),
             data_dir: data_dir.to_owned(),
             options,
-            starts,
+            journals,
             clean: true,
             report: RecoveryReport::default(),
         })
@@ -242,8 +246,8 @@ impl<R: Runtime> Recovery<R> {
     }
 
     async fn replay(&mut self) -> Result<(), RecoveryError> {
-        for (shard, start) in self.starts.clone() {
-            let mut scan = self.scan(shard, start).await?;
+        for journal in self.journals.clone() {
+            let mut scan = self.scan(&journal).await?;
             while let Some(found) = scan.next().await? {
                 self.take_marks(found);
             }
@@ -251,21 +255,18 @@ impl<R: Runtime> Recovery<R> {
             self.clean &= outcome.clean;
             self.report.journal_bytes_replayed += outcome.bytes;
         }
-        for (shard, start) in self.starts.clone() {
-            let mut scan = self.scan(shard, start).await?;
+        for journal in self.journals.clone() {
+            let mut scan = self.scan(&journal).await?;
             while let Some(found) = scan.next().await? {
-                self.take_data(shard, found).await?;
+                self.take_data(&journal, found).await?;
             }
         }
         Ok(())
     }
 
-    async fn scan(
-        &self,
-        shard: ShardIndex,
-        start: JournalStart,
-    ) -> Result<JournalScan<R>, RecoveryError> {
-        let dir = shard_dir(&self.data_dir, shard).join(JOURNAL_DIR);
+    async fn scan(&self, journal: &Journaled) -> Result<JournalScan<R>, RecoveryError> {
+        let (shard, start) = (journal.shard, journal.start);
+        let dir = journal_dir(&self.rt, &self.data_dir, shard, start.run).await?;
         Ok(JournalScan::open(&self.rt, &dir, self.options.node, shard, start).await?)
     }
 
@@ -285,11 +286,15 @@ impl<R: Runtime> Recovery<R> {
         }
     }
 
-    async fn take_data(&mut self, shard: ShardIndex, found: Scanned) -> Result<(), RecoveryError> {
+    async fn take_data(
+        &mut self,
+        journal: &Journaled,
+        found: Scanned,
+    ) -> Result<(), RecoveryError> {
         let write = match found {
             Scanned::Write(write) => write,
             Scanned::Lost(lost) => {
-                self.take_loss(shard, &lost);
+                self.take_loss(journal, &lost);
                 return Ok(());
             }
         };
@@ -311,12 +316,17 @@ impl<R: Runtime> Recovery<R> {
     }
 
     /// Rot: what was flushed cannot be read. Partitions that nothing continues go offline.
-    fn take_loss(&mut self, shard: ShardIndex, lost: &LostWrites) {
-        let reason = format!(
-            "journal writes {} to {} of shard {shard} are damaged",
-            lost.first.0,
-            lost.end.0.saturating_sub(1),
-        );
+    fn take_loss(&mut self, journal: &Journaled, lost: &LostWrites) {
+        let (first, last) = (lost.first.0, lost.end.0.saturating_sub(1));
+        let shard = journal.shard;
+        let reason = match &journal.damaged {
+            Some(path) if lost.first == journal.start.sequence => format!(
+                "{} is damaged, and the journal of shard {shard} no longer reaches back to the \
+                 checkpoint before it: writes {first} to {last} are gone",
+                path.display()
+            ),
+            _ => format!("journal writes {first} to {last} of shard {shard} are damaged"),
+        };
         self.report.warnings.push(reason.clone());
         let concerned: Vec<PartitionId> = match &lost.partitions {
             Some(some) => some.clone(),
@@ -341,8 +351,13 @@ impl<R: Runtime> Recovery<R> {
         Ok(())
     }
 
-    async fn finish(&mut self) -> Result<Vec<RecoveredPartition>, RecoveryError> {
-        let finishing = self.parts.values_mut().map(finish::finish);
+    async fn finish(
+        &mut self,
+        committed: Option<Run>,
+    ) -> Result<Vec<RecoveredPartition>, RecoveryError> {
+        let kept = committed.map_or(String::new(), |run| kept_name(run.id));
+        let parts = self.parts.values_mut();
+        let finishing = parts.map(|part| finish::finish(part, &kept));
         let recovered: Vec<RecoveredPartition> = stream::iter(finishing)
             .buffered(PARTS_AT_A_TIME)
             .try_collect()
@@ -352,6 +367,14 @@ impl<R: Runtime> Recovery<R> {
                 Some(reason) => self.report.offline.push((partition.id, reason.clone())),
                 None => self.report.partitions += 1,
             }
+        }
+        if let Some(run) = committed
+            && self.parts.values().any(|part| part.needs_journal)
+        {
+            keep_journals(&self.rt, &self.data_dir, run).await?;
+            let text = "what could not be recovered is in shard-*/";
+            let warning = format!("{text}{kept}: remove them when nobody needs it any more");
+            self.report.warnings.push(warning);
         }
         Ok(recovered)
     }

@@ -33,6 +33,10 @@ pub struct Part<R: Runtime> {
     pub pending: Option<Pending>,
     /// Entries of it may be lost, unless a later one continues.
     pub suspect: Option<String>,
+    /// Why what the journal has of it ends before the journal does.
+    pub broken: Option<String>,
+    /// The journal has something of it that nothing else has.
+    pub needs_journal: bool,
     file: Option<(Offset, R::File)>,
 }
 
@@ -55,6 +59,8 @@ impl<R: Runtime> Part<R> {
             replayed: BTreeMap::new(),
             pending: None,
             suspect: None,
+            broken: None,
+            needs_journal: false,
             file: None,
         }
     }
@@ -64,10 +70,10 @@ impl<R: Runtime> Part<R> {
         self.content.offline.is_some()
     }
 
-    /// Takes the partition out of use, for this reason unless there is one.
+    /// Takes the partition out of use, for this reason unless there is one. The journal is evidence.
     pub fn take_offline(&mut self, reason: String) {
         self.content.offline.get_or_insert(reason);
-        self.pending = None;
+        self.needs_journal = true;
     }
 
     /// Takes an entry of the journal. Its bytes wait until [`Part::flush`].
@@ -77,12 +83,14 @@ impl<R: Runtime> Part<R> {
         epoch: LeaderEpoch,
         payload: &[Buf],
     ) -> io::Result<()> {
-        if self.is_offline() {
-            return Ok(());
-        }
         self.content.leader_epoch = self.content.leader_epoch.max(epoch);
         let bytes: usize = payload.iter().map(|piece| piece.len()).sum();
-        match self.reach.place(at, bytes as u64) {
+        let placement = self.reach.place(at, bytes as u64);
+        if self.is_offline() || self.broken.is_some() {
+            self.needs_journal |= placement != Placement::Known;
+            return Ok(());
+        }
+        match placement {
             Placement::Known => self.suspect = None,
             Placement::Continues { skip, at } => {
                 self.suspect = None;
@@ -90,13 +98,13 @@ impl<R: Runtime> Part<R> {
                 self.reach.extend(at, bytes as u64 - skip);
                 self.replayed.insert(at.segment, self.reach.end().byte);
             }
-            Placement::Gap => self.take_offline(format!(
-                "the journal's bytes go on at {} of segment {}, those before end at {} of segment {}",
-                at.byte,
-                at.segment,
-                self.reach.end().byte,
-                self.reach.end().segment,
-            )),
+            Placement::Gap => {
+                let end = self.reach.end();
+                self.broken = Some(format!(
+                    "the journal's bytes go on at {} of segment {}, those before end at {} of segment {}",
+                    at.byte, at.segment, end.byte, end.segment,
+                ));
+            }
         }
         Ok(())
     }

@@ -3,23 +3,38 @@
 use std::io;
 use std::path::Path;
 
-use crate::log::error::StorageError;
 use crate::log::partition_dirs::{make_dir, put_aside_stranger, topic_of};
-use crate::log::partition_files::{SegmentFile, segment_path};
+use crate::log::partition_files::{PARTITION_METADATA, SegmentFile, segment_path};
 use crate::model::Offset;
 use crate::rt::{Create, File, OpenMode, Runtime};
 
+use super::RecoveryError;
 use super::part::Part;
 
-/// Gives a partition the directory of its name; tells whether one was made.
-pub async fn place<R: Runtime>(data_dir: &Path, part: &mut Part<R>) -> Result<bool, StorageError> {
+/// Gives a partition the directory of its name; tells whether one was made. Without the directory of
+/// one that has records there is no start: what the journal has of them could not be put anywhere.
+pub async fn place<R: Runtime>(data_dir: &Path, part: &mut Part<R>) -> Result<bool, RecoveryError> {
     let (rt, id) = (&part.rt, part.content.id);
     put_aside_stranger(rt, data_dir, &part.content.topic, id.index, id.topic).await?;
     if part.is_new {
         make_dir(rt, &part.dir, id.topic).await?;
         create_first_segment(rt, &part.dir).await?;
-    } else if topic_of(rt, &part.dir).await?.is_none() {
-        part.take_offline(format!("{} is missing", part.dir.display()));
+    } else if !part.is_offline() && topic_of(rt, &part.dir).await?.is_none() {
+        let entries = match rt.read_dir(&part.dir).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            entries => Some(entries?),
+        };
+        let path = part.dir.clone();
+        match entries {
+            None => return Err(RecoveryError::DirMissing(path)),
+            Some(entries) if entries.is_empty() => {
+                part.take_offline(format!("{} is empty", path.display()));
+            }
+            Some(_) => {
+                let (path, topic) = (path.join(PARTITION_METADATA), id.topic);
+                return Err(RecoveryError::DirUnmarked { path, topic });
+            }
+        }
     }
     Ok(part.is_new)
 }

@@ -26,8 +26,12 @@ const INDEX_INTERVAL_BYTES: u64 = 4096;
 /// The active segment's index, and how many of its entries the files have.
 pub type Indexed = (SegmentIndex, (usize, usize));
 
-/// Walks everything beyond the segment-durable boundary; the reason why it cannot, if so.
-pub async fn verify<R: Runtime>(part: &mut Part<R>) -> io::Result<Result<Indexed, String>> {
+/// Walks everything beyond the segment-durable boundary, and cuts files behind it when `cuts`; the
+/// reason why it cannot, if so.
+pub async fn verify<R: Runtime>(
+    part: &mut Part<R>,
+    cuts: bool,
+) -> io::Result<Result<Indexed, String>> {
     let plan = plan_walk(&part.content, &part.replayed);
     let known_end = part.content.end.offset;
     let mut at = plan.first().map_or(Offset::ZERO, |piece| piece.from.offset);
@@ -49,6 +53,10 @@ pub async fn verify<R: Runtime>(part: &mut Part<R>) -> io::Result<Result<Indexed
             Ok(end) => end,
             Err(reason) => return Ok(Err(format!("segment {base}{reason}"))),
         };
+        if cuts && (piece.is_touched || !is_last) {
+            let file = part.open(base).await?;
+            cut(&file, end.at.byte, !is_last).await?;
+        }
         at = end.offset;
         if is_last {
             part.content.end = end;
@@ -65,7 +73,7 @@ pub async fn verify<R: Runtime>(part: &mut Part<R>) -> io::Result<Result<Indexed
     Ok(last.ok_or_else(|| "no segment".to_owned()))
 }
 
-/// Walks a segment's batches, counts them, and cuts its file behind them; returns where they end.
+/// Walks a segment's batches and counts them; returns where they end.
 async fn verify_piece<R: Runtime>(
     part: &mut Part<R>,
     piece: &Piece,
@@ -75,7 +83,7 @@ async fn verify_piece<R: Runtime>(
     let known_end = part.content.end.offset;
     let (base, from) = (piece.base(), piece.from.at.byte);
     let file = part.open(base).await?;
-    let mut walk = SegmentWalk::new(part.rt.clone(), file.clone(), from, piece.to, READ_BYTES);
+    let mut walk = SegmentWalk::new(part.rt.clone(), file, from, piece.to, READ_BYTES);
     walk.verify();
     let mut at = piece.from.offset;
     let end = loop {
@@ -102,9 +110,6 @@ async fn verify_piece<R: Runtime>(
             Err(error) => return Ok(Err(format!(": {error}"))),
         }
     };
-    if piece.is_touched || !is_last {
-        cut(&file, end, !is_last).await?;
-    }
     Ok(Ok(Boundary {
         offset: at,
         at: Position::new(base, end),

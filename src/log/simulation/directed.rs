@@ -20,10 +20,10 @@ use super::work::{create_named, retention, send};
 /// Longer than a recovery takes here, shorter than a start waits for locks.
 const LATE: Duration = Duration::from_millis(500);
 /// Longer than anything takes that is not late.
-const SOON: Duration = Duration::from_millis(20);
+pub const SOON: Duration = Duration::from_millis(20);
 /// After how much journal a checkpoint lets everything go to its segments.
 const ALWAYS: u64 = 1;
-const SELDOM: u64 = 1 << 20;
+pub const SELDOM: u64 = 1 << 20;
 
 /// A killed process leaves a write in flight, to its journal or to a segment by turns, which lands
 /// only after its successor would have written to the same place.
@@ -187,20 +187,20 @@ pub fn recovery_time(partitions: usize) -> Result<Duration, String> {
     })
 }
 
-fn uncut<T>(ended: Result<T, Cut>) -> Result<T, String> {
+pub fn uncut<T>(ended: Result<T, Cut>) -> Result<T, String> {
     ended.map_err(|cut| cut.to_string())
 }
 
 /// A small node on a disk of even speed, whose lives all end by a kill.
-struct Scene {
-    disk: SimDisk,
-    truth: Rc<RefCell<Truth>>,
-    plan: Plan,
+pub struct Scene {
+    pub disk: SimDisk,
+    pub truth: Rc<RefCell<Truth>>,
+    pub plan: Plan,
     rng: RefCell<Rng>,
 }
 
 impl Scene {
-    fn new(seed: u64, checkpoint_bytes: u64) -> Self {
+    pub fn new(seed: u64, checkpoint_bytes: u64) -> Self {
         let mut rng = Rng::new(seed);
         let model = DiskModel {
             slow_one_in: 0,
@@ -220,7 +220,7 @@ impl Scene {
         }
     }
 
-    fn life(
+    pub fn life(
         &self,
         work: impl AsyncFnOnce(&Rc<Node>, &mut Rng) -> Result<(), String>,
     ) -> Result<(), String> {
@@ -245,7 +245,7 @@ impl Scene {
         }
     }
 
-    fn partition(&self) -> Result<PartitionId, String> {
+    pub fn partition(&self) -> Result<PartitionId, String> {
         let truth = self.truth.borrow();
         let id = truth.partitions.keys().next().copied();
         id.ok_or_else(|| "no partition".into())
@@ -253,7 +253,7 @@ impl Scene {
 }
 
 /// Appends a batch of less than a block; its acknowledgement is noted when it comes.
-async fn append(node: &Rc<Node>, id: PartitionId, rng: &mut Rng) -> Result<(), String> {
+pub async fn append(node: &Rc<Node>, id: PartitionId, rng: &mut Rng) -> Result<(), String> {
     let mut value = vec![0; 1 + rng.index(500)];
     rng.fill(&mut value);
     let mut builder = BatchBuilder::new();

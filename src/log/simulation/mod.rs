@@ -5,6 +5,7 @@
 //! part of the unacknowledged ones; producers exactly as those batches left them; log starts and
 //! leader epochs never behind what was answered.
 
+mod damage;
 mod directed;
 mod failure;
 mod life;
@@ -24,6 +25,7 @@ use crate::sim::{DiskModel, Rng, Sim, SimDisk, SimRuntime};
 use life::Plan;
 use truth::Truth;
 
+pub use damage::{missing_dir, offline_keeps_all, rotten_checkpoint};
 pub use directed::{emptied, late_write, lost_metadata, recovery_time, rotten_journal};
 
 /// How lives end.

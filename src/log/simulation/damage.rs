@@ -1,0 +1,183 @@
+//! Lives behind which files are damaged or gone: nothing intact is thrown away for that.
+
+use std::path::Path;
+
+use crate::log::recovery::Recovered;
+use crate::model::{Offset, PartitionId};
+use crate::rt::Runtime;
+use crate::sim::Sim;
+
+use super::caught;
+use super::directed::{SELDOM, SOON, Scene, append, uncut};
+use super::life;
+use super::work::create_named;
+
+const BLOCK: u64 = 4096;
+const JOURNAL: &str = "/data/shard-0/journal/0000";
+/// Where the journal of the first life is kept.
+const KEPT: &str = "/data/shard-0/journal.run-1/0000";
+
+/// One of several journal writes rots: who may have lost something goes offline with all that is
+/// whole in its segment, and the journal is kept.
+///
+/// # Errors
+/// The promise that was broken.
+pub fn offline_keeps_all(seed: u64) -> Result<(), String> {
+    caught(|| {
+        let scene = Scene::new(seed, SELDOM);
+        let ids = three_topics(&scene)?;
+        let acknowledged: Vec<_> = ids.iter().map(|id| first_batch(&scene, *id)).collect();
+        let whole = scene.disk.read_file(JOURNAL).ok_or("no journal")?;
+        corrupt(&scene, JOURNAL, BLOCK)?;
+        let before = scene.disk.read_file(JOURNAL);
+        for start in 0..2 {
+            let recovered = recover(&scene)?;
+            let offline: Vec<_> = recovered.shards[0]
+                .iter()
+                .filter_map(|found| Some((found.id, found.offline.clone()?, found.end.offset)))
+                .collect();
+            if offline.len() != 2 || offline.iter().any(|(id, ..)| *id == ids[2]) {
+                return Err(format!("start {start}: offline: {offline:?}"));
+            }
+            for (id, reason, end) in offline {
+                // The batch of the first lies before the rot, that of the second was hit.
+                let expected = Offset(i64::from(id == ids[0]));
+                if end != expected || !reason.contains("journal.run-1") {
+                    return Err(format!("{id:?} ends at {end}: {reason}"));
+                }
+            }
+            let segment = scene.disk.read_file("/data/a-0/00000000000000000000.log");
+            if !segment.is_some_and(|bytes| bytes.starts_with(&acknowledged[0])) {
+                return Err("what was whole is not in the segment".into());
+            }
+            if scene
+                .disk
+                .read_file(KEPT)
+                .map(|kept| kept[..whole.len()] == before.as_deref().unwrap_or_default()[..])
+                != Some(true)
+            {
+                return Err("the journal is not kept as it was".into());
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The directory of a partition is not there for one start: that one is refused, and nothing is
+/// lost.
+///
+/// # Errors
+/// The promise that was broken.
+pub fn missing_dir(seed: u64) -> Result<(), String> {
+    let (dir, aside) = (Path::new("/data/a-0"), Path::new("/data/elsewhere"));
+    caught(|| {
+        let scene = Scene::new(seed, SELDOM);
+        three_topics(&scene)?;
+        scene.life(async |_, _| Ok(()))?;
+        rename(&scene, dir, aside)?;
+        match recover(&scene) {
+            Err(reason) if reason.contains("/data/a-0 is missing") => {}
+            other => return Err(format!("recovered: {:?}", other.map(|found| found.report))),
+        }
+        rename(&scene, aside, dir)?;
+        let mark = "/data/b-0/partition.metadata";
+        let text = scene.disk.read_file(mark).ok_or("no mark")?;
+        scene
+            .disk
+            .write_file(mark, b"?")
+            .map_err(|error| error.to_string())?;
+        match recover(&scene) {
+            Err(reason) if reason.contains("printf") => {}
+            other => return Err(format!("recovered: {:?}", other.map(|found| found.report))),
+        }
+        scene
+            .disk
+            .write_file(mark, &text)
+            .map_err(|error| error.to_string())?;
+        scene.life(async |_, _| Ok(()))
+    })
+}
+
+/// The newest checkpoint rots, and the journal no longer has what the one before begins with.
+///
+/// # Errors
+/// The promise that was broken.
+pub fn rotten_checkpoint(seed: u64) -> Result<(), String> {
+    caught(|| {
+        let scene = Scene::new(seed, SELDOM);
+        three_topics(&scene)?;
+        let slots = ["/data/shard-0/checkpoint-0", "/data/shard-0/checkpoint-1"];
+        let sequence = |slot: &str| {
+            scene
+                .disk
+                .read_file(slot)
+                .map(|bytes| bytes[32..40].to_vec())
+        };
+        let newest = usize::from(sequence(slots[0]) < sequence(slots[1]));
+        corrupt(&scene, slots[newest], 0)?;
+        for block in 0..2 {
+            corrupt(&scene, JOURNAL, block * BLOCK)?;
+        }
+        let recovered = recover(&scene)?;
+        let told = |(_, reason): &(PartitionId, String)| reason.contains(slots[newest]);
+        match recovered.report.offline.iter().any(told) {
+            true => Ok(()),
+            false => Err(format!("{:?}", recovered.report)),
+        }
+    })
+}
+
+/// A life in which three partitions get a batch each, in journal writes of a block, and then the
+/// last one another, behind a checkpoint.
+fn three_topics(scene: &Scene) -> Result<Vec<PartitionId>, String> {
+    let mut ids = Vec::new();
+    scene.life(async |node, rng| {
+        for topic in ["a", "b", "c"] {
+            ids.push(create_named(node, topic, rng).await?);
+        }
+        // Checkpoints know them from here on.
+        let checkpoint = node.shards[0].checkpoint().await;
+        checkpoint.map_err(|error| error.to_string())?;
+        for id in [0, 1, 2, 2] {
+            append(node, ids[id], rng).await?;
+            let log = node.partition(ids[id]).ok_or("no partition")?;
+            let durable = log.wait_durable(log.marks().log_end).await;
+            durable.map_err(|error| error.to_string())?;
+        }
+        node.runtimes[0].sleep(SOON * 10).await;
+        Ok(())
+    })?;
+    Ok(ids)
+}
+
+fn first_batch(scene: &Scene, id: PartitionId) -> Vec<u8> {
+    let truth = scene.truth.borrow();
+    let known = truth
+        .partitions
+        .get(&id)
+        .and_then(|known| known.batches.first());
+    known.map(|batch| batch.bytes.clone()).unwrap_or_default()
+}
+
+fn corrupt(scene: &Scene, path: &str, at: u64) -> Result<(), String> {
+    let rotten = scene.disk.corrupt(path, at..at + BLOCK);
+    rotten.map_err(|error| error.to_string())
+}
+
+fn rename(scene: &Scene, from: &Path, to: &Path) -> Result<(), String> {
+    let mut sim = Sim::new(1, &scene.disk);
+    let rt = sim.runtime(0);
+    let renamed = uncut(sim.run(rt.rename(from, to)))?;
+    sim.process_kill();
+    renamed.map_err(|error| error.to_string())
+}
+
+/// A start, as far as its recovery; the process is killed then.
+fn recover(scene: &Scene) -> Result<Recovered, String> {
+    let mut sim = Sim::new(1, &scene.disk);
+    let rt = sim.runtime(0);
+    let recovery = life::recover_unchecked(&rt, &scene.plan, &scene.truth);
+    let recovered = uncut(sim.run(recovery))?;
+    sim.process_kill();
+    recovered
+}
