@@ -242,6 +242,7 @@ fn new_partition<R: Runtime>(core: Rc<Core<R>>, spec: &PartitionSpec, now_ms: i6
         unmoved: VecDeque::new(),
         is_listed_unmoved: false,
         unusable: None,
+        looks_again: false,
     };
     partition(core, spec.id, &spec.topic, state)
 }
@@ -283,6 +284,7 @@ fn open_partition<R: Runtime>(
         unmoved: VecDeque::new(),
         is_listed_unmoved: false,
         unusable: found.offline.map(StorageError::PartitionOffline),
+        looks_again: found.looks_again,
     };
     Rc::new(partition(core.clone(), found.id, &found.topic, state))
 }

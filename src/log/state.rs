@@ -82,6 +82,8 @@ pub(super) struct State {
     pub is_listed_unmoved: bool,
     /// Why the partition cannot be used: it is offline, or was deleted.
     pub unusable: Option<StorageError>,
+    /// It is offline for this run only: no checkpoint says so.
+    pub looks_again: bool,
 }
 
 /// The segment that is appended to.

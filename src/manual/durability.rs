@@ -98,7 +98,9 @@
 //!    in its place takes the partition offline.
 //! 5. First pass over the journals, each from where its checkpoint says: log starts. A journal file that
 //!    is missing, or that ends before a place that must have been prepared, refuses the start: a torn
-//!    tail never looks like that.
+//!    tail never looks like that. Then the lengths of segment files are compared with what was written
+//!    to them: a sealed one that is missing or short takes its partition offline until it is put back,
+//!    one that is written on refuses the start.
 //! 6. Second pass: entries are laid over the segments, each partition from the block of its moved
 //!    position on. A gap, or rot that no later entry makes good, takes the partition offline, with
 //!    all that is whole before it in its segments, and the journals are kept as `shard-N/journal.run-R`.

@@ -148,7 +148,7 @@ fn capture<R: Runtime>(shard: &ShardLogInner<R>) -> (Content, Sequence) {
 
 fn partition_content<R: Runtime>(partition: &LogInner<R>, state: &State) -> PartitionContent {
     let offline = match &state.unusable {
-        Some(StorageError::PartitionOffline(reason)) => Some(reason.clone()),
+        Some(StorageError::PartitionOffline(reason)) if !state.looks_again => Some(reason.clone()),
         _ => None,
     };
     PartitionContent {

@@ -40,6 +40,23 @@ pub enum RecoveryError {
         /// What it should say.
         topic: TopicId,
     },
+    /// The file of a segment that is written on is not as long as it was.
+    #[error(
+        "{} has {found} of {needed} bytes: put it back; or, to start without the partition's \
+         records, move {} away and make an empty directory in its place",
+        path.display(),
+        dir.display()
+    )]
+    SegmentShort {
+        /// The file.
+        path: PathBuf,
+        /// The partition's directory.
+        dir: PathBuf,
+        /// Its length.
+        found: u64,
+        /// What was written to it.
+        needed: u64,
+    },
     /// The files of a journal cannot be made.
     #[error("journal: {0}")]
     JournalFiles(String),

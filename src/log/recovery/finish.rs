@@ -136,6 +136,7 @@ fn recovered<R: Runtime>(
         producers: content.producers.clone(),
         index,
         indexed,
-        offline: content.offline.clone(),
+        looks_again: content.offline.is_none() && part.lacks.is_some(),
+        offline: content.offline.clone().or(part.lacks.clone()),
     }
 }

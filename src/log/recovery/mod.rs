@@ -52,7 +52,7 @@ pub use error::RecoveryError;
 use journals::{journal_dir, keep_journals, kept_name, make_journal};
 use load::{Journaled, load_checkpoint, take_namesake};
 use part::Part;
-use place::place;
+use place::{check_files, place};
 
 /// Partitions whose files are worked on at the same time: each is a few small operations, one after
 /// the other.
@@ -113,6 +113,8 @@ pub struct RecoveredPartition {
     pub producers: ProducerStates,
     /// Why it cannot be used, if so.
     pub offline: Option<String>,
+    /// It is offline for what its files lack: the next start looks again.
+    pub(super) looks_again: bool,
     /// The active segment's index.
     pub(super) index: SegmentIndex,
     /// How many of its entries the files have.
@@ -255,6 +257,11 @@ impl<R: Runtime> Recovery<R> {
             self.clean &= outcome.clean;
             self.report.journal_bytes_replayed += outcome.bytes;
         }
+        // Which segments may be gone hangs on where the logs start.
+        stream::iter(self.parts.values_mut().map(check_files))
+            .buffer_unordered(PARTS_AT_A_TIME)
+            .try_collect::<()>()
+            .await?;
         for journal in self.journals.clone() {
             let mut scan = self.scan(&journal).await?;
             while let Some(found) = scan.next().await? {

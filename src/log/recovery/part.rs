@@ -35,6 +35,8 @@ pub struct Part<R: Runtime> {
     pub suspect: Option<String>,
     /// Why what the journal has of it ends before the journal does.
     pub broken: Option<String>,
+    /// Why it is offline until its files are there again.
+    pub lacks: Option<String>,
     /// The journal has something of it that nothing else has.
     pub needs_journal: bool,
     file: Option<(Offset, R::File)>,
@@ -60,6 +62,7 @@ impl<R: Runtime> Part<R> {
             pending: None,
             suspect: None,
             broken: None,
+            lacks: None,
             needs_journal: false,
             file: None,
         }

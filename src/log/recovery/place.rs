@@ -10,6 +10,7 @@ use crate::rt::{Create, File, OpenMode, Runtime};
 
 use super::RecoveryError;
 use super::part::Part;
+use super::plan::needed_files;
 
 /// Gives a partition the directory of its name; tells whether one was made. Without the directory of
 /// one that has records there is no start: what the journal has of them could not be put anywhere.
@@ -37,6 +38,39 @@ pub async fn place<R: Runtime>(data_dir: &Path, part: &mut Part<R>) -> Result<bo
         }
     }
     Ok(part.is_new)
+}
+
+/// Compares the lengths of segment files with what was written to them. Without a sealed one the
+/// partition is offline for this run, and no more is lost; without one that is written on there is no
+/// start, because what the journal has would go behind a hole.
+pub async fn check_files<R: Runtime>(part: &mut Part<R>) -> Result<(), RecoveryError> {
+    if part.is_new || part.is_offline() {
+        return Ok(());
+    }
+    for (base, needed) in needed_files(&part.content) {
+        let path = segment_path(&part.dir, base, SegmentFile::Log);
+        let found = match part.rt.open(&path, OpenMode::BUFFERED).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            file => file?.size()?,
+        };
+        if found >= needed {
+            continue;
+        }
+        if base >= part.content.segment_durable.at.segment {
+            return Err(RecoveryError::SegmentShort {
+                path,
+                dir: part.dir.clone(),
+                found,
+                needed,
+            });
+        }
+        let text = format!(
+            "{} has {found} of {needed} bytes: put it back, and start again",
+            path.display()
+        );
+        part.lacks.get_or_insert(text);
+    }
+    Ok(())
 }
 
 async fn create_first_segment<R: Runtime>(rt: &R, dir: &Path) -> io::Result<()> {

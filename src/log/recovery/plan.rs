@@ -79,6 +79,21 @@ fn may_be_gone(content: &PartitionContent, base: Offset, next: Option<&Offset>) 
         || (base == last && content.end.offset <= content.log_start)
 }
 
+/// The segments whose files must be there, and how long at least.
+pub fn needed_files(content: &PartitionContent) -> Vec<(Offset, u64)> {
+    let bases: Vec<Offset> = content
+        .segments
+        .iter()
+        .map(|facts| facts.base_offset)
+        .collect();
+    let needed = bases.iter().enumerate().filter_map(|(number, base)| {
+        let may_be_gone = may_be_gone(content, *base, bases.get(number + 1));
+        let bytes = moved_bytes(content, *base);
+        (!may_be_gone && bytes > 0).then_some((*base, bytes))
+    });
+    needed.collect()
+}
+
 /// Bytes of a segment that are in its file from before.
 fn moved_bytes(content: &PartitionContent, base: Offset) -> u64 {
     match base.cmp(&content.moved.segment) {
@@ -170,6 +185,20 @@ mod tests {
         assert!(last.may_be_gone && !last.is_nothing());
         let pieces = plan_walk(&content, &BTreeMap::new());
         assert!(pieces.last().unwrap().is_nothing());
+    }
+
+    #[test]
+    fn files_are_needed_as_far_as_they_were_written() {
+        assert_eq!(needed_files(&content(9)), [(Offset(0), 8_192)]);
+        assert_eq!(needed_files(&content(10)), []);
+        let mut moved = content(9);
+        moved.moved = Position::new(Offset(10), 300);
+        assert_eq!(
+            needed_files(&moved),
+            [(Offset(0), 9_000), (Offset(10), 300)]
+        );
+        moved.log_start = Offset(12);
+        assert_eq!(needed_files(&moved), []);
     }
 
     #[test]

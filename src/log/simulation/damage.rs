@@ -1,14 +1,16 @@
 //! Lives behind which files are damaged or gone: nothing intact is thrown away for that.
 
 use std::path::Path;
+use std::rc::Rc;
 
-use crate::log::recovery::Recovered;
+use crate::log::ShardLog;
+use crate::log::recovery::{Recovered, RecoveryReport};
 use crate::model::{Offset, PartitionId};
 use crate::rt::Runtime;
 use crate::sim::Sim;
 
 use super::caught;
-use super::directed::{SELDOM, SOON, Scene, append, uncut};
+use super::directed::{ALWAYS, SELDOM, SOON, Scene, append, uncut};
 use super::life;
 use super::work::create_named;
 
@@ -98,6 +100,53 @@ pub fn missing_dir(seed: u64) -> Result<(), String> {
     })
 }
 
+/// The file of a segment is cut or missing for one start. Where records would be written behind the
+/// hole there is none; otherwise the partition is offline, until the file is there again.
+///
+/// # Errors
+/// The promise that was broken.
+pub fn missing_segment(seed: u64) -> Result<(), String> {
+    let path = |base: Offset| format!("/data/a-0/{:020}.log", base.0);
+    caught(|| {
+        let mut scene = Scene::new(seed, ALWAYS);
+        scene.plan.config.segment_bytes = 1000;
+        scene.plan.config.retention_bytes = -1;
+        scene.life(async |node, rng| {
+            let id = create_named(node, "a", rng).await?;
+            for _ in 0..8 {
+                append(node, id, rng).await?;
+                node.runtimes[0].sleep(SOON).await;
+            }
+            Ok(())
+        })?;
+        let found = recover(&scene)?.shards.remove(0).remove(0);
+        let active = path(found.active.base_offset);
+        let whole = scene.disk.read_file(&active).ok_or("no active segment")?;
+        let bytes = found.end.at.byte as usize;
+        for cut in [&whole[..0], &whole[..bytes - 1]] {
+            put(&scene, &active, cut)?;
+            match recover(&scene) {
+                Err(reason) if reason.contains(&active) => {}
+                other => return Err(format!("recovered: {:?}", other.map(|found| found.report))),
+            }
+        }
+        put(&scene, &active, &whole)?;
+        let sealed = path(found.sealed.first().ok_or("nothing sealed")?.base_offset);
+        let whole = scene.disk.read_file(&sealed).ok_or("no sealed segment")?;
+        let removed = scene.disk.remove_file(&sealed);
+        removed.map_err(|error| error.to_string())?;
+        for start in 0..2 {
+            let found = serve(&scene)?;
+            match &found.offline[..] {
+                [(_, reason)] if reason.contains(&sealed) => {}
+                other => return Err(format!("start {start}: {other:?}")),
+            }
+        }
+        put(&scene, &sealed, &whole)?;
+        scene.life(async |_, _| Ok(()))
+    })
+}
+
 /// The newest checkpoint rots, and the journal no longer has what the one before begins with.
 ///
 /// # Errors
@@ -170,6 +219,31 @@ fn rename(scene: &Scene, from: &Path, to: &Path) -> Result<(), String> {
     let renamed = uncut(sim.run(rt.rename(from, to)))?;
     sim.process_kill();
     renamed.map_err(|error| error.to_string())
+}
+
+fn put(scene: &Scene, path: &str, bytes: &[u8]) -> Result<(), String> {
+    let written = scene.disk.write_file(path, bytes);
+    written.map_err(|error| error.to_string())
+}
+
+/// A start, a checkpoint, and a kill.
+fn serve(scene: &Scene) -> Result<RecoveryReport, String> {
+    let mut sim = Sim::new(1, &scene.disk);
+    let rt = sim.runtime(0);
+    let served = uncut(sim.run(async {
+        let mut recovered = life::recover_unchecked(&rt, &scene.plan, &scene.truth).await?;
+        let (options, partitions) = (scene.plan.options.clone(), recovered.shards.remove(0));
+        let config = Rc::new(scene.plan.config.clone());
+        let opened = ShardLog::open(rt.clone(), options, recovered.run, partitions, |_| {
+            config.clone()
+        });
+        let shard = opened.await.map_err(|error| error.to_string())?;
+        let checkpoint = shard.checkpoint().await;
+        checkpoint.map_err(|error| error.to_string())?;
+        Ok(recovered.report)
+    }))?;
+    sim.process_kill();
+    served
 }
 
 /// A start, as far as its recovery; the process is killed then.

@@ -22,7 +22,7 @@ const LATE: Duration = Duration::from_millis(500);
 /// Longer than anything takes that is not late.
 pub const SOON: Duration = Duration::from_millis(20);
 /// After how much journal a checkpoint lets everything go to its segments.
-const ALWAYS: u64 = 1;
+pub const ALWAYS: u64 = 1;
 pub const SELDOM: u64 = 1 << 20;
 
 /// A killed process leaves a write in flight, to its journal or to a segment by turns, which lands
