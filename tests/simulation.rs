@@ -5,9 +5,9 @@
 //! rule is left out in turn and must be missed within `PLANTED_SEEDS` (150) seeds.
 
 use corelane::log::simulation::{
-    Ending, Report, count_steps, emptied, late_write, lost_metadata, missing_dir, missing_segment,
-    offline_keeps_all, recovery_time, rotten_checkpoint, rotten_journal, run_cut_at,
-    run_failing_disk, try_seed,
+    Ending, Report, count_steps, emptied, full_disk, late_write, lost_metadata, missing_dir,
+    missing_segment, offline_keeps_all, recovery_time, rotten_checkpoint, rotten_journal,
+    run_cut_at, run_failing_disk, try_seed,
 };
 
 fn number(name: &str, default: u64) -> u64 {
@@ -84,6 +84,7 @@ fn directed_lives() {
 fn damaged_files() {
     for seed in 0..number("SEEDS", 100).min(20) {
         offline_keeps_all(seed).expect("rot");
+        full_disk(seed).expect("full disk");
         missing_dir(seed).expect("directory");
         missing_segment(seed).expect("segment");
         rotten_checkpoint(seed).expect("checkpoint");

@@ -94,7 +94,7 @@
 //!    damaged refuses the start.
 //! 3. Reads each of those shards' newest whole checkpoint of that run; without one, refuses.
 //! 4. Renames directories of topics that are no more, and makes those that metadata knows and that
-//!    were never finished. A directory that should be there and is not refuses the start; an empty one
+//!    were never finished; on a full disk the shards do that later. A directory that should be there and is not refuses the start; an empty one
 //!    in its place takes the partition offline.
 //! 5. First pass over the journals, each from where its checkpoint says: log starts. A journal file that
 //!    is missing, or that ends before a place that must have been prepared, refuses the start: a torn

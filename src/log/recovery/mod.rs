@@ -362,6 +362,14 @@ impl<R: Runtime> Recovery<R> {
         &mut self,
         committed: Option<Run>,
     ) -> Result<Vec<RecoveredPartition>, RecoveryError> {
+        self.parts.retain(|_, part| {
+            if part.is_unmade {
+                let text = "no disk space to make it; it is made when there is";
+                let warning = format!("{}: {text}", part.dir.display());
+                self.report.warnings.push(warning);
+            }
+            !part.is_unmade
+        });
         let kept = committed.map_or(String::new(), |run| kept_name(run.id));
         let parts = self.parts.values_mut();
         let finishing = parts.map(|part| finish::finish(part, &kept));

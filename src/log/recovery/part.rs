@@ -27,6 +27,8 @@ pub struct Part<R: Runtime> {
     pub content: PartitionContent,
     /// It was created after the last checkpoint, or never finished.
     pub is_new: bool,
+    /// The disk has no room for its directory. It is left out: its shard makes it later.
+    pub is_unmade: bool,
     pub reach: Reach,
     /// Segments that the journal has written to, with the bytes they have then.
     pub replayed: BTreeMap<Offset, u64>,
@@ -58,6 +60,7 @@ impl<R: Runtime> Part<R> {
             reach: Reach::new(content.moved),
             content,
             is_new,
+            is_unmade: false,
             replayed: BTreeMap::new(),
             pending: None,
             suspect: None,
@@ -92,6 +95,12 @@ impl<R: Runtime> Part<R> {
         if self.is_offline() || self.broken.is_some() {
             self.needs_journal |= placement != Placement::Known;
             return Ok(());
+        }
+        if self.is_unmade {
+            let dir = self.dir.display();
+            let text =
+                format!("{dir}: no space to make it again, and the journal has records of it");
+            return Err(io::Error::other(text));
         }
         match placement {
             Placement::Known => self.suspect = None,

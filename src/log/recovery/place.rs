@@ -3,9 +3,10 @@
 use std::io;
 use std::path::Path;
 
+use crate::log::error::StorageError;
 use crate::log::partition_dirs::{make_dir, put_aside_stranger, topic_of};
 use crate::log::partition_files::{PARTITION_METADATA, SegmentFile, segment_path};
-use crate::model::Offset;
+use crate::model::{Offset, TopicId};
 use crate::rt::{Create, File, OpenMode, Runtime};
 
 use super::RecoveryError;
@@ -18,8 +19,10 @@ pub async fn place<R: Runtime>(data_dir: &Path, part: &mut Part<R>) -> Result<bo
     let (rt, id) = (&part.rt, part.content.id);
     put_aside_stranger(rt, data_dir, &part.content.topic, id.index, id.topic).await?;
     if part.is_new {
-        make_dir(rt, &part.dir, id.topic).await?;
-        create_first_segment(rt, &part.dir).await?;
+        match make(rt, &part.dir, id.topic).await {
+            Err(StorageError::DiskFull) => part.is_unmade = true,
+            made => made?,
+        }
     } else if !part.is_offline() && topic_of(rt, &part.dir).await?.is_none() {
         let entries = match rt.read_dir(&part.dir).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -38,6 +41,14 @@ pub async fn place<R: Runtime>(data_dir: &Path, part: &mut Part<R>) -> Result<bo
         }
     }
     Ok(part.is_new)
+}
+
+/// Makes what is not there of a partition's directory.
+async fn make<R: Runtime>(rt: &R, dir: &Path, topic: TopicId) -> Result<(), StorageError> {
+    if topic_of(rt, dir).await? != Some(topic) {
+        make_dir(rt, dir, topic).await?;
+    }
+    Ok(create_first_segment(rt, dir).await?)
 }
 
 /// Compares the lengths of segment files with what was written to them. Without a sealed one the

@@ -44,7 +44,7 @@ pub async fn verify<R: Runtime>(
             )));
         }
         let is_last = number + 1 == plan.len();
-        let (mut index, indexed) = load_index(part, base, piece.from.at.byte).await?;
+        let (mut index, indexed) = load_index(part, base, piece.from.at.byte).await;
         if piece.is_nothing() {
             last = is_last.then_some((index, indexed));
             continue;
@@ -62,7 +62,7 @@ pub async fn verify<R: Runtime>(
             part.content.end = end;
             last = Some((index, indexed));
         } else {
-            write_index(part, base, index).await?;
+            write_index(part, base, index).await;
         }
     }
     if at < known_end {
@@ -164,10 +164,13 @@ fn observe<R: Runtime>(
 ///
 /// An index may leave out any entry: files that cannot be used, or end too early, cost time when
 /// something is looked up there. What it must know is the largest timestamp so far.
-async fn load_index<R: Runtime>(part: &Part<R>, base: Offset, from: u64) -> io::Result<Indexed> {
+async fn load_index<R: Runtime>(part: &Part<R>, base: Offset, from: u64) -> Indexed {
     let (mut index, indexed) = match from {
         0 => (SegmentIndex::new(base), (0, 0)),
-        _ => read_index(part, base, from).await?,
+        _ => read_index(part, base, from).await.unwrap_or_else(|error| {
+            tracing::warn!(dir = %part.dir.display(), %base, %error, "index not read");
+            (SegmentIndex::new(base), (0, 0))
+        }),
     };
     let segments = &part.content.segments;
     if let Some(facts) = segments.iter().find(|facts| facts.base_offset == base) {
@@ -176,7 +179,7 @@ async fn load_index<R: Runtime>(part: &Part<R>, base: Offset, from: u64) -> io::
             offset: facts.max_timestamp_offset,
         });
     }
-    Ok((index, indexed))
+    (index, indexed)
 }
 
 async fn read_index<R: Runtime>(part: &Part<R>, base: Offset, from: u64) -> io::Result<Indexed> {
@@ -193,15 +196,13 @@ async fn read_index<R: Runtime>(part: &Part<R>, base: Offset, from: u64) -> io::
     Ok((SegmentIndex::new(base), (0, 0)))
 }
 
-async fn write_index<R: Runtime>(
-    part: &Part<R>,
-    base: Offset,
-    mut index: SegmentIndex,
-) -> io::Result<()> {
+/// Nothing needs it: what an index leaves out is walked.
+async fn write_index<R: Runtime>(part: &Part<R>, base: Offset, mut index: SegmentIndex) {
     index.finish();
     let tail = IndexTail::rest_of(&index, (0, 0));
-    tail.write(&part.rt, &part.dir, base).await?;
-    Ok(())
+    if let Err(error) = tail.write(&part.rt, &part.dir, base).await {
+        tracing::warn!(dir = %part.dir.display(), %base, %error, "index not written");
+    }
 }
 
 /// Cuts a file to its exact length, durably. A sealed one may have been cut by a process that was

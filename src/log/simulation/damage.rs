@@ -5,13 +5,14 @@ use std::rc::Rc;
 
 use crate::log::ShardLog;
 use crate::log::recovery::{Recovered, RecoveryReport};
-use crate::model::{Offset, PartitionId};
+use crate::model::{Offset, PartitionId, PartitionIndex, TopicId};
 use crate::rt::Runtime;
 use crate::sim::Sim;
 
 use super::caught;
 use super::directed::{ALWAYS, SELDOM, SOON, Scene, append, uncut};
 use super::life;
+use super::truth::PartitionTruth;
 use super::work::create_named;
 
 const BLOCK: u64 = 4096;
@@ -144,6 +145,36 @@ pub fn missing_segment(seed: u64) -> Result<(), String> {
         }
         put(&scene, &sealed, &whole)?;
         scene.life(async |_, _| Ok(()))
+    })
+}
+
+/// The disk is full, and metadata has a partition whose directory
+/// was never made: the node starts without it, and has it when there is room.
+///
+/// # Errors
+/// The promise that was broken.
+pub fn full_disk(seed: u64) -> Result<(), String> {
+    caught(|| {
+        let scene = Scene::new(seed, SELDOM);
+        three_topics(&scene)?;
+        let id = PartitionId {
+            topic: TopicId(uuid::Uuid::from_u128(u128::from(seed) + 1)),
+            index: PartitionIndex(0),
+        };
+        let known = PartitionTruth::new("late");
+        scene.truth.borrow_mut().partitions.insert(id, known);
+        scene.disk.set_capacity(Some(scene.disk.used_bytes()));
+        let found = recover(&scene)?;
+        scene.disk.set_capacity(None);
+        let told = found
+            .report
+            .warnings
+            .iter()
+            .any(|text| text.contains("late-0"));
+        if !told || found.shards[0].iter().any(|found| found.id == id) {
+            return Err(format!("{:?}", found.report));
+        }
+        scene.life(async |node, rng| append(node, id, rng).await)
     })
 }
 
