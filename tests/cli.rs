@@ -1,5 +1,11 @@
 //! The binary's words and exit codes.
 
+#![expect(clippy::disallowed_methods, reason = "real processes and real time")]
+
+mod common;
+#[path = "cli/reading.rs"]
+mod reading;
+
 use assert_cmd::Command;
 
 fn corelane(words: &[&str]) -> Command {
