@@ -104,6 +104,8 @@ struct Span {
     from: i64,
     /// The one before which reading stops; `None` is never.
     to: Option<i64>,
+    /// Where the broker is asked from: `from`, or the log's end where that is still before it.
+    ask: i64,
 }
 
 async fn consume(
@@ -120,7 +122,7 @@ async fn consume(
         for partition in partitions {
             let span = bounds.span(partition, &context);
             if span.to.is_none_or(|to| span.from < to) {
-                consumer.assign(topic, partition, Offset(span.from));
+                consumer.assign(topic, partition, Offset(span.ask));
                 spans.insert((topic.clone(), partition), span);
             }
         }
@@ -214,7 +216,7 @@ impl Bounds {
         let start = self.starts.get(&partition).copied().unwrap_or(0);
         let end = self.ends.get(&partition).copied().unwrap_or(start);
         let asked = self.from.offset(partition, start, end);
-        let from = asked.clamp(start, end);
+        let from = asked.max(start);
         let to = self.to.as_ref().map(|to| to.offset(partition, start, end));
         let to = match to {
             to if self.stop_at_end => Some(to.unwrap_or(end).min(end)),
@@ -222,10 +224,17 @@ impl Bounds {
         };
         if from != asked {
             context.say(format_args!(
-                "partition {partition} holds offsets {start} to {end}: reading from {from}, not {asked}"
+                "partition {partition} begins at offset {start}: reading from there, not from {asked}"
             ));
+        } else if from > end {
+            let then = match to {
+                Some(to) if to <= from => "nothing to read".to_owned(),
+                _ => format!("waiting for offset {from}"),
+            };
+            context.say(format_args!("partition {partition} ends at offset {end}: {then}"));
         }
-        Span { from, to }
+        let ask = from.min(end);
+        Span { from, to, ask }
     }
 }
 
@@ -292,7 +301,7 @@ impl Printer {
         let end = span.to.unwrap_or(i64::MAX);
         let mut printed = Ok(());
         fetched.for_each_record(codecs, |offset, timestamp_ms, record| {
-            if *left == 0 || offset.0 >= end || printed.is_err() {
+            if *left == 0 || !(span.from..end).contains(&offset.0) || printed.is_err() {
                 return;
             }
             let shown = Shown {

@@ -1,6 +1,8 @@
 //! What `consume` reads of a broker, and when it ends.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use super::corelane;
@@ -42,4 +44,36 @@ fn exit_ends_a_range_where_the_log_ends() {
     assert_eq!(read(&["numbers", "-o", "5:10"]), "");
     assert_eq!(read(&["numbers", "-o", ":2"]), "0\n1\n");
     assert_eq!(read(&["spread", "-o", "0:1"]), "a\n");
+}
+
+/// Records that come into a partition below the offset asked for are none of the range's.
+#[test]
+fn a_range_behind_the_end_is_waited_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let broker = broker(dir.path());
+    printed(&broker, &["topic", "create", "numbers", "-p", "1"], "");
+    printed(&broker, &["produce", "numbers"], "0\n1\n2\n");
+    let mut reader = std::process::Command::new(assert_cmd::cargo::cargo_bin("corelane"))
+        .args([
+            "consume",
+            "numbers",
+            "-o",
+            "5:7",
+            "-b",
+            &broker.address().to_string(),
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("consume starts");
+    // It says that it waits, and from then on it reads.
+    let mut said = String::new();
+    let talk = reader.stderr.as_mut().expect("is piped");
+    BufReader::new(talk).read_line(&mut said).expect("is UTF-8");
+    assert_eq!(said, "partition 0 ends at offset 3: waiting for offset 5\n");
+    for line in ["3\n", "4\n5\n", "6\n7\n"] {
+        printed(&broker, &["produce", "numbers"], line);
+    }
+    let output = reader.wait_with_output().expect("consume ends");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "5\n6\n");
 }
