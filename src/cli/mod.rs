@@ -8,6 +8,7 @@
 //! | `usage` | clap's errors in our words |
 //! | `logging`, `progress` | talk on standard error |
 //! | `connect` | a client for a command |
+//! | `signals` | SIGINT and SIGTERM: stop in good order |
 //! | `offsets`, `record/`, `input` | offsets and records as users write and read them |
 //!
 //! A command is a file with a struct `Command` (its arguments, `clap::Args`; the struct's
@@ -23,6 +24,7 @@ mod offsets;
 mod output;
 mod progress;
 mod record;
+mod signals;
 #[cfg(test)]
 mod tests;
 mod usage;

@@ -5,9 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-
+use super::signals::watch;
 use super::{CliError, Context, Exit};
 use crate::config::{BrokerConfig, Host, ResourcePlan, Settings, Sources};
 use crate::rt::{LaunchError, Probe, ShardHandle, Shards, allowed_cpus, run_shards};
@@ -59,24 +57,11 @@ impl Command {
             context.say(format_args!("{line}"));
         }
         let (stop, stopped) = flume::bounded(2);
-        let mut signals = Signals::new([SIGTERM, SIGINT])
-            .map_err(|error| CliError::new(Exit::Failure, format!("signals: {error}")))?;
-        let handle = signals.handle();
-        let watcher = std::thread::Builder::new().name("signals".into()).spawn(move || {
-            for (count, signal) in signals.forever().enumerate() {
-                if count > 0 {
-                    // Whoever asks twice does not want to wait for connections to drain.
-                    signal_hook::low_level::exit(128 + signal);
-                }
-                let _ = stop.send(());
-            }
-        });
-        let served = serve(plan, stopped, context);
-        handle.close();
-        if let Ok(watcher) = watcher {
-            let _ = watcher.join();
-        }
-        served
+        let _watch = watch(move |_| {
+            // It is gone when the broker has stopped by itself.
+            let _ = stop.send(());
+        })?;
+        serve(plan, stopped, context)
     }
 
     fn plan(&self, context: &Context) -> Result<Plan, CliError> {

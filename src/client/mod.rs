@@ -24,7 +24,7 @@ mod tests;
 pub use admin::{
     Abilities, Config, ConfigSource, CreatedTopic, ListedOffset, LogDir, NewTopic, Resource, When,
 };
-pub use batcher::{Batcher, BatcherOptions, Deliveries, NewRecord};
+pub use batcher::{Batcher, BatcherOptions, Deliveries, NewRecord, Span};
 pub use cluster::{Backoff, Broker, Client, ClientOptions, Metadata, Partition, Topic};
 pub use connection::{Answer, Connection, PendingAnswer};
 pub use consumer::{Consumer, ConsumerOptions, Fetched};

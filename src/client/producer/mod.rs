@@ -1,5 +1,5 @@
 //! A producer: batches go to the leaders of their partitions, several at a time and in order, and
-//! are sent again until they are acknowledged or too old.
+//! are sent again until they are acknowledged or the client's timeout is over.
 
 mod lane;
 
@@ -19,8 +19,6 @@ use crate::model::{Offset, ProducerEpoch, ProducerId};
 use crate::rt::{Buf, Runtime, TaskClass};
 use crate::wire::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
-/// A batch is given up after so many times the client's timeout, in which one answer must come.
-const ATTEMPTS: u32 = 3;
 /// How a producer behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct ProducerOptions {
@@ -102,12 +100,9 @@ impl<R: Runtime> Producer<R> {
         let bytes = self.seal(&lane, records)?;
         records.clear();
         let (delivery, receiver) = oneshot::channel();
-        let limit = self.inner.client.timeout() * ATTEMPTS;
-        let deadline = self.inner.client.rt().now() + limit;
-        let bytes = Buf::from_vec(bytes);
         lane.push(Batch {
-            bytes,
-            deadline,
+            bytes: Buf::from_vec(bytes),
+            queued_at: self.inner.client.rt().now(),
             delivery,
         });
         Ok(receiver)

@@ -1,0 +1,89 @@
+//! What `produce` writes to a broker, and what it says when it cannot.
+
+use std::io::Write;
+use std::process::{Child, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::reading::{broker, printed};
+use crate::common::Broker;
+
+/// A producer whose input comes bit by bit.
+fn producer(broker: &Broker, words: &[&str]) -> Child {
+    std::process::Command::new(assert_cmd::cargo::cargo_bin("corelane"))
+        .args(["-b", &broker.address().to_string(), "produce"])
+        .args(words)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("produce starts")
+}
+
+/// Gives a producer its next input and waits until it has read it.
+fn type_in(producer: &mut Child, text: &str) {
+    let input = producer.stdin.as_mut().expect("is piped");
+    input.write_all(text.as_bytes()).expect("is read");
+    while rustix::io::ioctl_fionread(&*input).expect("is a pipe") > 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid as i32).expect("a process");
+    kill_process(pid, signal).expect("is ours");
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn all_of(broker: &Broker, topic: &str) -> String {
+    printed(broker, &["consume", topic, "-e"], "")
+}
+
+#[test]
+fn the_timeout_bounds_the_wait_for_acknowledgements() {
+    const TIMEOUT: Duration = Duration::from_secs(3);
+    let dir = tempfile::tempdir().expect("a directory");
+    let broker = broker(dir.path());
+    printed(&broker, &["topic", "create", "logs", "-p", "1"], "");
+    let mut producer = producer(&broker, &["logs", "--timeout", "3s"]);
+    type_in(&mut producer, "a\nb\n");
+    while all_of(&broker, "logs") != "a\nb\n" {}
+    signal(broker.pid(), Signal::STOP);
+    let silent_since = Instant::now();
+    type_in(&mut producer, "c\n");
+    let output = producer.wait_with_output().expect("produce ends");
+    let took = silent_since.elapsed();
+    assert!(took < TIMEOUT * 2, "{took:?}");
+    assert_eq!(output.status.code(), Some(4), "{}", said(&output));
+    assert!(
+        said(&output).contains("written 2 of the 3 lines read, all up to line 2 among them"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn who_interrupts_loses_no_line() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let broker = broker(dir.path());
+    printed(&broker, &["topic", "create", "logs", "-p", "1"], "");
+    for (how, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut producer = producer(&broker, &["logs", "--linger", "1h"]);
+        type_in(&mut producer, "a\nb\nunfinished");
+        // The end of the input would end the command as well.
+        let input = producer.stdin.take();
+        signal(producer.id(), how);
+        let output = producer.wait_with_output().expect("produce ends");
+        drop(input);
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        let expected = "an unfinished line of 10 bytes is left out\nstopped: 2 records, ";
+        assert!(said.starts_with(expected), "{said}");
+    }
+    assert_eq!(all_of(&broker, "logs"), "a\nb\na\nb\n");
+}
