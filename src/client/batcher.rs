@@ -48,6 +48,16 @@ pub struct NewRecord<'a> {
     pub headers: &'a [Header<'a>],
 }
 
+impl NewRecord<'_> {
+    /// Bytes of key, value and headers.
+    pub fn payload_bytes(&self) -> usize {
+        let optional = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+        let headers = self.headers.iter();
+        let headers = headers.map(|header| header.key.len() + optional(header.value));
+        optional(self.key) + optional(self.value) + headers.sum::<usize>()
+    }
+}
+
 /// What became of the batches so far. Records have numbers, from 1, in the order in which they were
 /// taken.
 #[derive(Debug)]
@@ -134,6 +144,10 @@ impl<R: Runtime> Batcher<R> {
             Some(key) => partition_of(key, self.partitions),
             None => self.sticky.current(),
         });
+        if record.payload_bytes() >= self.options.batch_bytes {
+            // It fills a batch alone: should it be too large, nothing else is refused with it.
+            self.send(chosen).await?;
+        }
         let due = self.rt.now() + self.options.linger;
         let number = self.deliveries.taken.get() + 1;
         let open = self.open.entry(chosen).or_insert_with(|| OpenBatch {

@@ -67,6 +67,20 @@ pub enum ClientError {
         /// The broker's words.
         message: Option<String>,
     },
+    /// A batch that no broker would take: it was not sent.
+    #[error(
+        "a batch of {bytes} bytes for {topic}-{partition}, and a request may have {limit_bytes}"
+    )]
+    TooLarge {
+        /// Topic name.
+        topic: String,
+        /// Partition index.
+        partition: i32,
+        /// Its size, compressed.
+        bytes: usize,
+        /// The largest that is sent.
+        limit_bytes: usize,
+    },
     /// It took longer than allowed.
     #[error("{what}: no answer in time")]
     TimedOut {

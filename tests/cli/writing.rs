@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::reading::{broker, printed};
+use super::reading::{ask, broker, printed};
 use crate::common::Broker;
 
 /// A producer whose input comes bit by bit.
@@ -86,4 +86,23 @@ fn who_interrupts_loses_no_line() {
         assert!(said.starts_with(expected), "{said}");
     }
     assert_eq!(all_of(&broker, "logs"), "a\nb\na\nb\n");
+}
+
+#[test]
+fn a_line_that_is_too_large_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let broker = broker(dir.path());
+    printed(&broker, &["topic", "create", "logs", "-p", "1"], "");
+    // The first is refused by the broker, the second by the client: no request may be as large.
+    for size in [2 << 20, 101 << 20] {
+        let input = format!("a\n{}\nb\n", "x".repeat(size));
+        let file = dir.path().join("input");
+        std::fs::write(&file, input).expect("is written");
+        let words = ["produce", "logs", file.to_str().expect("is UTF-8")];
+        let done = ask(&broker, &words, "").assert().code(1);
+        let said = said(done.get_output());
+        assert!(said.contains("\n  line    2\n"), "{said}");
+        assert!(said.contains("all up to line 1 among them"), "{said}");
+    }
+    assert_eq!(all_of(&broker, "logs"), "a\na\n");
 }

@@ -12,9 +12,10 @@ use crate::cli::input::{Input, Lines, lines_of};
 use crate::cli::progress::Progress;
 use crate::cli::signals::stopped;
 use crate::cli::{CliError, Context, Exit, count};
-use crate::client::{Batcher, ClientError, Deliveries, NewRecord};
+use crate::client::{Batcher, ClientError, Deliveries, NewRecord, Span};
 use crate::model::batch::Header;
 use crate::rt::Runtime;
+use crate::wire::ErrorCode;
 
 /// After a batch has failed, answers to others are waited for so long: what was written is to be
 /// told, but a broker that is gone has been waited for already.
@@ -66,7 +67,8 @@ impl Feed<'_> {
             Ok(Ending::Broken(error)) => Err(with_written(error, &deliveries, command)),
             Err(error) => {
                 deliveries.settle(&rt, SETTLE).await;
-                Err(with_written(error.into(), &deliveries, command))
+                let error = with_line(error, deliveries.failed());
+                Err(with_written(error, &deliveries, command))
             }
         }
     }
@@ -158,6 +160,28 @@ async fn last_piece(rt: &Rt, input: &Input) -> Option<Vec<u8>> {
     match select(pin!(input.next()), pin!(rt.sleep(LAST_PIECE))).await {
         Either::Left((piece, _)) => piece?.ok(),
         Either::Right(_) => None,
+    }
+}
+
+/// Names the line that is too large.
+fn with_line(error: ClientError, failed: Option<Span>) -> CliError {
+    let fix = match &error {
+        ClientError::TooLarge { .. } => "leave it out, or compress it: -z zstd",
+        ClientError::Refused {
+            code: ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge,
+            ..
+        } => "leave it out, compress it (-z zstd), or raise the topic's max.message.bytes",
+        _ => return error.into(),
+    };
+    let told = CliError::from(error);
+    let Some(Span { first, last, count }) = failed else {
+        return told;
+    };
+    if count == 1 {
+        told.detail("line", first.to_string()).fix(fix)
+    } else {
+        told.detail("lines", format!("{count} of {first} to {last}"))
+            .fix("make smaller batches: --batch-bytes")
     }
 }
 

@@ -19,6 +19,11 @@ use crate::model::{Offset, ProducerEpoch, ProducerId};
 use crate::rt::{Buf, Runtime, TaskClass};
 use crate::wire::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
+/// The largest batch that is sent: brokers close a connection whose request is larger than
+/// `socket.request.max.bytes`, by default 100 MiB, without a word. The rest is for what stands
+/// around the batch.
+const BATCH_BYTES_MAX: usize = (100 << 20) - (64 << 10);
+
 /// How a producer behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct ProducerOptions {
@@ -159,6 +164,14 @@ impl<R: Runtime> Producer<R> {
         fields
             .seal(&mut bytes)
             .map_err(|error| unsealable(error.to_string()))?;
+        if bytes.len() > BATCH_BYTES_MAX {
+            return Err(ClientError::TooLarge {
+                topic: lane.topic.clone(),
+                partition: lane.partition,
+                bytes: bytes.len(),
+                limit_bytes: BATCH_BYTES_MAX,
+            });
+        }
         Ok(bytes)
     }
 }
