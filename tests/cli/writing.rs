@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::reading::{ask, broker, printed};
-use crate::common::Broker;
+use crate::common::{Broker, Options};
 
 /// A producer whose input comes bit by bit.
 fn producer(broker: &Broker, words: &[&str]) -> Child {
@@ -105,4 +105,16 @@ fn a_line_that_is_too_large_is_named() {
         assert!(said.contains("all up to line 1 among them"), "{said}");
     }
     assert_eq!(all_of(&broker, "logs"), "a\na\n");
+}
+
+#[test]
+fn a_broker_that_creates_no_topics_is_told_from_one_that_is_slow() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = Options::new(1).set("auto.create.topics.enable", false);
+    let broker = Broker::start(&dir.path().join("data"), &options);
+    let done = ask(&broker, &["produce", "nope", "--create"], "a\n").assert();
+    let output = done.get_output();
+    assert_eq!(output.status.code(), Some(6), "{}", said(output));
+    let fix = "fix     corelane topic create nope\n";
+    assert!(said(output).ends_with(fix), "{}", said(output));
 }

@@ -16,7 +16,7 @@ use super::progress::Progress;
 use super::signals::{stopped, watch};
 use super::{CliError, Context, Exit, Report, bytes, count, megabytes_per_second};
 use crate::client::{
-    Batcher, BatcherOptions, Client, Deliveries, Producer, ProducerOptions,
+    Batcher, BatcherOptions, Client, ClientError, Deliveries, Producer, ProducerOptions,
 };
 use crate::compress::{Codec, Level};
 use crate::rt::Runtime;
@@ -205,7 +205,8 @@ async fn partition_count(client: &Client<Rt>, command: &Command) -> Result<i32, 
     let name = command.topic.as_str();
     if command.create {
         client.metadata(Some(&[name]), true).await?;
-        client.wait_for_leaders(name).await?;
+        let created = client.wait_for_leaders(name).await;
+        created.map_err(|error| not_created(name, error))?;
     }
     let topic = match existing_topic(client, name).await {
         Err(error) if error.exit_code() == Exit::NotFound as u8 => {
@@ -223,6 +224,18 @@ async fn partition_count(client: &Client<Rt>, command: &Command) -> Result<i32, 
             ),
         )),
         _ => Ok(count),
+    }
+}
+
+/// A broker that does not create topics does not say so: the topic stays unknown.
+fn not_created(topic: &str, error: ClientError) -> CliError {
+    let told = CliError::from(error);
+    if told.exit_code() == Exit::NotFound as u8 {
+        let fix = format!("corelane topic create {topic}");
+        told.cause("the broker does not create topics itself (auto.create.topics.enable)")
+            .fix(fix)
+    } else {
+        told
     }
 }
 
