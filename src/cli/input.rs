@@ -69,18 +69,21 @@ pub(super) fn total_bytes(files: &[PathBuf]) -> Option<u64> {
         .try_fold(0, |sum, found| Some(sum + found?.len()))
 }
 
+/// Why a file of the input cannot be read.
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> CliError {
+    let exit = match error.kind() {
+        io::ErrorKind::NotFound => Exit::NotFound,
+        _ => Exit::Failure,
+    };
+    CliError::new(exit, format!("{}: {error}", path.display()))
+}
+
 fn read_file(
     path: &Path,
     sender: &flume::Sender<Piece>,
     is_stopped: &AtomicBool,
 ) -> Result<(), CliError> {
-    let failed = |error: io::Error| {
-        let exit = match error.kind() {
-            io::ErrorKind::NotFound => Exit::NotFound,
-            _ => Exit::Failure,
-        };
-        CliError::new(exit, format!("{}: {error}", path.display()))
-    };
+    let failed = |error| unreadable(path, &error);
     let mut source: Box<dyn Read> = if path.as_os_str() == "-" {
         Box::new(io::stdin())
     } else {
