@@ -5,6 +5,8 @@
 mod common;
 #[path = "cli/reading.rs"]
 mod reading;
+#[path = "cli/topics.rs"]
+mod topics;
 #[path = "cli/writing.rs"]
 mod writing;
 

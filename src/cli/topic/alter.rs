@@ -4,8 +4,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::key_value;
-use crate::cli::connect::{existing_topic, with_client};
-use crate::cli::{CliError, Context, Report};
+use crate::cli::connect::{Rt, existing_topic, with_client};
+use crate::cli::{CliError, Context, Exit, Report, suggest};
+use crate::client::{Client, ClientError, Resource};
 
 /// Change a topic's configs
 #[derive(Args)]
@@ -17,7 +18,7 @@ pub(super) struct Command {
     /// Name of the topic
     topic: String,
     /// Sets a config
-    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    #[arg(short = 'c', long, visible_alias = "config", value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
     /// Gives a config back to the broker's default
     #[arg(long, value_name = "KEY")]
@@ -50,12 +51,37 @@ impl Command {
         }
         let altered = with_client(context, |client| async move {
             existing_topic(&client, &altered.name).await?;
+            check_unset(&client, &altered).await?;
             client
                 .alter_topic_configs(&altered.name, &altered.changes, altered.dry_run)
                 .await?;
             Ok(altered)
         })?;
         context.print(&altered)
+    }
+}
+
+/// Brokers take it without a word when a key is unset that they do not know.
+async fn check_unset(client: &Client<Rt>, altered: &Altered) -> Result<(), CliError> {
+    let mut unset = altered.changes.iter().filter(|(_, value)| value.is_none());
+    let Some(first) = unset.next() else {
+        return Ok(());
+    };
+    let resource = Resource::Topic(altered.name.clone());
+    let known = match client.configs(&resource, None).await {
+        Ok(known) => known,
+        // Who may change configs may not be allowed to see them.
+        Err(ClientError::Refused { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let is_known = |key: &str| known.iter().any(|config| config.name == key);
+    match [first].into_iter().chain(unset).find(|(key, _)| !is_known(key)) {
+        None => Ok(()),
+        Some((key, _)) => {
+            let what = format!("topic '{}' has no config '{key}'", altered.name);
+            let names = known.iter().map(|config| config.name.as_str());
+            Err(CliError::new(Exit::NotFound, what).did_you_mean(suggest(key, names)))
+        }
     }
 }
 
