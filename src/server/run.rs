@@ -289,6 +289,7 @@ async fn serve<R: Runtime>(
     let context = Context {
         shard: shard.clone(),
         sessions: Rc::new(RefCell::new(sessions)),
+        refusals: Rc::default(),
     };
     let queued = usize::try_from(config.queued_max_request_bytes).unwrap_or(usize::MAX);
     let memory = queued.min(shard.rt().arena().limit_bytes() / REQUEST_MEMORY_SHARE);
