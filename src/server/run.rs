@@ -1,6 +1,6 @@
 //! A shard from its seed to its end, and a node from its data directory to its last shard.
 //!
-//! The start of a node is in two places: [`run_node`] first has [`open_node`](crate::shard::open_node)
+//! The start of a node is in two places: [`run_node`] first has [`open_node`]
 //! (`shard/node.rs`) open the data directory, which gives a seed for every shard, and then starts
 //! the shards.
 
