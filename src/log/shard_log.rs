@@ -22,11 +22,8 @@ use crate::log::segment::SegmentFacts;
 use crate::log::state::{ActiveSegment, LogInner, State};
 use crate::log::tail::Tail;
 use crate::log::{epochs::EpochCache, partition_dirs};
-use crate::model::{Offset, PartitionId};
+use crate::model::{Offset, PartitionId, RESERVED_TOPIC_NAME};
 use crate::rt::{Budget, Event, Runtime, TaskClass};
-
-/// The name whose partitions' directories would be those of the shards.
-const RESERVED_TOPIC: &str = "shard";
 
 /// The logs of one shard. Clones are the same. Lives on its shard.
 pub struct ShardLog<R: Runtime>(Rc<ShardLogInner<R>>);
@@ -106,9 +103,8 @@ impl<R: Runtime> ShardLog<R> {
         if let Some(existing) = self.partition(spec.id) {
             return Ok(existing);
         }
-        if spec.topic == RESERVED_TOPIC {
-            let why =
-                format!("a topic named {RESERVED_TOPIC:?} would share directories with the shards");
+        if spec.topic == RESERVED_TOPIC_NAME {
+            let why = format!("topic {RESERVED_TOPIC_NAME:?} would share directories with shards");
             return Err(StorageError::Conflict(why));
         }
         let dir = core

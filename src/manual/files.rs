@@ -143,5 +143,6 @@
 //!
 //! One record is one change of metadata: its parts, each behind its length (4 bytes). When the log
 //! has doubled, and is at least 4 MiB long, a new one that begins with a snapshot replaces it. A
-//! reserve of 512 KiB is kept for deletions. A torn last record was never answered and is
-//! ignored; damage before the last record refuses the start.
+//! reserve of 512 KiB is kept for deletions. Behind each record, once it is durable, goes an empty
+//! one, its seal, and only then is the change applied and answered. So a torn record has no seal and
+//! was never answered: it is ignored. A damaged one with anything behind it refuses the start.

@@ -343,9 +343,9 @@ async fn read_mailbox<R: Runtime>(
                 image,
                 done,
             } => {
-                shard.apply(&records, image).await;
+                let all_deleted = shard.apply(&records, image).await;
                 // Nobody waits any more when the node stops.
-                let _ = done.send(());
+                let _ = done.send(all_deleted);
             }
             ShardMessage::LogDirFailed(reason) => shard.take_offline(&reason),
             ShardMessage::Stop => {
