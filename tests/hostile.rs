@@ -15,6 +15,8 @@ mod apis;
 mod common;
 #[path = "wire_oracle/definitions.rs"]
 mod definitions;
+#[path = "common/evil.rs"]
+mod evil;
 #[path = "hostile/frames.rs"]
 mod frames;
 #[path = "hostile/lies.rs"]

@@ -4,8 +4,7 @@
 #![no_main]
 
 use corelane::cluster::Record;
-use corelane::log::checkpoint_content::Content;
-use corelane::log::epochs::EpochCache;
+use corelane::log::checkpoint::content::Content;
 use corelane::log::index::SegmentIndex;
 use corelane::log::journal::{JournalStart, read_write};
 use corelane::log::partition_files::{
@@ -19,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((reader, bytes)) = bytes.split_first() else {
         return;
     };
-    match reader % 9 {
+    match reader % 8 {
         0 => drop(read_write(bytes)),
         1 => {
             if let Ok(content) = Content::decode(bytes) {
@@ -42,8 +41,7 @@ fuzz_target!(|bytes: &[u8]| {
                 index.floor_timestamp(99, Offset(7));
             }
         }
-        6 => drop(EpochCache::decode(bytes)),
-        7 => {
+        6 => {
             let _ = decode_partition_metadata(bytes);
             let _ = MetaProperties::decode(bytes);
             let _ = JournalStart::decode(bytes);

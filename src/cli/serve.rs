@@ -9,7 +9,7 @@ use super::signals::watch;
 use super::{CliError, Context, Exit};
 use crate::config::{BrokerConfig, Host, ResourcePlan, Settings, Sources};
 use crate::rt::{LaunchError, Probe, ShardHandle, Shards, allowed_cpus, run_shards};
-use crate::server::{RunError, ShardSetup, Started, run_node, run_shard};
+use crate::server::{ServeError, ShardSetup, Started, run_node, run_shard};
 use crate::shard::NodeOptions;
 
 /// Runs the broker until it is told to stop (SIGTERM, SIGINT).
@@ -155,7 +155,7 @@ fn serve(plan: Plan, stopped: flume::Receiver<()>, context: &Context) -> Result<
     let handles = launched.map_err(launch_error)?;
     let results: Vec<_> = handles.into_iter().map(ShardHandle::join).collect();
     for result in results {
-        result.map_err(launch_error)?.map_err(run_error)?;
+        result.map_err(launch_error)?.map_err(serve_error)?;
     }
     Ok(())
 }
@@ -164,13 +164,13 @@ fn launch_error(error: LaunchError) -> CliError {
     CliError::new(Exit::Host, error.to_string())
 }
 
-fn run_error(error: RunError) -> CliError {
+fn serve_error(error: ServeError) -> CliError {
     let exit = match &error {
-        RunError::Bind { .. } | RunError::Start(_) => Exit::Host,
-        RunError::Log { .. } | RunError::Lost(_) => Exit::Failure,
+        ServeError::Bind { .. } | ServeError::Start(_) => Exit::Host,
+        ServeError::Log { .. } | ServeError::Lost(_) => Exit::Failure,
     };
     let fix = match &error {
-        RunError::Bind { .. } => {
+        ServeError::Bind { .. } => {
             Some("stop what listens there, or choose other ports with --listen HOST:PORT")
         }
         _ => None,

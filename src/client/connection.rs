@@ -15,7 +15,7 @@ use super::ClientError;
 use crate::rt::{Budget, Buf, Event, Frame, FrameReader, Permit, Runtime, Socket, TaskClass};
 use crate::wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use crate::wire::{
-    ApiKey, DecodeError, Piece, Request, Response, decode_response, encode_request, frame,
+    ApiKey, DecodeError, Piece, Request, Response, correlation_id, decode_response, encode_request,
 };
 
 /// Largest response that is accepted.
@@ -330,7 +330,7 @@ impl<R: Runtime> Connection<R> {
     }
 
     fn hand_out(&self, frame: Frame) -> io::Result<()> {
-        let got = frame::correlation_id(&frame.bytes).map_err(io::Error::other)?;
+        let got = correlation_id(&frame.bytes).map_err(io::Error::other)?;
         let Some((expected, sender)) = self.inner.waiting.borrow_mut().pop_front() else {
             return Err(io::Error::other("a response that nobody asked for"));
         };

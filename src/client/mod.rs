@@ -9,6 +9,7 @@
 //! | `producer` | batches per partition, idempotence, several requests in flight |
 //! | `batcher`, `partitioner` | records into batches, and which partition they go to |
 //! | `consumer` | partitions from explicit offsets to an end or for ever |
+//! | `error` | what can go wrong, and whether it is worth another try |
 
 mod admin;
 mod batcher;

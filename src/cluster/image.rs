@@ -72,7 +72,7 @@ impl Image {
         self.by_id.get(&id)
     }
 
-    /// A partition: who owns it, and in which term.
+    /// A partition: who owns it, and in which leader epoch.
     pub fn partition(&self, id: PartitionId) -> Option<&PartitionState> {
         self.topic_by_id(id.topic)?.partition(id.index)
     }

@@ -21,12 +21,12 @@ pub struct Topic {
     pub configs: Configs,
 }
 
-/// One partition: who leads it and in which term.
+/// One partition: who leads it and in which leader epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartitionState {
     /// Its only replica.
     pub placement: Placement,
-    /// The leader's term; rises with every new owner and with every unclean start.
+    /// The leader epoch; rises with every new owner and with every unclean start.
     pub leader_epoch: LeaderEpoch,
     /// Counts the shards that have owned it, so that a former owner knows that it is one.
     pub owner_epoch: u32,

@@ -3,8 +3,9 @@
 //! | file | what |
 //! |---|---|
 //! | `broker_keys`, `topic_keys` | the two tables: a row is a field with key, default, range, doc |
+//! | `key`, `value`, `kinds` | what a row says; types that a key can have, and those that are one of a few words |
 //! | `foreign` | Kafka's keys that have no meaning here: ignored or refused, and why |
-//! | `properties`, `sources` | where values come from, and which one wins |
+//! | `properties`, `sources`, `origin` | where values come from, which one wins, and what is said about it |
 //! | `settings` | the values of this start, with their origins; resolved to a [`BrokerConfig`] |
 //! | `describe` | the view that DescribeConfigs answers with |
 //! | `listeners`, `host` | addresses per shard; shards and memory from what the machine has |

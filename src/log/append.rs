@@ -9,16 +9,15 @@ use smallvec::SmallVec;
 
 use crate::log::core::{Journaled, Token};
 use crate::log::error::AppendError;
-use crate::log::files::segment_path;
 use crate::log::index::IndexedBatch;
-use crate::log::journal::{Entry, JournalError, JournalPermit};
+use crate::log::journal::{Entry, JournalError, JournalPermit, Pieces};
 use crate::log::marks::{Boundary, Position, block_floor};
-use crate::log::partition::{Appended, Partition, PartitionLog, State, Unmoved};
-use crate::log::partition_files::SegmentFile;
+use crate::log::partition::{Appended, PartitionLog};
 use crate::log::producers::{ProducerBatch, Verdict};
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::next_reservation;
-use crate::log::tail::{Pieces, TailBatch};
+use crate::log::state::{LogInner, State, Unmoved};
+use crate::log::tail::TailBatch;
 use crate::model::batch::{BatchView, HEADER_BYTES, TimestampType, stamp};
 use crate::model::{LeaderEpoch, Offset};
 use crate::rt::{BLOCK_BYTES, Buf, BufMut, File, Permit, Runtime};
@@ -62,7 +61,7 @@ impl<R: Runtime> PartitionLog<R> {
     }
 }
 
-impl<R: Runtime> Partition<R> {
+impl<R: Runtime> LogInner<R> {
     fn judge(
         &self,
         producer: Option<&ProducerBatch>,
@@ -82,7 +81,6 @@ impl<R: Runtime> Partition<R> {
                 base_offset,
                 end_offset: last_offset.plus(1),
                 log_append_time_ms: is_log_append_time(batch).then_some(timestamp_ms),
-                log_start: state.marks.log_start,
                 duplicate: true,
             })),
         }
@@ -122,7 +120,7 @@ impl<R: Runtime> Partition<R> {
             let missing = (bytes + used).saturating_sub(room);
             if missing > memory.room {
                 memory.give_back();
-                self.gather_chunks(missing, &mut memory).await?;
+                self.take_chunks(missing, &mut memory).await?;
                 continue;
             }
             match block {
@@ -171,8 +169,7 @@ impl<R: Runtime> Partition<R> {
         let steps = (options.reserve_bytes, options.reserve_max_bytes);
         let generous = next_reservation(reserved, needed, limit, steps);
         let exact = needed.next_multiple_of(BLOCK_BYTES as u64);
-        let file = self.core.files.get((self.id, base), &self.dir).await;
-        let file = file.map_err(offline_unless_full)?;
+        let file = self.core.files.get((self.id, base), &self.dir).await?;
         let from = block_floor(reserved);
         let mut reached = generous;
         let mut allocated = file.allocate(from, generous - from).await;
@@ -180,7 +177,7 @@ impl<R: Runtime> Partition<R> {
             reached = exact;
             allocated = file.allocate(from, exact - from).await;
         }
-        allocated.map_err(offline_unless_full)?;
+        allocated?;
         file.sync().await.map_err(|error| self.fail(&error))?;
         self.state.borrow_mut().active.reserved_bytes = reached;
         Ok(())
@@ -188,21 +185,24 @@ impl<R: Runtime> Partition<R> {
 
     /// The unfinished block at the log's end, from its segment: it will be carried again.
     async fn read_block(&self, at: Position, used: usize) -> Result<Buf, AppendError> {
-        let file = self.core.files.get((self.id, at.segment), &self.dir).await;
-        let file = file.map_err(offline_unless_full)?;
+        let file = self
+            .core
+            .files
+            .get((self.id, at.segment), &self.dir)
+            .await?;
         let buf = self.alloc(BLOCK_BYTES).await?;
         let (read, block) = file.read_at(buf, at.byte, BLOCK_BYTES).await;
-        read.map_err(offline_unless_full)?;
+        read?;
         if block.len() < used {
             let error = std::io::Error::other("the log's last block is missing from its segment");
-            return Err(offline_unless_full(error));
+            return Err(error.into());
         }
         Ok(block.slice(0..used))
     }
 
     /// Memory for what does not fit the open chunk. What is held already is given back first:
     /// two batches that wait with a part each could wait for ever.
-    async fn gather_chunks(&self, missing: usize, into: &mut Memory) -> Result<(), AppendError> {
+    async fn take_chunks(&self, missing: usize, into: &mut Memory) -> Result<(), AppendError> {
         let max = self.core.options.chunk_bytes.max(BLOCK_BYTES);
         let first = self.state.borrow().tail.next_chunk_bytes(missing, max);
         if missing <= first
@@ -212,7 +212,7 @@ impl<R: Runtime> Partition<R> {
             into.take(buf, memory);
             return Ok(());
         }
-        // One batch at a time gathers piece by piece: two could take each other's last piece.
+        // One batch at a time waits piece by piece: two could take each other's last piece.
         let _turn = self.core.memory_turn.acquire(1).await;
         let mut left = missing;
         while left > 0 {
@@ -289,7 +289,6 @@ impl<R: Runtime> Partition<R> {
             base_offset: base,
             end_offset: last.plus(1),
             log_append_time_ms: is_log_append_time(batch).then(|| batch.max_timestamp_ms()),
-            log_start: state.marks.log_start,
             duplicate: false,
         };
         let (from, payload) = state.entry_payload(at);
@@ -326,7 +325,7 @@ impl<R: Runtime> Partition<R> {
         end: Boundary,
     ) {
         let core = &self.core;
-        let first = core.last_sequence.get().max(core.journal.durable_end());
+        let first = core.next_entry_from();
         let entry = Entry::Data {
             partition: self.id,
             leader_epoch,
@@ -338,8 +337,7 @@ impl<R: Runtime> Partition<R> {
                 what: Journaled::Data(end),
             },
         };
-        core.last_sequence.set(core.journal.append(permit, entry));
-        core.accepted_any.set(true);
+        core.append_entry(permit, entry);
         self.state
             .borrow_mut()
             .note_unmoved(Unmoved { first, end: end.at });
@@ -430,14 +428,4 @@ fn journal_full(error: JournalError, bytes: usize) -> AppendError {
         },
         other => crate::log::StorageError::from(other).into(),
     }
-}
-
-/// No space is retriable; anything else from the file system is told as it is.
-pub(super) fn offline_unless_full(error: std::io::Error) -> AppendError {
-    crate::log::StorageError::from(error).into()
-}
-
-/// Path of a segment's data file, for messages.
-pub(super) fn data_path(dir: &std::path::Path, base: Offset) -> std::path::PathBuf {
-    segment_path(dir, base, SegmentFile::Log)
 }

@@ -1,29 +1,38 @@
 //! What the partitions of a shard share: journal, memory, open files, and the fate of the directory.
+//!
+//! | event | notified when | who waits |
+//! |---|---|---|
+//! | [`Core::progress`], told by `tell_progress` | an entry has completed, a move has ended, a checkpoint is asked for or done, something cannot be used, the log closes | appends for memory and before a roll, checkpoints, `move_all`, deletions |
+//! | [`Core::move_wanted`] | `move_queue` has grown, the log closes or goes offline | movers |
+//! | [`Core::went_offline`] | the directory goes offline | the shard, to tell the others |
+//! | [`LogInner::changed`] | marks have moved, or it cannot be used | acknowledgements and Fetch requests |
+//! | [`Journal::progressed`] | writes have completed or were flushed, the journal has failed or stopped | who waits in the journal, and `watch`, to take the directory offline |
+//! | [`Journal::pressed`] | space runs short | the checkpointer |
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::{Rc, Weak};
 
 use crate::log::error::StorageError;
-use crate::log::files::{Files, SegmentKey};
 use crate::log::index_cache::IndexCache;
-use crate::log::journal::{Journal, JournalError, Sequence};
+use crate::log::journal::{Entry, Journal, JournalError, JournalPermit, Sequence};
 use crate::log::marks::Boundary;
+use crate::log::open_files::{OpenFiles, SegmentKey};
 use crate::log::options::{Durability, LogOptions};
-use crate::log::partition::Partition;
 use crate::log::run::RunId;
+use crate::log::state::LogInner;
 use crate::model::Offset;
 use crate::rt::{Budget, Event, Runtime, WriteMode};
 
-/// What the journal hands back once an entry is durable.
+/// What the journal hands back once the writes that hold an entry have completed.
 pub struct Token<R: Runtime> {
     /// Whose entry it was, if the partition still exists.
-    pub partition: Weak<Partition<R>>,
-    /// What has become durable with it.
+    pub partition: Weak<LogInner<R>>,
+    /// What it holds.
     pub what: Journaled,
 }
 
-/// What a journal entry makes durable.
+/// What a journal entry holds.
 #[derive(Clone, Copy, Debug)]
 pub enum Journaled {
     /// Everything accepted up to here.
@@ -32,13 +41,23 @@ pub enum Journaled {
     LogStart(Offset),
 }
 
+/// What the journal does with the tokens of a completed write: each partition that still exists
+/// moves its marks and wakes whoever waits for them.
+pub fn hand_back<R: Runtime>(tokens: Vec<Token<R>>) {
+    for token in tokens {
+        if let Some(partition) = token.partition.upgrade() {
+            partition.on_completed(token.what);
+        }
+    }
+}
+
 /// The shared parts of a shard's log.
 pub struct Core<R: Runtime> {
     pub rt: R,
     pub options: LogOptions,
     pub run: RunId,
     pub journal: Journal<R, Token<R>>,
-    pub files: Files<R>,
+    pub files: OpenFiles<R>,
     pub indexes: IndexCache,
     /// Memory of all tails.
     pub tail_memory: Budget,
@@ -46,24 +65,22 @@ pub struct Core<R: Runtime> {
     pub memory_turn: Budget,
     /// Cold reads in flight.
     pub cold_reads: Budget,
-    /// Notified when bytes have become durable, have moved, or the directory went offline.
+    /// Notified when journal writes have completed, bytes have moved, or the directory went offline.
     pub progress: Event,
     /// Counts what `progress` tells.
     pub progress_count: Cell<u64>,
     /// Partitions that have something to move.
-    pub move_queue: RefCell<VecDeque<Weak<Partition<R>>>>,
+    pub move_queue: RefCell<VecDeque<Weak<LogInner<R>>>>,
     /// Notified when `move_queue` has grown, and when the log closes.
     pub move_wanted: Event,
     /// The owner of each chunk that may be given up, in the order in which their last bytes moved.
-    pub evictable: RefCell<VecDeque<Weak<Partition<R>>>>,
+    pub evictable: RefCell<VecDeque<Weak<LogInner<R>>>>,
     /// Partitions with bytes that are not in segment files, each once.
-    pub with_unmoved: RefCell<VecDeque<Weak<Partition<R>>>>,
+    pub with_unmoved: RefCell<VecDeque<Weak<LogInner<R>>>>,
     /// Segment files written without a promise, to be synced by the next checkpoint.
     pub unsynced: RefCell<BTreeSet<SegmentKey>>,
-    /// The write to which the last entry went.
-    pub last_sequence: Cell<Sequence>,
-    /// Whether an entry was journaled in this run.
-    pub accepted_any: Cell<bool>,
+    /// The write to which the last entry of this run went.
+    last_entry: Cell<Option<Sequence>>,
     /// Checkpoints asked for, and done.
     pub checkpoints: CheckpointRequests,
     /// The log is being closed: background tasks end.
@@ -83,7 +100,7 @@ pub struct CheckpointRequests {
 impl<R: Runtime> Core<R> {
     pub fn new(rt: R, options: LogOptions, run: RunId, journal: Journal<R, Token<R>>) -> Self {
         Self {
-            files: Files::new(rt.clone(), options.open_files),
+            files: OpenFiles::new(rt.clone(), options.open_files),
             indexes: IndexCache::default(),
             tail_memory: Budget::new(options.tail_bytes),
             memory_turn: Budget::new(1),
@@ -95,8 +112,7 @@ impl<R: Runtime> Core<R> {
             evictable: RefCell::default(),
             with_unmoved: RefCell::default(),
             unsynced: RefCell::default(),
-            last_sequence: Cell::new(Sequence(0)),
-            accepted_any: Cell::new(false),
+            last_entry: Cell::new(None),
             checkpoints: CheckpointRequests::default(),
             closing: Cell::new(false),
             offline: RefCell::new(None),
@@ -144,6 +160,32 @@ impl<R: Runtime> Core<R> {
         self.tell_progress();
         self.move_wanted.notify();
         self.went_offline.notify();
+    }
+
+    /// Journals an entry; returns the write to which the last of it goes.
+    pub fn append_entry(
+        &self,
+        permit: &mut JournalPermit<R, Token<R>>,
+        entry: Entry<Token<R>>,
+    ) -> Sequence {
+        let sequence = self.journal.append(permit, entry);
+        self.last_entry.set(Some(sequence));
+        sequence
+    }
+
+    /// The write to which the last entry of this run went, if there was one.
+    pub fn last_entry(&self) -> Option<Sequence> {
+        self.last_entry.get()
+    }
+
+    /// The earliest write that the next entry may be part of.
+    pub fn next_entry_from(&self) -> Sequence {
+        // A long entry begins in the group in which its predecessor ended. That one may have been
+        // written since, as may those behind it that hold no entries.
+        self.last_entry
+            .get()
+            .unwrap_or_default()
+            .max(self.journal.completed_end())
     }
 
     /// Something moved on.

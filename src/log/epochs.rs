@@ -1,24 +1,22 @@
-//! Where each leader's term begins in a partition's log (KIP-101), and the answers drawn from it.
+//! Where each leader epoch begins in a partition's log (KIP-101), and the answers drawn from it.
 //!
-//! Pure. Same rules as Kafka's `LeaderEpochFileCache`, same text as its `leader-epoch-checkpoint`:
-//! a line `0` (version), a line with the count, then a line `epoch start-offset` per term.
+//! Pure. Same rules as Kafka's `LeaderEpochFileCache`; the file that Kafka keeps them in is not
+//! written, as checkpoints hold them and batches name theirs.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-use std::fmt::Write;
-
 use crate::model::{LeaderEpoch, Offset};
 
-/// A leader's term and its first offset.
+/// A leader epoch and its first offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochStart {
-    /// The term.
+    /// The epoch.
     pub epoch: LeaderEpoch,
     /// First offset appended (or to be appended) in it.
     pub start_offset: Offset,
 }
 
-/// The end of a term, as OffsetForLeaderEpoch answers it.
+/// The end of a leader epoch, as OffsetForLeaderEpoch answers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochEnd {
     /// The largest known epoch not above the requested one.
@@ -27,52 +25,24 @@ pub struct EpochEnd {
     pub end_offset: Offset,
 }
 
-/// Why text is not a `leader-epoch-checkpoint`; it is dropped and rebuilt from the batches' headers.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EpochFileError {
-    /// Not text, or not lines of numbers.
-    #[error("leader epoch checkpoint is malformed at line {line}")]
-    Malformed {
-        /// Counted from 1.
-        line: usize,
-    },
-    /// Written by something newer.
-    #[error("leader epoch checkpoint has version {0}, only 0 is known")]
-    Version(i64),
-    /// More or fewer lines than the count says.
-    #[error("leader epoch checkpoint says {said} entries and has {found}")]
-    Count {
-        /// The count line.
-        said: usize,
-        /// Entries that follow it.
-        found: usize,
-    },
-    /// Epochs or offsets that do not rise.
-    #[error("leader epoch checkpoint does not rise at line {line}")]
-    Order {
-        /// Counted from 1.
-        line: usize,
-    },
-}
-
-/// The terms of one partition, epochs and start offsets both strictly rising.
+/// The leader epochs of one partition, numbers and start offsets both strictly rising.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EpochCache {
     entries: Vec<EpochStart>,
 }
 
 impl EpochCache {
-    /// The terms, oldest first.
+    /// The epochs, oldest first.
     pub fn entries(&self) -> &[EpochStart] {
         &self.entries
     }
 
-    /// The newest term, unless there is none.
+    /// The newest epoch, unless there is none.
     pub fn latest(&self) -> Option<EpochStart> {
         self.entries.last().copied()
     }
 
-    /// Begins a term at `start_offset`, and says whether that changed anything.
+    /// Begins an epoch at `start_offset`, and says whether that changed anything.
     ///
     /// Entries that contradict it (not below it in both epoch and offset) go: a leader that appended
     /// nothing leaves no trace. The latest epoch again, not earlier, changes nothing; neither does a
@@ -97,7 +67,7 @@ impl EpochCache {
         true
     }
 
-    /// Takes note of a batch during recovery: only an epoch above the latest begins a term.
+    /// Takes note of a batch during recovery: only an epoch above the latest begins another.
     pub fn observe(&mut self, batch_epoch: LeaderEpoch, base_offset: Offset) -> bool {
         let newer = self.latest().is_none_or(|last| last.epoch < batch_epoch);
         newer && self.assign(batch_epoch, base_offset)
@@ -131,23 +101,13 @@ impl EpochCache {
         }
     }
 
-    /// The epoch in which `offset` was or will be written; `None` before all known terms.
+    /// The epoch in which `offset` was or will be written; `None` before all known epochs.
     pub fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
         let following = self.entries.partition_point(|e| e.start_offset <= offset);
         self.entries.get(following.checked_sub(1)?).map(|e| e.epoch)
     }
 
-    /// Forgets the terms that begin at or behind a log cut to `end_offset`; says whether any did.
-    pub fn truncate_from_end(&mut self, end_offset: Offset) -> bool {
-        let kept = self
-            .entries
-            .partition_point(|e| e.start_offset < end_offset);
-        let changed = kept < self.entries.len();
-        self.entries.truncate(kept);
-        changed
-    }
-
-    /// Forgets the terms that ended before the new log start; the one the log now starts in stays
+    /// Forgets the epochs that ended before the new log start; the one the log now starts in stays
     /// and begins there. Says whether anything changed.
     pub fn truncate_from_start(&mut self, log_start_offset: Offset) -> bool {
         let following = self
@@ -166,62 +126,6 @@ impl EpochCache {
             None => false,
         }
     }
-
-    /// The text of a `leader-epoch-checkpoint`.
-    pub fn encode(&self) -> String {
-        let mut text = format!("0\n{}\n", self.entries.len());
-        for entry in &self.entries {
-            // Writing to a string does not fail.
-            let _ = writeln!(text, "{} {}", entry.epoch, entry.start_offset);
-        }
-        text
-    }
-
-    /// Reads a `leader-epoch-checkpoint`.
-    ///
-    /// The format has no checksum: a digit that changed and still fits is not noticed, so what is
-    /// read here must not outrank a checksummed copy or the batches themselves.
-    pub fn decode(bytes: &[u8]) -> Result<Self, EpochFileError> {
-        let malformed = |line| EpochFileError::Malformed { line };
-        let text = std::str::from_utf8(bytes).map_err(|_| malformed(1))?;
-        let mut lines = text.lines();
-        let version = lines.next().and_then(number).ok_or(malformed(1))?;
-        if version != 0 {
-            return Err(EpochFileError::Version(version));
-        }
-        let said = lines.next().and_then(number).ok_or(malformed(2))?;
-        let said = usize::try_from(said).map_err(|_| malformed(2))?;
-        let mut cache = Self::default();
-        for (at, line) in lines.enumerate() {
-            let entry = entry(line).ok_or(malformed(at + 3))?;
-            if !cache.follows(&entry) {
-                return Err(EpochFileError::Order { line: at + 3 });
-            }
-            cache.entries.push(entry);
-        }
-        match cache.entries.len() {
-            found if found == said => Ok(cache),
-            found => Err(EpochFileError::Count { said, found }),
-        }
-    }
-
-    fn follows(&self, entry: &EpochStart) -> bool {
-        self.latest()
-            .is_none_or(|last| last.epoch < entry.epoch && last.start_offset < entry.start_offset)
-    }
-}
-
-fn number(text: &str) -> Option<i64> {
-    text.parse().ok()
-}
-
-fn entry(line: &str) -> Option<EpochStart> {
-    let (epoch, start_offset) = line.split_once(' ')?;
-    let entry = EpochStart {
-        epoch: LeaderEpoch(epoch.parse().ok()?),
-        start_offset: Offset(start_offset.parse().ok()?),
-    };
-    (entry.epoch.0 >= 0 && entry.start_offset.0 >= 0).then_some(entry)
 }
 
 #[cfg(test)]
@@ -293,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_term_in_which_the_log_starts_is_kept() {
+    fn the_epoch_in_which_the_log_starts_is_kept() {
         let mut cache = cache(&[(1, 0), (2, 10), (3, 20)]);
         assert!(cache.truncate_from_start(Offset(15)));
         assert_eq!(pairs(&cache), [(2, 15), (3, 20)]);
@@ -301,41 +205,6 @@ mod tests {
         assert!(!cache.truncate_from_start(Offset(14)));
         assert!(cache.truncate_from_start(Offset(20)));
         assert_eq!(pairs(&cache), [(3, 20)]);
-    }
-
-    #[test]
-    fn a_shortened_log_forgets_the_terms_behind_it() {
-        let mut cache = cache(&[(1, 0), (2, 10)]);
-        assert!(!cache.truncate_from_end(Offset(11)));
-        assert!(cache.truncate_from_end(Offset(10)));
-        assert_eq!(pairs(&cache), [(1, 0)]);
-    }
-
-    #[test]
-    fn text_as_kafka_writes_it() {
-        let cache = cache(&[(0, 0), (4, 1234)]);
-        assert_eq!(cache.encode(), "0\n2\n0 0\n4 1234\n");
-        assert_eq!(EpochCache::decode(b"0\n2\n0 0\n4 1234\n"), Ok(cache));
-        assert_eq!(EpochCache::decode(b"0\n0\n"), Ok(EpochCache::default()));
-    }
-
-    #[test]
-    fn wrong_text_is_refused() {
-        use EpochFileError::{Count, Malformed, Order, Version};
-        let cases: [(&[u8], EpochFileError); 9] = [
-            (b"", Malformed { line: 1 }),
-            (b"\xff\n0\n", Malformed { line: 1 }),
-            (b"1\n0\n", Version(1)),
-            (b"0\n-1\n", Malformed { line: 2 }),
-            (b"0\n2\n1 5\n", Count { said: 2, found: 1 }),
-            (b"0\n1\n1 5\n2 6\n", Count { said: 1, found: 2 }),
-            (b"0\n1\n1 -5\n", Malformed { line: 3 }),
-            (b"0\n2\n1 5\n2 5\n", Order { line: 4 }),
-            (b"0\n2\n2 5\n2 6\n", Order { line: 4 }),
-        ];
-        for (bytes, error) in cases {
-            assert_eq!(EpochCache::decode(bytes), Err(error));
-        }
     }
 
     /// One epoch per offset, as the batches of a log carry it.
@@ -352,17 +221,15 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_the_epochs_in_the_batches(
-            log in log(), start in any::<prop::sample::Index>(), cut in any::<prop::sample::Index>(),
+            log in log(), start in any::<prop::sample::Index>(),
         ) {
             let mut cache = EpochCache::default();
+            let end = log.len();
             for (offset, epoch) in (0..).zip(&log) {
                 cache.observe(LeaderEpoch(*epoch), Offset(offset));
             }
-            let end = cut.index(log.len()) + 1;
             let start = start.index(end);
-            cache.truncate_from_end(Offset(end as i64));
             cache.truncate_from_start(Offset(start as i64));
-            prop_assert_eq!(&EpochCache::decode(cache.encode().as_bytes()), &Ok(cache.clone()));
 
             let live = &log[start..end];
             for (offset, epoch) in (start as i64..).zip(live) {
@@ -391,11 +258,6 @@ mod tests {
                 }
                 prop_assert!(pairs(&cache).windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 < w[1].1));
             }
-        }
-
-        #[test]
-        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-            let _ = EpochCache::decode(&bytes);
         }
     }
 }

@@ -73,6 +73,13 @@ impl From<StorageError> for AppendError {
     }
 }
 
+/// No space is retriable; anything else from the file system is told as it is.
+impl From<io::Error> for AppendError {
+    fn from(error: io::Error) -> Self {
+        StorageError::from(error).into()
+    }
+}
+
 /// Why nothing could be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {

@@ -4,7 +4,7 @@ use std::rc::{Rc, Weak};
 
 use crate::log::core::Core;
 use crate::log::move_plan::Urgency;
-use crate::log::partition::{Partition, State};
+use crate::log::state::{LogInner, State};
 use crate::rt::{Permit, Runtime};
 
 impl<R: Runtime> Core<R> {
@@ -51,7 +51,7 @@ impl<R: Runtime> Core<R> {
     }
 }
 
-impl<R: Runtime> Partition<R> {
+impl<R: Runtime> LogInner<R> {
     /// Lists the chunks whose last bytes have moved as such that may be given up.
     pub fn release_chunks(self: &Rc<Self>) {
         let mut state = self.state.borrow_mut();

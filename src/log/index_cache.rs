@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::log::files::SegmentKey;
 use crate::log::index::SegmentIndex;
+use crate::log::open_files::SegmentKey;
 use crate::model::PartitionId;
 
 /// Memory that cached indexes may take.

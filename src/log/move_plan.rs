@@ -17,7 +17,7 @@ pub struct MoveState {
     /// Everything below is accepted.
     pub accepted: Position,
     /// Size of the segment of `from` when it is no longer appended to.
-    pub finished_bytes: Option<u64>,
+    pub rolled_bytes: Option<u64>,
 }
 
 /// How much a move should do.
@@ -51,7 +51,7 @@ impl MovePlan {
 pub fn plan_move(state: &MoveState, urgency: Urgency, max_bytes: u64) -> Option<MovePlan> {
     let from = state.from.block_start();
     let furthest = from.byte.saturating_add(max_bytes);
-    if let Some(size) = state.finished_bytes {
+    if let Some(size) = state.rolled_bytes {
         if size == state.from.byte {
             // Everything is there already; its last block is only in the file and stays untouched.
             return Some(MovePlan {
@@ -115,7 +115,7 @@ mod tests {
             from: at(from),
             journaled: at(journaled),
             accepted: at(accepted),
-            finished_bytes: None,
+            rolled_bytes: None,
         }
     }
 
@@ -163,20 +163,20 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_segment_moves_to_its_last_byte() {
-        let finished = MoveState {
-            finished_bytes: Some(9000),
+    fn a_rolled_segment_moves_to_its_last_byte() {
+        let rolled = MoveState {
+            rolled_bytes: Some(9000),
             journaled: Position::new(Offset(9), 100),
             accepted: Position::new(Offset(9), 300),
             ..state(4096, 0, 0)
         };
-        assert_eq!(planned(finished, Urgency::Blocks), Some((4096, 9000, true)));
+        assert_eq!(planned(rolled, Urgency::Blocks), Some((4096, 9000, true)));
         let done = MoveState {
             from: at(9000),
-            ..finished
+            ..rolled
         };
         assert_eq!(planned(done, Urgency::Blocks), Some((9000, 9000, true)));
-        let plan = plan_move(&finished, Urgency::Blocks, 4096).unwrap();
+        let plan = plan_move(&rolled, Urgency::Blocks, 4096).unwrap();
         assert_eq!((plan.from.byte, plan.to, plan.seals), (4096, 8192, false));
     }
 

@@ -3,16 +3,15 @@
 use std::io;
 use std::rc::{Rc, Weak};
 
-use crate::log::append::data_path;
 use crate::log::core::Core;
 use crate::log::error::StorageError;
-use crate::log::files::{segment_path, write_small};
-use crate::log::index::{OffsetIndex, TimeIndex};
+use crate::log::index_files::IndexTail;
 use crate::log::marks::{Position, block_floor};
 use crate::log::move_plan::{MovePlan, Urgency, plan_move};
-use crate::log::partition::{Finishing, Partition};
-use crate::log::partition_files::SegmentFile;
+use crate::log::partition_files::{SegmentFile, segment_path};
 use crate::log::rules::{Rule, holds};
+use crate::log::small_file::write_small;
+use crate::log::state::{LogInner, RolledSegment};
 use crate::rt::{BLOCK_BYTES, Buf, File, Runtime};
 
 /// Longest move.
@@ -36,7 +35,7 @@ pub async fn run_mover<R: Runtime>(core: Rc<Core<R>>) {
 }
 
 /// Moves what is wanted of one partition, at most one piece at a time.
-async fn move_partition<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<Partition<R>>) {
+async fn move_partition<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<LogInner<R>>) {
     let urgency = {
         let mut state = partition.state.borrow_mut();
         if state.moving > 0 && holds(Rule::MovesDoNotOverlap) {
@@ -44,22 +43,22 @@ async fn move_partition<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<Partition
             return;
         }
         state.moving += 1;
-        state.move_wanted.take().unwrap_or(Urgency::Blocks)
+        state.wanted_move.take().unwrap_or(Urgency::Blocks)
     };
     let moved = move_once(core, partition, urgency).await;
     let next = {
         let mut state = partition.state.borrow_mut();
         state.moving -= 1;
-        let has_more = state.gathered_bytes() >= core.options.move_bytes;
+        let has_more = state.movable_bytes() >= core.options.move_bytes;
         let goes_on = moved && (has_more || urgency == Urgency::Everything);
-        state.move_wanted.take().max(goes_on.then_some(urgency))
+        state.wanted_move.take().max(goes_on.then_some(urgency))
     };
     // To the end of the queue: other partitions' bytes hold the journal, too.
     if let Some(next) = next {
         partition.request_move(next);
     }
     // A move that found nothing is no progress: whoever waits would only ask for it again.
-    let is_awaited = partition.state.borrow().stopped.is_some();
+    let is_awaited = partition.state.borrow().unusable.is_some();
     if moved || is_awaited {
         core.tell_progress();
     }
@@ -68,24 +67,24 @@ async fn move_partition<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<Partition
 /// Whether anything was moved.
 async fn move_once<R: Runtime>(
     core: &Rc<Core<R>>,
-    partition: &Rc<Partition<R>>,
+    partition: &Rc<LogInner<R>>,
     urgency: Urgency,
 ) -> bool {
     if core.needs_flush() && flush_journal(core, partition).await.is_err() {
         return false;
     }
-    let Some((plan, pieces)) = prepare(core, partition, urgency) else {
+    let Some((plan, pieces)) = take_bytes(core, partition, urgency) else {
         return false;
     };
-    match write(core, partition, &plan, pieces).await {
+    match write_segment(core, partition, &plan, pieces).await {
         Ok(()) => {
-            finish(core, partition, &plan).await;
+            advance_marks(core, partition, &plan).await;
             true
         }
         Err(error) => {
-            let gone = partition.state.borrow().stopped == Some(StorageError::Deleted);
+            let gone = partition.state.borrow().unusable == Some(StorageError::Deleted);
             if !gone {
-                let path = data_path(&partition.dir, plan.from.segment);
+                let path = segment_path(&partition.dir, plan.from.segment, SegmentFile::Log);
                 core.take_offline(&format!("{}: {error}", path.display()));
             }
             false
@@ -96,7 +95,7 @@ async fn move_once<R: Runtime>(
 /// Below level `fsync` a completed journal write is not safe yet.
 async fn flush_journal<R: Runtime>(
     core: &Rc<Core<R>>,
-    partition: &Rc<Partition<R>>,
+    partition: &Rc<LogInner<R>>,
 ) -> Result<(), StorageError> {
     let completed = partition.state.borrow().completed;
     if let Err(error) = core.journal.flush().await {
@@ -113,9 +112,9 @@ async fn flush_journal<R: Runtime>(
 
 /// Decides on the move and takes shares of its bytes; an unfinished last block goes as a padded
 /// copy.
-fn prepare<R: Runtime>(
+fn take_bytes<R: Runtime>(
     core: &Core<R>,
-    partition: &Partition<R>,
+    partition: &LogInner<R>,
     urgency: Urgency,
 ) -> Option<(MovePlan, Vec<Buf>)> {
     let mut state = partition.state.borrow_mut();
@@ -139,9 +138,9 @@ fn prepare<R: Runtime>(
     Some((plan, pieces))
 }
 
-async fn write<R: Runtime>(
+async fn write_segment<R: Runtime>(
     core: &Rc<Core<R>>,
-    partition: &Partition<R>,
+    partition: &LogInner<R>,
     plan: &MovePlan,
     pieces: Vec<Buf>,
 ) -> io::Result<()> {
@@ -180,11 +179,15 @@ async fn write_retrying<R: Runtime>(
 }
 
 /// The bytes are in the segment: the marks move, and a complete segment becomes a sealed one.
-async fn finish<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<Partition<R>>, plan: &MovePlan) {
+async fn advance_marks<R: Runtime>(
+    core: &Rc<Core<R>>,
+    partition: &Rc<LogInner<R>>,
+    plan: &MovePlan,
+) {
     let sealed = {
         let mut state = partition.state.borrow_mut();
         let sealed = if plan.seals {
-            state.finishing.pop_front()
+            state.rolled.pop_front()
         } else {
             None
         };
@@ -215,31 +218,13 @@ async fn finish<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<Partition<R>>, pl
 /// Finishes the index files, and writes the producer snapshot named by the segment's end.
 async fn write_sealed_files<R: Runtime>(
     core: &Rc<Core<R>>,
-    partition: &Partition<R>,
-    mut sealed: Finishing,
+    partition: &LogInner<R>,
+    mut sealed: RolledSegment,
 ) -> io::Result<()> {
     sealed.index.finish();
     let (dir, base) = (&partition.dir, sealed.facts.base_offset);
-    let (offsets, times) = sealed.indexed;
-    let index = &sealed.index;
-    let bytes = index.offsets().encode(offsets..index.offsets().len());
-    let path = segment_path(dir, base, SegmentFile::Index);
-    write_small(
-        &core.rt,
-        &path,
-        (offsets * OffsetIndex::ENTRY_BYTES) as u64,
-        bytes,
-    )
-    .await?;
-    let bytes = index.times().encode(times..index.times().len());
-    let path = segment_path(dir, base, SegmentFile::TimeIndex);
-    write_small(
-        &core.rt,
-        &path,
-        (times * TimeIndex::ENTRY_BYTES) as u64,
-        bytes,
-    )
-    .await?;
+    let tail = IndexTail::rest_of(&sealed.index, sealed.indexed);
+    tail.write(&core.rt, dir, base).await?;
     let path = segment_path(dir, sealed.facts.end_offset, SegmentFile::Snapshot);
     write_small(&core.rt, &path, 0, sealed.snapshot).await?;
     core.indexes
@@ -248,7 +233,7 @@ async fn write_sealed_files<R: Runtime>(
 }
 
 /// Nobody works on the partition's files any more when this completes.
-pub async fn wait_idle<R: Runtime>(partition: &Partition<R>) {
+pub async fn wait_idle<R: Runtime>(partition: &LogInner<R>) {
     let look = || {
         let state = partition.state.borrow();
         (state.moving + state.users == 0).then_some(())
@@ -259,15 +244,16 @@ pub async fn wait_idle<R: Runtime>(partition: &Partition<R>) {
 /// Moves everything that `partitions` have accepted below a point in the journal.
 pub async fn move_all<R: Runtime>(
     core: &Rc<Core<R>>,
-    partitions: Vec<Rc<Partition<R>>>,
-    is_behind: impl Fn(&Partition<R>) -> bool,
+    partitions: Vec<Rc<LogInner<R>>>,
+    is_behind: impl Fn(&LogInner<R>) -> bool,
 ) -> Result<(), StorageError> {
     let mut behind = partitions;
     loop {
         core.check_online()?;
         let seen = core.progress_count.get();
-        behind
-            .retain(|partition| partition.state.borrow().stopped.is_none() && is_behind(partition));
+        behind.retain(|partition| {
+            partition.state.borrow().unusable.is_none() && is_behind(partition)
+        });
         if behind.is_empty() {
             return Ok(());
         }
@@ -280,7 +266,7 @@ pub async fn move_all<R: Runtime>(
 
 /// Keeps a weak queue from growing with partitions that are gone.
 pub fn drop_gone<R: Runtime>(core: &Core<R>) {
-    let is_there = |entry: &Weak<Partition<R>>| entry.strong_count() > 0;
+    let is_there = |entry: &Weak<LogInner<R>>| entry.strong_count() > 0;
     core.move_queue.borrow_mut().retain(is_there);
     core.evictable.borrow_mut().retain(is_there);
     core.with_unmoved.borrow_mut().retain(is_there);

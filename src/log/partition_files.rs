@@ -6,19 +6,19 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
-use crate::model::{DirectoryId, NodeId, Offset, PartitionIndex, TopicId};
+use crate::model::{
+    DirectoryId, MAX_TOPIC_NAME_BYTES, NodeId, Offset, PartitionIndex, RESERVED_TOPIC_NAME,
+    TopicId, is_topic_name,
+};
 
-/// Longest topic name, so that its directories stay within a file name (Kafka's `Topic`).
-pub const MAX_TOPIC_NAME_BYTES: usize = 249;
 /// Longest file name of Linux file systems.
 const MAX_FILE_NAME_BYTES: usize = 255;
 const DELETE_SUFFIX: &str = "-delete";
 /// Digits of an offset in a file name, enough for all of them.
 const OFFSET_DIGITS: usize = 20;
 
-/// Name of the leader epoch cache in a partition's directory.
-pub const LEADER_EPOCH_CHECKPOINT: &str = "leader-epoch-checkpoint";
 /// Name of the file that says which topic a directory belongs to.
 pub const PARTITION_METADATA: &str = "partition.metadata";
 /// Name of the file that says which node and cluster a log directory belongs to.
@@ -67,6 +67,13 @@ pub fn partition_dir(topic: &str, index: PartitionIndex) -> String {
     format!("{topic}-{index}")
 }
 
+/// Whether a directory of this name is a shard's; it parses as a partition's, too.
+pub fn is_shard_dir(name: &str) -> bool {
+    name.strip_prefix(RESERVED_TOPIC_NAME)
+        .and_then(|rest| rest.strip_prefix('-'))
+        .is_some_and(|number| number.parse::<u16>().is_ok())
+}
+
 /// Name under which a deleted partition's directory waits for its removal, the topic's name shortened
 /// where it is too long (Kafka's `LocalLog.logDeleteDirName`, which takes a random id instead).
 pub fn deleted_dir(topic: &str, index: PartitionIndex, topic_id: TopicId) -> String {
@@ -77,15 +84,6 @@ pub fn deleted_dir(topic: &str, index: PartitionIndex, topic_id: TopicId) -> Str
         .get(..topic.floor_char_boundary(room))
         .unwrap_or(topic);
     format!("{prefix}{suffix}")
-}
-
-/// Whether a topic may have this name: 1 to 249 of `a-z A-Z 0-9 . _ -`, not `.` or `..`.
-pub fn is_topic_name(name: &str) -> bool {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    (1..=MAX_TOPIC_NAME_BYTES).contains(&name.len())
-        && name.bytes().all(legal)
-        && name != "."
-        && name != ".."
 }
 
 /// The files of a segment, by their extension.
@@ -136,6 +134,11 @@ impl SegmentFile {
         let offset = (digits.len() == OFFSET_DIGITS).then(|| decimal(digits))??;
         Some((Offset(offset), file))
     }
+}
+
+/// Path of one of a segment's files.
+pub fn segment_path(dir: &Path, base_offset: Offset, file: SegmentFile) -> PathBuf {
+    dir.join(file.name(base_offset))
 }
 
 /// Why a small text file cannot be used.

@@ -4,13 +4,12 @@ use std::io;
 use std::rc::Rc;
 
 use crate::log::error::{ReadError, StorageError};
-use crate::log::files::segment_path;
 use crate::log::index::{IndexedBatch, OffsetEntry, SegmentIndex};
-use crate::log::partition::{Partition, State};
-use crate::log::partition_files::SegmentFile;
+use crate::log::partition_files::{SegmentFile, segment_path};
 use crate::log::segment::SegmentFacts;
 use crate::log::small_file::read_small;
-use crate::log::tail::ReadBatches;
+use crate::log::state::{LogInner, State};
+use crate::log::tail::{ReadAsk, ReadBatches};
 use crate::log::walk::{SegmentWalk, WalkError};
 use crate::model::Offset;
 use crate::model::batch::BatchView;
@@ -62,54 +61,37 @@ impl State {
     }
 }
 
-impl<R: Runtime> Partition<R> {
+impl<R: Runtime> LogInner<R> {
     /// As [`crate::log::PartitionLog::read`], of what is below the tail.
-    pub async fn read_cold(
-        self: &Rc<Self>,
-        from: Offset,
-        end: Offset,
-        max_bytes: usize,
-        whole_first: bool,
-    ) -> Result<ReadBatches, ReadError> {
+    pub async fn read_cold(self: &Rc<Self>, mut ask: ReadAsk) -> Result<ReadBatches, ReadError> {
         let _permit = self.core.cold_reads.acquire(1).await;
         let _in_use = self.use_files()?;
         let part = {
             let state = self.state.borrow();
-            let end = end.min(state.marks.durable);
-            if let Some(read) = state.tail.read(from, end, max_bytes, whole_first) {
+            ask.end = ask.end.min(state.marks.durable);
+            if let Some(read) = state.tail.read(ask) {
                 return Ok(read);
             }
-            state.file_part_of(from)
+            state.file_part_of(ask.from)
         };
         // Retention may have taken it while this waited.
-        let Some(part) = part.filter(|part| part.facts.base_offset <= from) else {
+        let Some(part) = part.filter(|part| part.facts.base_offset <= ask.from) else {
             return Err(ReadError::OutOfRange);
         };
-        let result = self
-            .read_part(&part, from, end, max_bytes, whole_first)
-            .await;
-        result.map_err(|error| self.read_failed(error, from))
+        let result = self.read_part(&part, ask).await;
+        result.map_err(|error| self.read_failed(error, ask.from))
     }
 
-    async fn read_part(
-        &self,
-        part: &FilePart,
-        from: Offset,
-        end: Offset,
-        max_bytes: usize,
-        whole_first: bool,
-    ) -> Result<ReadBatches, WalkError> {
-        let mut walk = self
-            .walk_to(part, from, max_bytes.saturating_add(SEARCH_BYTES))
-            .await?;
+    async fn read_part(&self, part: &FilePart, ask: ReadAsk) -> Result<ReadBatches, WalkError> {
+        let read_bytes = ask.max_bytes.saturating_add(SEARCH_BYTES);
+        let mut walk = self.walk_to(part, ask.from, read_bytes).await?;
         walk.verify();
-        let mut read = ReadBatches::nothing(from);
+        let mut read = ReadBatches::nothing(ask.from);
         while let Some((_, batch)) = walk.next().await? {
             let Ok(view) = BatchView::first(&batch) else {
                 break;
             };
-            let fits = read.bytes + batch.len() <= max_bytes || (read.bytes == 0 && whole_first);
-            if view.end_offset() > end || !fits {
+            if !ask.takes(read.bytes, batch.len(), view.end_offset()) {
                 break;
             }
             read.bytes += batch.len();
@@ -213,11 +195,8 @@ impl<R: Runtime> Partition<R> {
         if state.active.facts.base_offset == base {
             return Some(look(&state.active.index));
         }
-        let finishing = state
-            .finishing
-            .iter()
-            .find(|f| f.facts.base_offset == base)?;
-        Some(look(&finishing.index))
+        let rolled = state.rolled.iter().find(|f| f.facts.base_offset == base)?;
+        Some(look(&rolled.index))
     }
 
     async fn load_index(&self, part: &FilePart) -> io::Result<SegmentIndex> {

@@ -1,96 +1,12 @@
-//! When a segment ends and when it goes: roll and retention, decided from numbers alone.
+//! When a segment goes, decided from numbers alone.
 //!
-//! Rules of Kafka's `LogSegment.shouldRoll` and `UnifiedLog.deleteOldSegments`.
+//! Rules of Kafka's `UnifiedLog.deleteOldSegments`.
 
 use crate::model::Offset;
 
-/// The active segment, as far as rolling is concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ActiveSegment {
-    /// Its first offset.
-    pub base_offset: Offset,
-    /// Its length.
-    pub size_bytes: u64,
-    /// Max timestamp of its first batch, in Unix milliseconds; −1 when that has none.
-    pub first_timestamp_ms: i64,
-    /// Wall clock of its creation, in Unix milliseconds.
-    pub created_ms: i64,
-    /// One of its indexes has no room (`SegmentIndex::is_full`).
-    pub index_full: bool,
-}
-
-/// The batch about to be appended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IncomingBatch {
-    /// The offset that its last record will have.
-    pub last_offset: Offset,
-    /// Its max timestamp, in Unix milliseconds.
-    pub max_timestamp_ms: i64,
-    /// Its length, header included.
-    pub size_bytes: u64,
-}
-
-/// What a topic's configuration says about rolling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RollLimits {
-    /// `segment.bytes`.
-    pub segment_bytes: u64,
-    /// `segment.ms`.
-    pub segment_ms: i64,
-    /// Taken off `segment.ms`, so that partitions created together do not roll together: this
-    /// segment's share of `segment.jitter.ms`, drawn when it was created.
-    pub jitter_ms: i64,
-}
-
-/// Why a segment is rolled before a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RollReason {
-    /// The batch would not fit into `segment.bytes`.
-    Size,
-    /// The batch is more than `segment.ms` later than the first one.
-    Age,
-    /// An index is full (`segment.index.bytes`).
-    IndexFull,
-    /// The batch's last offset lies more than 2³¹ − 1 above the base: the indexes cannot say it.
-    OffsetRange,
-}
-
-/// Whether the active segment must end before `batch`; an empty one never does.
-///
-/// Age is told by the batches' timestamps, not the clock, unless the first batch had none: replaying
-/// old records cuts segments where the first writing did.
-pub fn should_roll(
-    segment: &ActiveSegment,
-    batch: &IncomingBatch,
-    limits: &RollLimits,
-    now_ms: i64,
-) -> Option<RollReason> {
-    if segment.size_bytes == 0 {
-        return None;
-    }
-    if segment.size_bytes.saturating_add(batch.size_bytes) > limits.segment_bytes {
-        return Some(RollReason::Size);
-    }
-    if waited_ms(segment, batch, now_ms) > limits.segment_ms.saturating_sub(limits.jitter_ms) {
-        return Some(RollReason::Age);
-    }
-    if segment.index_full {
-        return Some(RollReason::IndexFull);
-    }
-    let relative = batch.last_offset.0.saturating_sub(segment.base_offset.0);
-    (relative > i64::from(i32::MAX)).then_some(RollReason::OffsetRange)
-}
-
-fn waited_ms(segment: &ActiveSegment, batch: &IncomingBatch, now_ms: i64) -> i64 {
-    match segment.first_timestamp_ms {
-        first if first >= 0 => batch.max_timestamp_ms.saturating_sub(first),
-        _ => now_ms.saturating_sub(segment.created_ms),
-    }
-}
-
 /// A segment, as far as retention is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SegmentFacts {
+pub struct KeptSegment {
     /// Its first offset.
     pub base_offset: Offset,
     /// The offset behind its last record: the next segment's base, or the log end.
@@ -131,14 +47,14 @@ pub struct RetentionPlan {
 /// can lose and still hold `retention.bytes`; and whatever lies wholly before the log start, which
 /// DeleteRecords may have moved.
 pub fn plan_retention(
-    segments: &[SegmentFacts],
+    segments: &[KeptSegment],
     log_start_offset: Offset,
     high_watermark: Offset,
     limits: &RetentionLimits,
     now_ms: i64,
 ) -> RetentionPlan {
     let last = segments.len().saturating_sub(1);
-    let may_go = |(at, segment): &(usize, &SegmentFacts)| {
+    let may_go = |(at, segment): &(usize, &KeptSegment)| {
         segment.end_offset <= high_watermark && (*at < last || segment.size_bytes > 0)
     };
     let candidates = || segments.iter().enumerate().take_while(may_go);
@@ -168,7 +84,7 @@ pub fn plan_retention(
     }
 }
 
-fn is_expired(segment: &SegmentFacts, retention_ms: i64, now_ms: i64) -> bool {
+fn is_expired(segment: &KeptSegment, retention_ms: i64, now_ms: i64) -> bool {
     let since = match segment.largest_timestamp_ms {
         timestamp_ms if timestamp_ms >= 0 => timestamp_ms,
         _ => segment.last_modified_ms,
@@ -177,7 +93,7 @@ fn is_expired(segment: &SegmentFacts, retention_ms: i64, now_ms: i64) -> bool {
 }
 
 /// Bytes above `retention_bytes`; `None` when there is no limit.
-fn surplus_bytes(segments: &[SegmentFacts], retention_bytes: i64) -> Option<u64> {
+fn surplus_bytes(segments: &[KeptSegment], retention_bytes: i64) -> Option<u64> {
     let limit = u64::try_from(retention_bytes).ok()?;
     let total: u64 = segments.iter().map(|segment| segment.size_bytes).sum();
     total.checked_sub(limit)

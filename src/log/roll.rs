@@ -2,17 +2,16 @@
 
 use std::rc::Rc;
 
-use crate::log::append::offline_unless_full;
 use crate::log::error::AppendError;
 use crate::log::marks::{Boundary, Position};
-use crate::log::partition::{ActiveSegment, Finishing, Partition};
-use crate::log::retention::{IncomingBatch, RollLimits, should_roll};
+use crate::log::roll_plan::{IncomingBatch, RollLimits, should_roll};
 use crate::log::segment::SegmentFacts;
+use crate::log::state::{ActiveSegment, LogInner, RolledSegment};
 use crate::model::Offset;
 use crate::model::batch::BatchView;
 use crate::rt::Runtime;
 
-impl<R: Runtime> Partition<R> {
+impl<R: Runtime> LogInner<R> {
     /// Whether the active segment must end before `batch`.
     pub(super) fn rolls_for(&self, batch: &BatchView<'_>, now_ms: i64) -> bool {
         let state = self.state.borrow();
@@ -56,20 +55,16 @@ impl<R: Runtime> Partition<R> {
     /// Begins the next segment. Its name is the log end, so everything below must be journaled
     /// first: no file may tell of what the journal does not hold.
     pub(super) async fn roll(self: &Rc<Self>, now_ms: i64) -> Result<(), AppendError> {
-        self.wait_journaled().await?;
+        self.wait_own_entries().await?;
         let end = self.state.borrow().marks.log_end;
-        self.core
-            .files
-            .create((self.id, end), &self.dir)
-            .await
-            .map_err(offline_unless_full)?;
+        self.core.files.create((self.id, end), &self.dir).await?;
         self.check_usable()?;
         {
             let mut state = self.state.borrow_mut();
             let next = ActiveSegment::new(SegmentFacts::empty(end, now_ms));
             let before = std::mem::replace(&mut state.active, next);
             let snapshot = state.producers.encode_kafka();
-            state.finishing.push_back(Finishing {
+            state.rolled.push_back(RolledSegment {
                 facts: before.facts,
                 index: before.index,
                 indexed: before.indexed,
@@ -86,7 +81,8 @@ impl<R: Runtime> Partition<R> {
         Ok(())
     }
 
-    async fn wait_journaled(&self) -> Result<(), AppendError> {
+    /// Waits until every entry of this partition is safely in the journal.
+    async fn wait_own_entries(&self) -> Result<(), AppendError> {
         if self.core.needs_flush() {
             self.core
                 .journal

@@ -19,9 +19,9 @@ pub enum Rule {
     CarryUnfinishedBlock,
     /// Two moves of one block are never in flight together.
     MovesDoNotOverlap,
-    /// The journal keeps every entry that reaches beyond the segment-durable position.
+    /// The journal keeps every entry that reaches beyond the moved position.
     TrimKeepsUnmoved,
-    /// Replay writes nothing below the block of the segment-durable position.
+    /// Replay writes nothing below the block of the moved position.
     ReplayNotBelowMark,
     /// A journal write counts only when its checksums match.
     JournalChecksums,

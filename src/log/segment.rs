@@ -1,6 +1,6 @@
-//! What is known of a segment without reading it, and when the next one begins.
+//! What is known of a segment without reading it, and how much of its space is reserved ahead.
 
-use crate::log::retention;
+use crate::log::{retention, roll_plan};
 use crate::model::Offset;
 
 /// One segment of a partition.
@@ -50,8 +50,8 @@ impl SegmentFacts {
     }
 
     /// What retention looks at.
-    pub fn for_retention(&self) -> retention::SegmentFacts {
-        retention::SegmentFacts {
+    pub fn for_retention(&self) -> retention::KeptSegment {
+        retention::KeptSegment {
             base_offset: self.base_offset,
             end_offset: self.end_offset,
             size_bytes: self.size_bytes,
@@ -61,8 +61,8 @@ impl SegmentFacts {
     }
 
     /// What rolling looks at.
-    pub fn for_rolling(&self, index_full: bool) -> retention::ActiveSegment {
-        retention::ActiveSegment {
+    pub fn for_rolling(&self, index_full: bool) -> roll_plan::RollState {
+        roll_plan::RollState {
             base_offset: self.base_offset,
             size_bytes: self.size_bytes,
             first_timestamp_ms: self.first_timestamp_ms,

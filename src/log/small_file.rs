@@ -1,4 +1,5 @@
-//! Small files that are replaced as a whole: after a crash there is the old one or the new one.
+//! Small files: read as a whole; replaced as a whole, so that after a crash there is the old one or
+//! the new one; or grown at their end.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,26 @@ pub async fn read_small<R: Runtime>(rt: &R, path: &Path) -> io::Result<Option<Ve
     Ok(Some(buffer.to_vec()))
 }
 
+/// Writes a small file from `offset` on through the page cache; from the start, it also ends where
+/// the bytes end.
+pub async fn write_small<R: Runtime>(
+    rt: &R,
+    path: &Path,
+    offset: u64,
+    bytes: Vec<u8>,
+) -> io::Result<R::File> {
+    let file = rt.open(path, OpenMode::BUFFERED_CREATE).await?;
+    let end = offset + bytes.len() as u64;
+    if !bytes.is_empty() {
+        let bufs = vec![Buf::from_vec(bytes)];
+        file.write_at(bufs, offset, WriteMode::Plain).await?;
+    }
+    if offset == 0 && file.size()? != end {
+        file.set_len(end).await?;
+    }
+    Ok(file)
+}
+
 /// Replaces a file, durably when it returns.
 pub async fn replace_small<R: Runtime>(rt: &R, path: &Path, bytes: Vec<u8>) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
@@ -39,6 +60,15 @@ pub async fn replace_small<R: Runtime>(rt: &R, path: &Path, bytes: Vec<u8>) -> i
     file.sync().await?;
     rt.rename(&fresh, path).await?;
     rt.sync_dir(dir).await
+}
+
+/// Reserves the first `bytes` of a file; durable when it returns.
+///
+/// # Errors
+/// `StorageFull` when the disk has no room; the file is as it was.
+pub async fn reserve_durably<F: File>(file: &F, bytes: u64) -> io::Result<()> {
+    file.allocate(0, bytes).await?;
+    file.sync().await
 }
 
 fn fresh_path(path: &Path) -> PathBuf {

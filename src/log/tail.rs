@@ -6,13 +6,10 @@
 
 use std::collections::VecDeque;
 
+use crate::log::journal::Pieces;
 use crate::log::marks::{Position, block_floor};
 use crate::model::Offset;
 use crate::rt::{BLOCK_BYTES, Buf, BufMut, Permit};
-
-/// Shares of consecutive bytes. Two, as where a batch crosses from one chunk into the next, cost no
-/// allocation.
-pub type Pieces = smallvec::SmallVec<[Buf; 2]>;
 
 /// A batch in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +30,28 @@ impl TailBatch {
     /// The byte behind it, in the same segment.
     pub fn end(&self) -> Position {
         Position::new(self.at.segment, self.at.byte + u64::from(self.bytes))
+    }
+}
+
+/// What to read: the whole batches from the one that holds `from` on.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadAsk {
+    /// The first offset wanted.
+    pub from: Offset,
+    /// No batch that reaches beyond it.
+    pub end: Offset,
+    /// No more bytes than these.
+    pub max_bytes: usize,
+    /// But the first batch in any case.
+    pub whole_first: bool,
+}
+
+impl ReadAsk {
+    /// Whether a batch of `batch_bytes` that ends at `batch_end` still belongs to the answer, behind
+    /// `read_bytes` that were read.
+    pub fn takes(&self, read_bytes: usize, batch_bytes: usize, batch_end: Offset) -> bool {
+        let fits = read_bytes + batch_bytes <= self.max_bytes;
+        batch_end <= self.end && (fits || (read_bytes == 0 && self.whole_first))
     }
 }
 
@@ -94,8 +113,8 @@ impl Chunk {
     }
 
     /// Whether everything in it, and of batches that begin in it, is in a segment file.
-    fn is_below(&self, segment_durable: Position) -> bool {
-        self.end().max(self.batches_end) <= segment_durable
+    fn is_below(&self, moved: Position) -> bool {
+        self.end().max(self.batches_end) <= moved
     }
 }
 
@@ -221,26 +240,14 @@ impl Tail {
         (at.byte >= to).then_some(pieces)
     }
 
-    /// The whole batches from the one that holds `from` up to the exclusive bound `end`, at most
-    /// `max_bytes` (the first one whole in any case, when `whole_first`). `None` when `from` is not
-    /// in memory.
-    pub fn read(
-        &self,
-        from: Offset,
-        end: Offset,
-        max_bytes: usize,
-        whole_first: bool,
-    ) -> Option<ReadBatches> {
-        let first = self.index_of(from)?;
-        let mut read = ReadBatches {
-            next_offset: from,
-            ..ReadBatches::default()
-        };
+    /// Reads what is asked for. `None` when its first batch is not in memory.
+    pub fn read(&self, ask: ReadAsk) -> Option<ReadBatches> {
+        let first = self.index_of(ask.from)?;
+        let mut read = ReadBatches::nothing(ask.from);
         let mut run: Option<(Position, u64)> = None;
         for batch in self.batches.range(first..) {
             let bytes = batch.bytes as usize;
-            let fits = read.bytes + bytes <= max_bytes || (read.bytes == 0 && whole_first);
-            if batch.end_offset > end || !fits {
+            if !ask.takes(read.bytes, bytes, batch.end_offset) {
                 break;
             }
             read.bytes += bytes;
@@ -287,24 +294,22 @@ impl Tail {
         low
     }
 
-    /// How many more chunks than before could be given up, now that everything below
-    /// `segment_durable` is in segment files.
-    pub fn release(&mut self, segment_durable: Position) -> usize {
+    /// How many more chunks than before could be given up, now that everything below `moved` is in
+    /// segment files.
+    pub fn release(&mut self, moved: Position) -> usize {
         let following = self.chunks.iter().skip(self.released);
-        let released = following
-            .take_while(|chunk| chunk.is_below(segment_durable))
-            .count();
+        let released = following.take_while(|chunk| chunk.is_below(moved)).count();
         self.released += released;
         released
     }
 
     /// Gives up the oldest chunk, once released, unless it has grown since.
-    pub fn evict(&mut self, segment_durable: Position) -> bool {
+    pub fn evict(&mut self, moved: Position) -> bool {
         self.released = self.released.saturating_sub(1);
         let Some(chunk) = self.chunks.front() else {
             return false;
         };
-        if !chunk.is_below(segment_durable) {
+        if !chunk.is_below(moved) {
             return false;
         }
         let chunk_end = chunk.end();

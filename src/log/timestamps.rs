@@ -6,8 +6,9 @@ use crate::compress::{Codec, Codecs, output_limit_bytes};
 use crate::log::error::{ReadError, StorageError};
 use crate::log::index::{OffsetEntry, SegmentIndex, TimeEntry};
 use crate::log::marks::Position;
-use crate::log::partition::{Partition, PartitionLog};
+use crate::log::partition::PartitionLog;
 use crate::log::reader::FilePart;
+use crate::log::state::LogInner;
 use crate::log::tail::{Tail, TailBatch};
 use crate::log::walk::WalkError;
 use crate::model::batch::{BatchView, Compression, Records, TimestampType};
@@ -99,7 +100,7 @@ impl<'a, I: Iterator<Item = &'a crate::log::SegmentFacts>> RevMax<'a> for I {
     }
 }
 
-impl<R: Runtime> Partition<R> {
+impl<R: Runtime> LogInner<R> {
     /// Looks in a segment's file, then in what is still in memory of it.
     async fn find_in_segment(
         self: &Rc<Self>,

@@ -17,8 +17,25 @@
 //!
 //! [`Marks::in_order`](crate::log::Marks::in_order) is checked whenever one moves, in release builds
 //! too: log start ≤ durable ≤ log end, segment-durable ≤ durable. A violation takes that partition
-//! offline, never the process. Within the log there is one mark more, the **journaled** position:
-//! what the journal holds safely even where a level promises less (`log/partition.rs`).
+//! offline, never the process.
+//!
+//! Those are for readers. For its files a log has three byte positions more (`log/state.rs`), which
+//! need not lie between two batches in the case of *moved*:
+//!
+//! ```text
+//!  moved                     journaled               completed              end of the tail
+//!    |  safely in the journal,   |  in journal writes    |  accepted, on its way   |
+//!    |  to be moved              |  not flushed yet      |  to the journal         |
+//! ```
+//!
+//! | position | everything below… |
+//! |---|---|
+//! | moved | …is in segment files, durably; the last batch that ends at or below it ends at segment-durable |
+//! | journaled | …survives power loss in the journal, at whatever level, so that it may move |
+//! | completed | …is in completed journal writes; at level `fsync` that is journaled, below it a flush lies between |
+//!
+//! They stand in this order: moved ≤ journaled ≤ completed. A checkpoint names moved and
+//! segment-durable: replay begins at the block of the one, the walk at the other.
 //!
 //! # Levels
 //!
@@ -50,15 +67,15 @@
 //!
 //! | | rule | in | planted as |
 //! |---|---|---|---|
-//! | 1 | The journaled position is the end of the last whole batch in the contiguous, flushed prefix of the journal. Acknowledgements wait for that prefix; nothing else on disk (segment, roll, index, snapshot, checkpoint) describes anything beyond it | `log/journal/state.rs`, `log/partition.rs`, `log/move_plan.rs`, `log/roll.rs`, `log/checkpointer.rs` | `AckWaitsForDurable`, `AckWaitsForPrefix`, `JournaledBeforeMove` |
+//! | 1 | The journaled position is the end of the last whole batch in the contiguous, flushed prefix of the journal. Acknowledgements wait for that prefix; nothing else on disk (segment, roll, index, snapshot, checkpoint) describes anything beyond it | `log/journal/state.rs`, `log/state.rs`, `log/move_plan.rs`, `log/roll.rs`, `log/checkpoint/checkpointer.rs` | `AckWaitsForDurable`, `AckWaitsForPrefix`, `JournaledBeforeMove` |
 //! | 2 | Moves end on a block boundary, unless nothing is accepted beyond. After such an unfinished block the next entry carries that block's beginning again, as does each partition's first entry of a run. Moves of one partition take turns | `log/move_plan.rs`, `log/append.rs`, `log/moves.rs` | `MovesEndOnBlocks`, `CarryUnfinishedBlock`, `MovesDoNotOverlap` |
-//! | 3 | The journal keeps every entry that reaches beyond what was moved. Replay writes nothing below the block of the moved position | `log/checkpointer.rs`, `log/recovery/overlay.rs` | `TrimKeepsUnmoved`, `ReplayNotBelowMark` |
+//! | 3 | The journal keeps every entry that reaches beyond what was moved. Replay writes nothing below the block of the moved position | `log/checkpoint/checkpointer.rs`, `log/recovery/overlay.rs` | `TrimKeepsUnmoved`, `ReplayNotBelowMark` |
 //! | 4 | A journal write has checksums, its predecessor's checksum, and what was flushed before it. Behind a break the rest of the ring is searched: if anything says that the broken write was flushed, it is rot, and its partitions go offline; otherwise the tail was torn | `log/journal/format.rs`, `scan.rs`, `sweep.rs` | `JournalChecksums`, `RotIsNotTorn` |
-//! | 5 | Runs are ordered. Writes and checkpoints of any run but the committed one are void | `log/run.rs`, `log/journal/reader.rs`, `log/checkpoint.rs` | `RunCheck` |
-//! | 6 | Recovery writes segments, never journals, then checkpoints that leave the newest of the committed run alone, and commits the new run last | `log/recovery/mod.rs`, `log/checkpoint.rs` | `RecoveryCommitsRunLast`, `RecoveryKeepsNewestCheckpoint` |
+//! | 5 | Runs are ordered. Writes and checkpoints of any run but the committed one are void | `log/run.rs`, `log/journal/reader.rs`, `log/checkpoint/slots.rs` | `RunCheck` |
+//! | 6 | Recovery writes segments, never journals, then checkpoints that leave the newest of the committed run alone, and commits the new run last | `log/recovery/mod.rs`, `log/checkpoint/slots.rs` | `RecoveryCommitsRunLast`, `RecoveryKeepsNewestCheckpoint` |
 //! | 7 | Whoever writes a file holds its lock, on the descriptor that writes. A start waits for it: writes of a killed process may still be in flight | `log/lock.rs` | `Locks` |
-//! | 8 | A log start is in the journal, durably, before it is answered or a file is unlinked; a checkpoint names the one that it includes | `log/trim.rs`, `log/checkpointer.rs` | `LogStartJournaled`, `CheckpointNamesFinalMarks` |
-//! | 9 | A metadata change is durable before it is applied. Entries and directories of another topic id are left alone, whatever the topic's name | `log/record_log.rs`, `shard/control.rs`, `log/deletion.rs`, `log/recovery/mod.rs` | `TopicIdCheck`, `MetadataDurableFirst` |
+//! | 8 | A log start is in the journal, durably, before it is answered or a file is unlinked; a checkpoint names the one that it includes | `log/log_start.rs`, `log/checkpoint/checkpointer.rs` | `LogStartJournaled`, `CheckpointNamesFinalMarks` |
+//! | 9 | A metadata change is durable before it is applied. Entries and directories of another topic id are left alone, whatever the topic's name | `log/record_log.rs`, `shard/control.rs`, `log/partition_dirs.rs`, `log/recovery/mod.rs` | `TopicIdCheck`, `MetadataDurableFirst` |
 //! | 10 | Sealing cuts the segment; the cut is fsynced before segment-durable passes it, and recovery cuts again | `log/moves.rs`, `log/recovery/verify.rs` | `SealCutDurable` |
 //! | 11 | A batch is accepted only when its segment has durably reserved its space and the journal can hold it | `log/append.rs`, `log/journal/state.rs` | `SpaceReserved` |
 //!
@@ -74,7 +91,9 @@
 //! 1. Takes the lock of the data directory (waiting up to 30 s for a predecessor), compares
 //!    `node.id` with `meta.properties`, reads `metadata/log`.
 //! 2. Reads `run`: which run is committed and how many shards, hence journals, it had. Both slots
-//!    damaged refuses the start.
+//!    damaged refuses the start, and so does none committed where metadata knows topics.
+//!    A partition's directory whose topic the metadata neither knows nor has deleted of late
+//!    refuses it, too: metadata was lost, or the directory is another broker's.
 //! 3. Reads each of those shards' newest whole checkpoint of that run; without one, refuses.
 //! 4. Renames directories of topics that are no more, and makes those that metadata knows and that
 //!    were never finished. A directory that should be there and is not takes its partition offline.
@@ -82,7 +101,7 @@
 //! 6. Second pass: entries are laid over the segments, each partition from the block of its moved
 //!    position on. A gap, or rot that no later entry makes good, takes the partition offline.
 //! 7. Per partition: writes what is left, then walks from segment-durable, every CRC checked, to the
-//!    last whole batch; counts batches behind the checkpoint's end for producers, terms and
+//!    last whole batch; counts batches behind the checkpoint's end for producers, leader epochs and
 //!    indexes; cuts the file there; removes segment files that are not part of the log.
 //! 8. Writes the next run's checkpoints beside the newest of the committed one.
 //! 9. Writes the next run into `run`. Only this counts; interrupted anywhere before, a start begins

@@ -11,16 +11,16 @@
 //! | `metadata/log` | the cluster's metadata as a log of records | at every change, durable before any shard applies it | [`crate::log::record_log`] |
 //! | `shard-N/journal/0000` … | the shard's journal, a ring of files of one size | every group commit | [`crate::log::journal`] |
 //! | `shard-N/checkpoint-0`, `-1` | the last two checkpoints | after 256 MiB of journal, when its space runs short, when a leader epoch rises, at a clean stop | [`crate::log::checkpoint`] |
-//! | `TOPIC-P/partition.metadata` | Kafka's: version 0 and the topic id | when the directory is made | `log/deletion.rs` |
+//! | `TOPIC-P/partition.metadata` | Kafka's: version 0 and the topic id | when the directory is made | `log/partition_dirs.rs` |
 //! | `TOPIC-P/….log` | record batches, as in Kafka | by moves out of the journal | `log/moves.rs` |
 //! | `TOPIC-P/….index` | offset index, Kafka's format | entries at checkpoints, the rest when the segment is sealed | [`crate::log::index`] |
 //! | `TOPIC-P/….timeindex` | time index, Kafka's format | with the offset index | [`crate::log::index`] |
 //! | `TOPIC-P/….snapshot` | Kafka's producer snapshot, named by the offset behind the segment | when a segment is sealed | [`crate::log::producers`] |
-//! | `TOPIC-P.ID-delete/` | the directory of a deleted topic, renamed; `ID` is the topic id | removed after `file.delete.delay.ms` | `log/deletion.rs` |
+//! | `TOPIC-P.ID-delete/` | the directory of a deleted topic, renamed; `ID` is the topic id | removed after `file.delete.delay.ms` | `log/partition_dirs.rs` |
 //! | `….tmp`, `metadata/log.new` | the next content of a file that is replaced as a whole | renamed over it | [`crate::log::small_file`], [`crate::log::record_log`] |
 //! | `demo_ID/` | what `corelane demo` makes, a data directory of its own within | removed when all was verified | `cli/demo` |
 //!
-//! Not written: Kafka's `leader-epoch-checkpoint` (the terms are in the checkpoint, which has a
+//! Not written: Kafka's `leader-epoch-checkpoint` (the leader epochs are in the checkpoint, which has a
 //! checksum, and in the batches), `.txnindex` (no transactions yet), `recovery-point-offset-checkpoint`
 //! and its relatives. Creations and renames are followed by an fsync of the directory wherever
 //! something acknowledged hangs on them.
@@ -111,7 +111,7 @@
 //! content  version 2  journal start 64  count 4, then per partition:
 //!          topic id 16  index 4  name  offline?  leader epoch 4  log start 8
 //!          segment-durable 24  moved 8 + 8  end 24
-//!          terms: count, (epoch 4, start offset 8) each
+//!          leader epochs: count, (epoch 4, start offset 8) each
 //!          segments: count, 56 each, the active one last
 //!          producers: length, then all remembered batches of each
 //! journal start (little-endian)
@@ -119,7 +119,7 @@
 //!          checksum of the write before 4
 //! ```
 //!
-//! `log/checkpoint_content.rs` has every field. A boundary of 24 bytes is an offset, a segment, and
+//! `log/checkpoint/content.rs` has every field. A boundary of 24 bytes is an offset, a segment, and
 //! a byte in it. Everything describes the log as of `end`, which was in the journal before the
 //! checkpoint was written; recovery goes on from exactly there.
 //!
@@ -143,5 +143,6 @@
 //!
 //! One record is one change of metadata: its parts, each behind its length (4 bytes). When the log
 //! has doubled, and is at least 4 MiB long, a new one that begins with a snapshot replaces it. A
-//! reserve of 512 KiB is kept for deletions. A torn last record was never answered and is
-//! ignored; damage before the last record refuses the start.
+//! reserve of 512 KiB is kept for deletions. Behind each record, once it is durable, goes an empty
+//! one, its seal, and only then is the change applied and answered. So a torn record has no seal and
+//! was never answered: it is ignored. A damaged one with anything behind it refuses the start.

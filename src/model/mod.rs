@@ -2,8 +2,12 @@
 
 pub mod batch;
 mod ids;
+mod topic_name;
 
 pub use ids::{
     BrokerId, DirectoryId, LeaderEpoch, NodeId, NotAnId, Offset, PartitionId, PartitionIndex,
     ProducerEpoch, ProducerId, ShardIndex, TopicId,
+};
+pub use topic_name::{
+    MAX_TOPIC_NAME_BYTES, RESERVED_TOPIC_NAME, is_topic_name, is_topic_name_byte,
 };

@@ -1,7 +1,7 @@
 //! Fetch from one partition.
 
 use super::{EpochError, Partition};
-use crate::log::ReadError;
+use crate::log::{ReadAsk, ReadError};
 use crate::model::{LeaderEpoch, Offset};
 use crate::rt::{Buf, Runtime};
 
@@ -80,10 +80,13 @@ impl<R: Runtime> Partition<R> {
         if ask.offset >= marks.durable {
             return Ok(fetched);
         }
-        let log = self.log();
-        let read = log
-            .read(ask.offset, marks.durable, ask.max_bytes, ask.whole_first)
-            .await?;
+        let read = self.log().read(ReadAsk {
+            from: ask.offset,
+            end: marks.durable,
+            max_bytes: ask.max_bytes,
+            whole_first: ask.whole_first,
+        });
+        let read = read.await?;
         (fetched.records, fetched.bytes) = (read.pieces, read.bytes);
         Ok(fetched)
     }

@@ -105,7 +105,7 @@ impl<R: Runtime> Partition<R> {
         &self.inner.log
     }
 
-    /// The term in which it is led now.
+    /// The leader epoch in which it is led now.
     pub fn leader_epoch(&self) -> LeaderEpoch {
         self.inner.log.leader_epoch()
     }

@@ -1,6 +1,7 @@
 //! Length-prefixed frames from a socket: four bytes of big-endian length, then as many bytes.
 
 use std::io;
+use std::ops::Range;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -62,9 +63,37 @@ pub enum FrameError {
     Stalled,
 }
 
+/// What a stream begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// A whole frame, whose content lies here; the next one begins where it ends.
+    Whole(Range<usize>),
+    /// A part of a frame. More can be said when this many bytes of the stream are there.
+    Needs(usize),
+}
+
+/// Looks for the first frame of `stream`, whose content may have `limit_bytes`. A length that is
+/// not accepted is refused as soon as the prefix is there.
+pub fn cut_frame(stream: &[u8], limit_bytes: usize) -> Result<Cut, FrameError> {
+    let Some(prefix) = stream.first_chunk::<PREFIX_BYTES>() else {
+        return Ok(Cut::Needs(PREFIX_BYTES));
+    };
+    let length = i32::from_be_bytes(*prefix);
+    let total = match usize::try_from(length) {
+        Ok(content) if content <= limit_bytes => PREFIX_BYTES + content,
+        _ => return Err(FrameError::Length(length)),
+    };
+    Ok(if stream.len() < total {
+        Cut::Needs(total)
+    } else {
+        Cut::Whole(PREFIX_BYTES..total)
+    })
+}
+
 impl<R: Runtime> FrameReader<R> {
-    /// Frames of at most `limit_bytes` from `socket`; each is charged to `memory` before room is
-    /// made for it, so a full shard makes its clients wait instead of failing.
+    /// Frames of at most `limit_bytes` from `socket`, each charged to `memory`: a large one before
+    /// room is made for it, a small one before it is handed out. So a full shard makes its clients
+    /// wait instead of failing.
     pub fn new(rt: R, socket: R::Socket, limit_bytes: usize, memory: Budget) -> Self {
         let buffer = BufMut::empty();
         let standing_bytes = QUIET_BYTES;
@@ -90,10 +119,10 @@ impl<R: Runtime> FrameReader<R> {
     /// The next frame; none at the regular end of the stream.
     pub async fn next(&mut self) -> Result<Option<Frame>, FrameError> {
         loop {
-            let wanted = match self.frame_bytes()? {
-                Some(total) if self.held() >= total => return Ok(Some(self.cut(total).await)),
-                Some(total) => total,
-                None => PREFIX_BYTES,
+            let held = &self.buffer[self.consumed..];
+            let wanted = match cut_frame(held, self.limit_bytes)? {
+                Cut::Whole(content) => return Ok(Some(self.take(content).await)),
+                Cut::Needs(total) => total,
             };
             self.make_room(wanted).await;
             if self.read_in_time().await? == 0 {
@@ -111,27 +140,16 @@ impl<R: Runtime> FrameReader<R> {
         self.buffer.len() - self.consumed
     }
 
-    /// Bytes of the frame that begins the held ones, prefix included.
-    fn frame_bytes(&self) -> Result<Option<usize>, FrameError> {
-        let Some(prefix) = self.buffer[self.consumed..].first_chunk::<PREFIX_BYTES>() else {
-            return Ok(None);
-        };
-        let length = i32::from_be_bytes(*prefix);
-        match usize::try_from(length) {
-            Ok(content) if content <= self.limit_bytes => Ok(Some(content + PREFIX_BYTES)),
-            _ => Err(FrameError::Length(length)),
-        }
-    }
-
-    async fn cut(&mut self, total: usize) -> Frame {
+    /// Hands out the first frame of the held bytes, whose content lies there at `content`.
+    async fn take(&mut self, content: Range<usize>) -> Frame {
         let memory = match self.large.take() {
             Some(permit) => permit,
-            None => self.small_memory.acquire(total).await,
+            None => self.small_memory.acquire(content.end).await,
         };
         let bytes = self
             .buffer
-            .slice(self.consumed + PREFIX_BYTES..self.consumed + total);
-        self.consumed += total;
+            .slice(self.consumed + content.start..self.consumed + content.end);
+        self.consumed += content.end;
         Frame { bytes, memory }
     }
 
@@ -193,5 +211,34 @@ async fn alloc<R: Runtime>(rt: &R, capacity: usize) -> BufMut {
             Ok(buffer) => return buffer,
             Err(_) => rt.sleep(Duration::from_millis(1)).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_cut_at_whole_frames() {
+        let stream = [0, 0, 0, 2, 7, 8, 0, 0, 0, 0, 0];
+        assert_eq!(cut_frame(&stream, 2).unwrap(), Cut::Whole(4..6));
+        assert_eq!(cut_frame(&stream[6..], 2).unwrap(), Cut::Whole(4..4));
+        assert_eq!(cut_frame(&stream[10..], 2).unwrap(), Cut::Needs(4));
+        assert_eq!(cut_frame(&stream[..5], 2).unwrap(), Cut::Needs(6));
+    }
+
+    #[test]
+    fn lengths_are_checked_before_the_content_is_there() {
+        let refused = |stream: &[u8], limit_bytes| match cut_frame(stream, limit_bytes) {
+            Err(FrameError::Length(length)) => Some(length),
+            _ => None,
+        };
+        assert_eq!(refused(&[0xff; 4], 9), Some(-1));
+        assert_eq!(refused(&[0, 0, 0, 10], 9), Some(10));
+        let longest = [0x7f, 0xff, 0xff, 0xff];
+        let limit_bytes = i32::MAX as usize;
+        let needed = Cut::Needs(PREFIX_BYTES + limit_bytes);
+        assert_eq!(cut_frame(&longest, limit_bytes).unwrap(), needed);
+        assert_eq!(refused(&longest, limit_bytes - 1), Some(i32::MAX));
     }
 }

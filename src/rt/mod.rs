@@ -6,6 +6,15 @@
 //! its buffers back early.
 //!
 //! Behaviour that every implementation must show stands as tests in `contract`.
+//!
+//! | file | what |
+//! |---|---|
+//! | `buf`, `region`, `buddy` | memory of a shard: buffers, the huge pages below, which blocks are free |
+//! | `local`, `changes` | waiting within a shard: events, budgets; many events at once |
+//! | `frames` | length-prefixed frames from a socket |
+//! | `probe` | what the machine gives |
+//! | `glommio/` | the runtime of production: executors and threads |
+//! | `ring/` | its io_uring: files, names, sockets |
 
 mod buddy;
 mod buf;
@@ -27,7 +36,7 @@ use std::time::Duration;
 
 pub use buf::{Arena, ArenaFull, Buf, BufMut};
 pub use changes::Changes;
-pub use frames::{Frame, FrameError, FrameReader};
+pub use frames::{Cut, Frame, FrameError, FrameReader, cut_frame};
 use glommio::raise_limits;
 pub use glommio::{
     GlommioRuntime, LaunchError, ShardHandle, Shards, allowed_cpus, run_one, run_shards,

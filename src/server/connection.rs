@@ -19,18 +19,19 @@ use crate::rt::{Budget, Buf, Event, Frame, FrameError, FrameReader, Permit, Runt
 const REQUESTS_IN_FLIGHT: usize = 64;
 
 /// Responses that are there leave with one write until it has this many bytes.
-const GATHERED_BYTES: usize = 64 << 10;
+const TOGETHER_BYTES: usize = 64 << 10;
 
 /// How long a client that has closed its side may wait for what it asked before.
 const HALF_CLOSED: Duration = Duration::from_secs(30);
 
-/// A response frame, its length prefix included, in the pieces it is written from.
-pub type Response = Vec<Buf>;
+/// A response frame, its length prefix included, in the pieces it is written from. None where it
+/// could not be encoded: the connection is closed instead.
+pub type ResponseFrame = Option<Vec<Buf>>;
 
 /// What accepting a request gives.
 pub enum Reply {
     /// The response is there, or comes when the future completes (durability, a long poll).
-    Respond(LocalBoxFuture<'static, Response>),
+    Respond(LocalBoxFuture<'static, ResponseFrame>),
     /// The request wants no response (Produce with acks=0).
     Nothing,
     /// The request cannot be answered in the protocol: the connection is closed.
@@ -39,7 +40,7 @@ pub enum Reply {
 
 impl Reply {
     /// A response that is there already.
-    pub fn ready(response: Response) -> Self {
+    pub fn ready(response: ResponseFrame) -> Self {
         Self::Respond(Box::pin(std::future::ready(response)))
     }
 }
@@ -63,7 +64,7 @@ pub struct Connection<R: Runtime> {
 }
 
 struct PendingReply {
-    response: LocalBoxFuture<'static, Response>,
+    response: LocalBoxFuture<'static, ResponseFrame>,
     _memory: Permit,
     _slot: Permit,
 }
@@ -133,8 +134,9 @@ impl<R: Runtime> Connection<R> {
         service: &impl Service,
     ) -> Result<(), FrameError> {
         while !self.stopping.get() {
-            let slot = self.in_flight.acquire(1).await;
-            drop(slot);
+            // Nothing is read, and no memory taken, while as many are under way as may be. The slot
+            // is taken when there is a request for it: a quiet connection must count as idle.
+            drop(self.in_flight.acquire(1).await);
             let Some(Frame { bytes, memory }) = frames.next().await? else {
                 break;
             };
@@ -172,20 +174,17 @@ impl<R: Runtime> Connection<R> {
             let Some(mut first) = first else {
                 return Ok(());
             };
-            let mut pieces = (&mut first.response).await;
-            let mut served = smallvec::SmallVec::<[PendingReply; 1]>::from_buf([first]);
-            if pieces.is_empty() {
+            let Some(mut pieces) = (&mut first.response).await else {
                 // There is no response that could be sent: the closed connection says so.
                 return Ok(());
-            }
-            while bytes_of(&pieces) < GATHERED_BYTES && unfinished.is_none() {
+            };
+            let mut served = smallvec::SmallVec::<[PendingReply; 1]>::from_buf([first]);
+            while bytes_of(&pieces) < TOGETHER_BYTES && unfinished.is_none() {
                 let next = self.replies.borrow_mut().pop_front();
                 let Some(mut next) = next else { break };
                 match futures_util::poll!(&mut next.response) {
-                    Poll::Ready(response) if response.is_empty() => {
-                        return self.socket.write(pieces).await;
-                    }
-                    Poll::Ready(response) => {
+                    Poll::Ready(None) => return self.socket.write(pieces).await,
+                    Poll::Ready(Some(response)) => {
                         pieces.extend(response);
                         served.push(next);
                     }

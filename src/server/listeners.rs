@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::connection::Connection;
-use super::service::{Client, ConnectionService, Context};
+use super::service::{ConnectionService, Context, Peer};
 use crate::config::Listener as ListenerConfig;
 use crate::rt::{Budget, Event, FrameReader, Listener, Runtime, Socket, TaskClass};
 
@@ -127,10 +127,11 @@ impl<R: Runtime> Connections<R> {
         let limit = usize::try_from(limit).unwrap_or(0);
         let frames = FrameReader::new(rt.clone(), socket, limit, self.request_memory.clone())
             .small_frames(self.small_request_memory.clone());
-        let client = Client {
+        let client = Peer {
             connection: number,
             listener,
             local,
+            remote: peer,
         };
         let service = ConnectionService::new(self.context.clone(), client);
         let connections = self.clone();

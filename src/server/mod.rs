@@ -2,7 +2,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `run` | one shard from its seed to its end: listeners, connections, background work, stop |
+//! | `run` | a node from its start to its end, and each shard: background work, stop |
+//! | `listeners` | the sockets of a shard: which connections are taken, and kept |
 //! | `connection` | one client: requests accepted in order, responses in order |
 //! | `service` | a frame to its handler |
 //! | `handlers/` | a file per API family |
@@ -17,4 +18,4 @@ mod listeners;
 mod run;
 mod service;
 
-pub use run::{RunError, ShardSetup, Started, run_node, run_shard};
+pub use run::{ServeError, ShardSetup, Started, run_node, run_shard};

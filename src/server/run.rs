@@ -1,4 +1,8 @@
 //! A shard from its seed to its end, and a node from its data directory to its last shard.
+//!
+//! The start of a node is in two places: [`run_node`] first has [`open_node`]
+//! (`shard/node.rs`) open the data directory, which gives a seed for every shard, and then starts
+//! the shards.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -27,7 +31,7 @@ pub struct ShardSetup {
     /// Everything that it is opened with.
     pub seed: ShardSeed,
     /// Where to tell what it has bound.
-    pub started: flume::Sender<(usize, Result<Vec<SocketAddr>, RunError>)>,
+    pub started: flume::Sender<(usize, Result<Vec<SocketAddr>, ServeError>)>,
     /// Where it learns where the others listen.
     pub topology: flume::Receiver<Arc<Topology>>,
 }
@@ -47,7 +51,7 @@ pub struct Started {
 
 /// Why a node or shard does not serve (any more).
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
+pub enum ServeError {
     /// The data directory cannot be opened.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -75,7 +79,7 @@ pub enum RunError {
 /// The shards of a node, as the one that starts and stops them sees them.
 struct Roster {
     mailboxes: Vec<flume::Sender<ShardMessage>>,
-    starts: flume::Receiver<(usize, Result<Vec<SocketAddr>, RunError>)>,
+    starts: flume::Receiver<(usize, Result<Vec<SocketAddr>, ServeError>)>,
     topologies: Vec<flume::Sender<Arc<Topology>>>,
 }
 
@@ -87,7 +91,7 @@ pub async fn run_node<R: Runtime>(
     others: Vec<flume::Sender<ShardSetup>>,
     ready: impl FnOnce(Started),
     stop: flume::Receiver<()>,
-) -> Result<(), RunError> {
+) -> Result<(), ServeError> {
     let mut opened = open_node(&rt, options).await?;
     let seeds = std::mem::take(&mut opened.seeds);
     let mut started = Started {
@@ -162,7 +166,7 @@ impl Roster {
     }
 
     /// Waits until every shard listens, and tells each where the others do.
-    async fn start_all(&self) -> Result<Vec<Vec<SocketAddr>>, RunError> {
+    async fn start_all(&self) -> Result<Vec<Vec<SocketAddr>>, ServeError> {
         let listeners = collect_starts(&self.starts, self.topologies.len()).await?;
         let topology = Arc::new(Topology {
             listeners: listeners.clone(),
@@ -200,22 +204,22 @@ fn run_controller<R: Runtime>(
 }
 
 async fn collect_starts(
-    starts: &flume::Receiver<(usize, Result<Vec<SocketAddr>, RunError>)>,
+    starts: &flume::Receiver<(usize, Result<Vec<SocketAddr>, ServeError>)>,
     shards: usize,
-) -> Result<Vec<Vec<SocketAddr>>, RunError> {
+) -> Result<Vec<Vec<SocketAddr>>, ServeError> {
     let mut listeners: Vec<Option<Vec<SocketAddr>>> = vec![None; shards];
     while let Some(missing) = listeners.iter().position(Option::is_none) {
         let (shard, bound) = starts
             .recv_async()
             .await
-            .map_err(|_| RunError::Lost(missing))?;
+            .map_err(|_| ServeError::Lost(missing))?;
         listeners[shard] = Some(bound?);
     }
     Ok(listeners.into_iter().flatten().collect())
 }
 
 /// Runs one shard from its seed until it is told to stop.
-pub async fn run_shard<R: Runtime>(rt: R, setup: ShardSetup) -> Result<(), RunError> {
+pub async fn run_shard<R: Runtime>(rt: R, setup: ShardSetup) -> Result<(), ServeError> {
     let ShardSetup {
         seed,
         started,
@@ -247,7 +251,7 @@ pub async fn run_shard<R: Runtime>(rt: R, setup: ShardSetup) -> Result<(), RunEr
         shard.set_topology(topology);
         serve(&shard, listeners, &stop).await;
     }
-    shard.close().await.map_err(|source| RunError::Log {
+    shard.close().await.map_err(|source| ServeError::Log {
         shard: index,
         source,
     })
@@ -256,17 +260,17 @@ pub async fn run_shard<R: Runtime>(rt: R, setup: ShardSetup) -> Result<(), RunEr
 async fn prepare<R: Runtime>(
     rt: &R,
     seed: ShardSeed,
-) -> Result<(Shard<R>, Vec<R::Listener>), RunError> {
+) -> Result<(Shard<R>, Vec<R::Listener>), ServeError> {
     let shard_index = seed.place.shard.0;
     let configured = seed.config.client_listeners().0;
     let listeners = bind(rt, &configured, shard_index).map_err(|(listener, error)| {
         let port = listener.port_of(shard_index);
-        RunError::Bind {
+        ServeError::Bind {
             address: format!("{}:{port}", listener.host),
             reason: error.to_string(),
         }
     })?;
-    let log_error = |source| RunError::Log {
+    let log_error = |source| ServeError::Log {
         shard: usize::from(shard_index),
         source,
     };
@@ -285,6 +289,7 @@ async fn serve<R: Runtime>(
     let context = Context {
         shard: shard.clone(),
         sessions: Rc::new(RefCell::new(sessions)),
+        refusals: Rc::default(),
     };
     let queued = usize::try_from(config.queued_max_request_bytes).unwrap_or(usize::MAX);
     let memory = queued.min(shard.rt().arena().limit_bytes() / REQUEST_MEMORY_SHARE);
@@ -338,9 +343,9 @@ async fn read_mailbox<R: Runtime>(
                 image,
                 done,
             } => {
-                shard.apply(&records, image).await;
+                let all_deleted = shard.apply(&records, image).await;
                 // Nobody waits any more when the node stops.
-                let _ = done.send(());
+                let _ = done.send(all_deleted);
             }
             ShardMessage::LogDirFailed(reason) => shard.take_offline(&reason),
             ShardMessage::Stop => {

@@ -1,15 +1,19 @@
 //! From a frame to its handler.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
-use super::connection::{Reply, Response, Service};
+use super::connection::{Reply, ResponseFrame, Service};
+use super::errors::Code;
 use super::fetch_session::SessionCache;
 use super::handlers;
-use crate::model::BrokerId;
+use crate::model::{BrokerId, PartitionIndex};
+use crate::partition::Partition;
 use crate::rt::{Buf, Runtime};
-use crate::shard::Shard;
+use crate::shard::{Found, Shard};
 use crate::wire::messages::NodeEndpoint;
 use crate::wire::{
     self, ApiKey, DecodeError, ErrorCode, Message, Piece, RequestError, RequestHeader,
@@ -22,6 +26,32 @@ pub struct Context<R: Runtime> {
     pub shard: Shard<R>,
     /// Its fetch sessions.
     pub sessions: Rc<RefCell<SessionCache>>,
+    /// What was refused of late.
+    pub refusals: Rc<Refusals>,
+}
+
+/// Requests that cannot be read, so that their connection is closed. The client shows its user no
+/// more than a lost connection: the broker's log has to say why, but not as often as a hostile
+/// client likes.
+#[derive(Default)]
+pub struct Refusals {
+    told_at: Cell<Option<Duration>>,
+    untold: Cell<u64>,
+}
+
+impl Refusals {
+    const PAUSE: Duration = Duration::from_secs(1);
+
+    fn tell(&self, now: Duration, client: SocketAddr, what: &dyn Display, error: &dyn Display) {
+        let is_due = |told_at| now.saturating_sub(told_at) >= Self::PAUSE;
+        if !self.told_at.get().is_none_or(is_due) {
+            self.untold.set(self.untold.get() + 1);
+            return;
+        }
+        self.told_at.set(Some(now));
+        let others = self.untold.take();
+        tracing::warn!(%client, %what, %error, others, "request refused, connection closed");
+    }
 }
 
 impl<R: Runtime> Clone for Context<R> {
@@ -29,25 +59,28 @@ impl<R: Runtime> Clone for Context<R> {
         Self {
             shard: self.shard.clone(),
             sessions: self.sessions.clone(),
+            refusals: self.refusals.clone(),
         }
     }
 }
 
 /// A client's connection, as handlers know it.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub struct Peer {
     /// Number of the connection on this shard.
     pub connection: u64,
     /// Which of the configured listeners it came through.
     pub listener: usize,
     /// The address that the client connected to.
     pub local: SocketAddr,
+    /// The client's own.
+    pub remote: SocketAddr,
 }
 
 /// Serves one connection's requests.
 pub struct ConnectionService<R: Runtime> {
     context: Context<R>,
-    client: Client,
+    peer: Peer,
 }
 
 /// One request on its way to its handler.
@@ -64,11 +97,11 @@ pub struct Call {
 impl Call {
     /// The request's message.
     pub fn read<'a, M: Message<'a>>(&'a self) -> Result<M, DecodeError> {
-        M::decode(&self.frame[self.body_at..], self.version)
+        M::decode_lenient(&self.frame[self.body_at..], self.version)
     }
 
     /// The frame of a response that holds everything itself.
-    pub fn respond<'a, M: wire::Response<'a>>(&self, message: &M) -> Response {
+    pub fn respond<'a, M: wire::Response<'a>>(&self, message: &M) -> ResponseFrame {
         self.respond_with(message, &[])
     }
 
@@ -78,7 +111,7 @@ impl Call {
         &self,
         message: &M,
         records: &[Vec<Buf>],
-    ) -> Response {
+    ) -> ResponseFrame {
         let mut framing = Vec::new();
         let encoded =
             match encode_response(&mut framing, self.version, self.correlation_id, message) {
@@ -87,7 +120,7 @@ impl Call {
                 // connection is closed.
                 Err(error) => {
                     tracing::error!(api = %self.api, %error, "response cannot be encoded");
-                    return Vec::new();
+                    return None;
                 }
             };
         let framing = Buf::from_vec(framing);
@@ -98,26 +131,33 @@ impl Call {
                 Piece::Records(index) => pieces.extend(records[index].iter().cloned()),
             }
         }
-        pieces
+        Some(pieces)
     }
 }
 
 impl<R: Runtime> ConnectionService<R> {
     /// A service for one client.
-    pub fn new(context: Context<R>, client: Client) -> Self {
-        Self { context, client }
+    pub fn new(context: Context<R>, peer: Peer) -> Self {
+        Self { context, peer }
+    }
+
+    fn refuse(&self, what: &dyn Display, error: &dyn Display) -> Reply {
+        let now = self.context.shard.rt().now();
+        let refusals = &self.context.refusals;
+        refusals.tell(now, self.peer.remote, what, error);
+        Reply::Close
     }
 
     async fn handle(&self, call: Call) -> Result<Reply, DecodeError> {
-        let (context, client) = (&self.context, &self.client);
+        let (context, peer) = (&self.context, &self.peer);
         let response = match call.api {
-            ApiKey::Produce => return handlers::produce(context, client, call).await,
-            ApiKey::Fetch => return handlers::fetch(context, client, call),
+            ApiKey::Produce => return handlers::produce(context, peer, call).await,
+            ApiKey::Fetch => return handlers::fetch(context, peer, call),
             ApiKey::ListOffsets => handlers::list_offsets(context, &call).await?,
             ApiKey::OffsetForLeaderEpoch => handlers::offset_for_leader_epoch(context, &call)?,
-            ApiKey::Metadata => handlers::metadata(context, client, &call).await?,
+            ApiKey::Metadata => handlers::metadata(context, peer, &call).await?,
             ApiKey::ApiVersions => handlers::api_versions(&call)?,
-            ApiKey::DescribeCluster => handlers::describe_cluster(context, client, &call)?,
+            ApiKey::DescribeCluster => handlers::describe_cluster(context, peer, &call)?,
             ApiKey::DescribeTopicPartitions => handlers::describe_topic_partitions(context, &call)?,
             ApiKey::CreateTopics => handlers::create_topics(context, &call).await?,
             ApiKey::DeleteTopics => handlers::delete_topics(context, &call).await?,
@@ -152,17 +192,12 @@ impl<R: Runtime> Service for ConnectionService<R> {
             }) => {
                 return Reply::ready(handlers::unsupported_api_versions(correlation_id));
             }
-            Err(error) => {
-                tracing::debug!(%error, "request refused");
-                return Reply::Close;
-            }
+            Err(error) => return self.refuse(&"a frame", &error),
         };
+        let (api, version) = (call.api, call.version);
         match self.handle(call).await {
             Ok(reply) => reply,
-            Err(error) => {
-                tracing::debug!(%error, "request refused");
-                Reply::Close
-            }
+            Err(error) => self.refuse(&format_args!("{api} version {version}"), &error),
         }
     }
 }
@@ -170,16 +205,11 @@ impl<R: Runtime> Service for ConnectionService<R> {
 impl<R: Runtime> Context<R> {
     /// Where a broker of this node can be reached by a client of this connection: as advertised, or
     /// at the address that the client used, with the port of the broker's shard.
-    pub fn endpoint(&self, broker: BrokerId, client: &Client) -> Option<NodeEndpoint<'static>> {
+    pub fn endpoint(&self, broker: BrokerId, peer: &Peer) -> Option<NodeEndpoint<'static>> {
         let image = self.shard.image();
         let place = image.shards().find(|place| place.broker() == broker)?;
         let config = self.shard.config();
-        let name = &config
-            .client_listeners()
-            .0
-            .get(client.listener)?
-            .name
-            .clone();
+        let name = &config.client_listeners().0.get(peer.listener)?.name.clone();
         let advertised = config.advertised_listeners.address(name, place.shard.0);
         let (host, port) = match advertised {
             Some(address) => (address.host, address.port),
@@ -187,8 +217,8 @@ impl<R: Runtime> Context<R> {
                 let topology = self.shard.topology();
                 let bound = topology.listeners.get(usize::from(place.shard.0))?;
                 (
-                    client.local.ip().to_string(),
-                    bound.get(client.listener)?.port(),
+                    peer.local.ip().to_string(),
+                    bound.get(peer.listener)?.port(),
                 )
             }
         };
@@ -199,10 +229,27 @@ impl<R: Runtime> Context<R> {
             rack: config.broker_rack.clone().map(Into::into),
         })
     }
+
+    /// The partition of this name, if this shard leads it and can use it.
+    pub fn led_here(&self, topic: &str, index: PartitionIndex) -> Result<Partition<R>, ErrorCode> {
+        let image = self.shard.image();
+        let topic = image
+            .topic(topic)
+            .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        match self.shard.find(topic.id, index) {
+            Found::Here(partition) => match partition.failure() {
+                Some(failure) => Err(failure.code()),
+                None => Ok(partition),
+            },
+            Found::Elsewhere { .. } => Err(ErrorCode::NotLeaderOrFollower),
+            Found::Unusable => Err(ErrorCode::KafkaStorageError),
+            Found::Unknown => Err(ErrorCode::UnknownTopicOrPartition),
+        }
+    }
 }
 
 /// Both halves of an outcome that carries words: none where all went well.
-pub fn outcome<E: super::errors::Code + std::fmt::Display>(
+pub fn outcome<E: Code + std::fmt::Display>(
     result: &Result<impl Sized, E>,
 ) -> (ErrorCode, Option<wire::Str<'static>>) {
     match result {

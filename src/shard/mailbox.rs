@@ -1,4 +1,5 @@
-//! The messages between cores: for the control plane, never for a client's records.
+//! The messages between cores, and [`ControlPlane`], the way to the controller and to other shards:
+//! for changes of metadata, never for a client's records.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,8 +15,8 @@ pub enum ShardMessage {
         records: Arc<Vec<Record>>,
         /// The image that they lead to.
         image: Arc<Image>,
-        /// Where to say so.
-        done: flume::Sender<()>,
+        /// Where to say so, and whether all that is deleted is off its name.
+        done: flume::Sender<bool>,
     },
     /// The log directory can no longer be used.
     LogDirFailed(Arc<str>),

@@ -4,33 +4,34 @@
 //! |---|---|
 //! | `node` | the start: data directory, metadata, recovery, a seed for every shard |
 //! | `open` | from a seed to a shard that serves |
-//! | `control` | the control plane: changes of metadata, one at a time, durable before applied |
+//! | `control` | the controller: changes of metadata, one at a time, durable before applied |
 //! | `apply` | what a change means on a shard |
 //! | `metadata` | the stored metadata: a change is one record of it |
-//! | `mailbox` | the messages between cores |
-//! | `settings` | configuration as the controller checks it |
+//! | `mailbox` | the messages between cores, the way to the controller |
+//! | `config_check` | configuration as the controller checks it |
 //! | `table` | its partitions, found by topic and index |
 //!
 //! A shard shares nothing with the others. What it learns comes as a message.
 
 mod apply;
+mod config_check;
 mod control;
 mod mailbox;
 mod metadata;
 mod node;
 mod open;
-mod settings;
+
 mod table;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub use config_check::ConfigCheck;
 pub use control::{ChangeError, ControlRequest, Decision};
 pub use mailbox::{ControlPlane, ShardMessage, Topology};
 pub use metadata::MetadataError;
 pub use node::{NodeOptions, OpenedNode, ShardSeed, StartError, open_node};
-pub use settings::ConfigCheck;
 
 use crate::cluster::controller::{ProducerIdBlock, allocate_producer_ids};
 use crate::cluster::{Image, Placement};
@@ -60,6 +61,9 @@ struct Inner<R: Runtime> {
     topology: RefCell<Arc<Topology>>,
     producer_ids: Cell<Option<ProducerIdBlock>>,
     allocating: Budget,
+    /// One at a time creates and deletes partitions: two at once would create one twice, the second
+    /// time over the records of the first, or create one that is being deleted.
+    changing: Budget,
 }
 
 /// Where a partition is that a client asked for.
@@ -70,11 +74,11 @@ pub enum Found<R: Runtime> {
     Elsewhere {
         /// Who leads it.
         leader: BrokerId,
-        /// In which term.
+        /// In which leader epoch.
         epoch: LeaderEpoch,
     },
     /// It is ours, but its files could not be made or opened.
-    Broken,
+    Unusable,
     /// There is no such partition.
     Unknown,
 }
@@ -126,7 +130,7 @@ impl<R: Runtime> Shard<R> {
 
     /// The settings of run time, as the metadata has them.
     pub fn dynamic_configs(&self) -> DynamicConfigs {
-        settings::dynamic_configs(&self.image(), self.inner.place.node)
+        config_check::dynamic_configs(&self.image(), self.inner.place.node)
     }
 
     /// The codecs' reused contexts.
@@ -140,8 +144,8 @@ impl<R: Runtime> Shard<R> {
     }
 
     /// Why the log directory cannot be used, if so.
-    pub fn offline(&self) -> Option<String> {
-        self.inner.log.is_offline()
+    pub fn offline_reason(&self) -> Option<String> {
+        self.inner.log.offline_reason()
     }
 
     /// Where every shard listens.
@@ -162,7 +166,7 @@ impl<R: Runtime> Shard<R> {
         }
         match self.inner.image.borrow().partition(id) {
             None => Found::Unknown,
-            Some(state) if state.placement == self.inner.place => Found::Broken,
+            Some(state) if state.placement == self.inner.place => Found::Unusable,
             Some(state) => Found::Elsewhere {
                 leader: state.placement.broker(),
                 epoch: state.leader_epoch,

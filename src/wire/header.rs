@@ -128,6 +128,12 @@ pub fn encode_response<'a, R: Response<'a>>(
     writer.finish()
 }
 
+/// The correlation id that a response (without its length prefix) begins with.
+pub fn correlation_id(response: &[u8]) -> Result<i32, DecodeError> {
+    let id = response.first_chunk().ok_or(DecodeError::Truncated)?;
+    Ok(i32::from_be_bytes(*id))
+}
+
 /// Reads a response (without its length prefix) to a request of this version.
 ///
 /// A broker that does not know the version of an ApiVersions request answers in version 0;

@@ -3,20 +3,9 @@
 use corelane::wire::{ApiKey, Message as _, encode_request, messages};
 
 use crate::common::{Noise, Options, scale};
+use crate::evil::EVIL;
 use crate::sample::{Sample as _, Source};
 use crate::target::Target;
-
-/// Lengths as attackers write them: null, empty, huge, in each width.
-const EVIL: [&[u8]; 8] = [
-    &[0xff; 4],
-    &[0; 4],
-    &[0x7f, 0xff, 0xff, 0xff],
-    &[0x80, 0, 0, 0],
-    &[0x7f, 0xff],
-    &[0x80, 0],
-    &[0xff, 0xff, 0xff, 0xff, 0x07],
-    &[0x80; 6],
-];
 
 /// A whole frame with its length.
 struct Valid {

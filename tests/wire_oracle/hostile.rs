@@ -6,20 +6,8 @@ use corelane::wire::{
     ApiKey, DecodeError, Message, RequestHeader, decode_response, encode_request, encode_response,
 };
 
+use crate::evil::EVIL;
 use crate::sample::{Sample, Source};
-
-/// Lengths as attackers write them: null, empty, huge, in each width.
-const EVIL: [&[u8]; 9] = [
-    &[0xff; 4],
-    &[0; 4],
-    &[0x7f, 0xff, 0xff, 0xff],
-    &[0x80, 0, 0, 0],
-    &[0x7f, 0xff],
-    &[0x80, 0],
-    &[0xff, 0xff, 0xff, 0xff, 0x07],
-    &[0xff, 0xff, 0xff, 0xff, 0x0f],
-    &[0x80; 6],
-];
 
 /// A repeatable source of bytes (xorshift64).
 struct Noise(u64);

@@ -8,6 +8,8 @@ mod sample;
 #[macro_use]
 mod apis;
 mod definitions;
+#[path = "../common/evil.rs"]
+mod evil;
 mod hostile;
 mod known;
 mod round_trip;

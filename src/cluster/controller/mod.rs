@@ -16,7 +16,7 @@ pub use configs::{
     AlterOp, Alteration, ConfigRules, ConfigTarget, alter_configs, incremental_alter_configs,
 };
 pub use error::ControllerError;
-pub use names::{MAX_TOPIC_NAME_BYTES, check_topic_name};
+pub use names::check_topic_name;
 pub use producer_ids::{PRODUCER_ID_BLOCK_LEN, ProducerIdBlock, allocate_producer_ids};
 pub use run::start_run;
 pub use topics::{

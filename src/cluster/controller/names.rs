@@ -2,16 +2,13 @@
 
 use super::error::ControllerError;
 use crate::cluster::image::Image;
+use crate::model::{MAX_TOPIC_NAME_BYTES, RESERVED_TOPIC_NAME, is_topic_name_byte};
 
-/// Kafka's bound: with `-PARTITION` behind it the name still fits a directory's 255 bytes.
-pub const MAX_TOPIC_NAME_BYTES: usize = 249;
-
-/// Checks that a topic can have this name at all. It becomes a directory's name, so this is also
-/// what keeps paths within the data directory.
+/// Checks that a topic can have this name at all, and says why not.
 pub fn check_topic_name(name: &str) -> Result<(), ControllerError> {
-    let legal = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     let why = match name {
         "" => "it is empty".to_string(),
+        RESERVED_TOPIC_NAME => "directories of the broker itself have this name".to_string(),
         "." | ".." => "'.' and '..' are directories".to_string(),
         _ if name.len() > MAX_TOPIC_NAME_BYTES => {
             format!(
@@ -19,7 +16,7 @@ pub fn check_topic_name(name: &str) -> Result<(), ControllerError> {
                 name.len()
             )
         }
-        _ if !name.bytes().all(legal) => {
+        _ if !name.bytes().all(is_topic_name_byte) => {
             "only letters, digits, '.', '_' and '-' are allowed".to_string()
         }
         _ => return Ok(()),

@@ -97,7 +97,7 @@ pub struct Move {
     pub index: PartitionIndex,
     /// The new owner.
     pub placement: Placement,
-    /// The new owner's term, above the former one.
+    /// The leader epoch of the new owner, above the former one.
     pub leader_epoch: LeaderEpoch,
     /// One more than the former one.
     pub owner_epoch: u32,

@@ -3,11 +3,26 @@
 //! A group of entries goes out as one write into a ring of preallocated files. An acknowledgement
 //! waits for the contiguous completed prefix of the writes; what a partition's segment holds
 //! durably may be forgotten here by [`Journal::trim`].
+//!
+//! | file | what |
+//! |---|---|
+//! | `options` | how it is set up, and where its replay begins |
+//! | *writing* | |
+//! | `state` | what callers and writer share, and every change to it |
+//! | `group` | entries gathered into writes |
+//! | `ring` | where writes lie, and what is free |
+//! | `writer` | the task that writes, and the one that watches for pauses |
+//! | `layout`, `format` | a group to bytes; what the bytes are |
+//! | `files` | the files: opened, prepared |
+//! | *reading back* | |
+//! | `scan` | write after write, and where they end: torn or rotten |
+//! | `reader` | the ring in large pieces |
+//! | `sweep` | what lies behind a break |
 
-mod compose;
 mod files;
 mod format;
 mod group;
+mod layout;
 mod options;
 mod reader;
 mod ring;
@@ -51,14 +66,14 @@ pub struct JournalIdentity {
 /// partition's tail into the next, cost no allocation.
 pub type Pieces = SmallVec<[Buf; 2]>;
 
-/// What can be journaled. The token is handed back once the entry is durable.
+/// What can be journaled. The token is handed back once the entry's writes have completed.
 #[derive(Debug)]
 pub enum Entry<T> {
     /// Bytes of a segment.
     Data {
         /// Whose segment.
         partition: PartitionId,
-        /// The leader's term under which they were accepted.
+        /// The leader epoch under which they were accepted.
         leader_epoch: LeaderEpoch,
         /// First offset of the segment.
         segment_base: Offset,
@@ -151,8 +166,8 @@ impl<R: Runtime, T: 'static> Journal<R, T> {
     /// earlier runs are recycled. Returns once `ready_bytes` are prepared; the rest follows in the
     /// background.
     ///
-    /// `on_durable` gets the tokens of each durable write, in the order of writes, and must not
-    /// wait. Entries are durable in the sense of the options' write mode.
+    /// `on_completed` gets the tokens of each completed write, in the order of writes, and must not
+    /// wait. What has completed is as safe as the options' write mode makes it.
     ///
     /// # Errors
     /// `Open`, with `StorageFull` within when the disk lacks room for `ready_bytes`.
@@ -161,7 +176,7 @@ impl<R: Runtime, T: 'static> Journal<R, T> {
         dir: &Path,
         identity: JournalIdentity,
         options: JournalOptions,
-        on_durable: impl Fn(Sequence, Vec<T>) + 'static,
+        on_completed: impl Fn(Sequence, Vec<T>) + 'static,
     ) -> Result<Self, JournalError> {
         let options = options.checked();
         let opened = files::open(&rt, dir, &options).await?;
@@ -170,7 +185,7 @@ impl<R: Runtime, T: 'static> Journal<R, T> {
             identity,
             options,
             opened.prepared_bytes,
-            Box::new(on_durable),
+            Box::new(on_completed),
         ));
         let files = opened.files;
         rt.spawn(
@@ -205,23 +220,23 @@ impl<R: Runtime, T: 'static> Journal<R, T> {
         self.shared.append(&mut permit.bytes, entry)
     }
 
-    /// Completes when the write `sequence`, and every earlier one, is durable.
+    /// Completes when the write `sequence`, and every earlier one, has completed.
     ///
     /// # Errors
     /// `Failed`, `Closed`.
-    pub async fn wait_durable(&self, sequence: Sequence) -> Result<(), JournalError> {
+    pub async fn wait_completed(&self, sequence: Sequence) -> Result<(), JournalError> {
         let shared = &self.shared;
-        let look = || shared.durable_or_error(sequence);
-        shared.durable_event.wait_until(look).await
+        let look = || shared.completed_or_error(sequence);
+        shared.progress_event.wait_until(look).await
     }
 
-    /// Everything below has completed.
-    pub fn durable_end(&self) -> Sequence {
-        Sequence(self.shared.state.borrow().durable_end)
+    /// Every write below has completed: it is on disk or, with plain writes, in the device's cache.
+    pub fn completed_end(&self) -> Sequence {
+        Sequence(self.shared.state.borrow().completed_end)
     }
 
     /// Everything below survives power loss: moves to segments go no further. The same as
-    /// [`Journal::durable_end`] when writes are durable by themselves, else see [`Journal::flush`].
+    /// [`Journal::completed_end`] when writes are durable by themselves, else see [`Journal::flush`].
     pub fn flushed_end(&self) -> Sequence {
         Sequence(self.shared.state.borrow().flushed_end)
     }
@@ -234,17 +249,17 @@ impl<R: Runtime, T: 'static> Journal<R, T> {
         let target = self.shared.request_flush();
         let shared = &self.shared;
         let look = || shared.flushed_or_error(target);
-        shared.durable_event.wait_until(look).await
+        shared.progress_event.wait_until(look).await
     }
 
     /// Writes below `start` may be overwritten: the caller has a durable checkpoint that names
-    /// `start`. Never reaches beyond [`Journal::durable_end`].
+    /// `start`. Never reaches beyond [`Journal::completed_end`].
     pub fn trim(&self, start: Sequence) {
         self.shared.trim(start);
     }
 
     /// What a checkpoint must say so that replay can begin at `sequence`: one that is not trimmed,
-    /// at most [`Journal::durable_end`] (anything later counts as that).
+    /// at most [`Journal::completed_end`] (anything later counts as that).
     pub fn position_of(&self, sequence: Sequence) -> JournalStart {
         self.shared.position_of(sequence)
     }
@@ -265,9 +280,9 @@ impl<R: Runtime, T: 'static> Journal<R, T> {
         &self.shared.pressed_event
     }
 
-    /// Notified when [`Journal::durable_end`] moves and when the journal fails.
+    /// Notified when [`Journal::completed_end`] moves and when the journal fails.
     pub fn progressed(&self) -> &Event {
-        &self.shared.durable_event
+        &self.shared.progress_event
     }
 
     /// The write error after which nothing is acknowledged any more.
@@ -284,7 +299,7 @@ impl<R: Runtime, T: 'static> Journal<R, T> {
         self.shared.request_close(clean);
         let shared = &self.shared;
         let look = || shared.has_stopped().then_some(());
-        shared.durable_event.wait_until(look).await;
+        shared.progress_event.wait_until(look).await;
         match self.failure() {
             Some(failure @ JournalError::Failed(_)) => Err(failure),
             _ => Ok(()),

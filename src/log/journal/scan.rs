@@ -63,7 +63,7 @@ pub enum ScannedEntry {
     Data {
         /// Whose segment.
         partition: PartitionId,
-        /// The leader's term under which they were accepted.
+        /// The leader epoch under which they were accepted.
         leader_epoch: LeaderEpoch,
         /// First offset of the segment.
         segment_base: Offset,

@@ -13,31 +13,33 @@ use super::{
 use crate::log::rules::{Rule, holds};
 use crate::rt::{Event, Runtime, WriteMode};
 
-/// Takes the tokens of a durable write.
-pub(super) type OnDurable<T> = Box<dyn Fn(Sequence, Vec<T>)>;
+/// Takes the tokens of a completed write.
+pub(super) type OnCompleted<T> = Box<dyn Fn(Sequence, Vec<T>)>;
 
 pub(super) struct Shared<R: Runtime, T> {
     pub rt: R,
     pub identity: JournalIdentity,
     pub options: JournalOptions,
-    pub state: RefCell<State<T>>,
+    pub state: RefCell<JournalState<T>>,
     /// Something for the writer to do.
     pub writer_event: Event,
     /// The first entry after a pause.
     pub activity_event: Event,
-    pub durable_event: Event,
+    pub progress_event: Event,
     pub pressed_event: Event,
     space_event: Event,
-    on_durable: OnDurable<T>,
+    on_completed: OnCompleted<T>,
     running_tasks: Cell<usize>,
 }
 
-pub(super) struct State<T> {
+pub(super) struct JournalState<T> {
     pub gathering: Gathering<T>,
     pub ring: Ring,
-    /// Writes in flight and those that completed before an earlier one, from `durable_end` on.
+    /// Writes in flight and those that completed before an earlier one, from `completed_end` on.
     pub window: VecDeque<Slot<T>>,
-    pub durable_end: u64,
+    /// Every write below has completed, and its tokens were handed back.
+    pub completed_end: u64,
+    /// Every write below survives power loss.
     pub flushed_end: u64,
     /// Some write on disk says that everything below was flushed.
     pub told_end: u64,
@@ -75,15 +77,15 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
         identity: JournalIdentity,
         options: JournalOptions,
         prepared_bytes: u64,
-        on_durable: OnDurable<T>,
+        on_completed: OnCompleted<T>,
     ) -> Self {
         let max_write_bytes = options.max_write_bytes;
         let ring = Ring::new(options.geometry(), max_write_bytes, prepared_bytes);
-        let state = State {
+        let state = JournalState {
             gathering: Gathering::new(max_write_bytes),
             ring,
             window: VecDeque::new(),
-            durable_end: 0,
+            completed_end: 0,
             flushed_end: 0,
             told_end: 0,
             entries_end: 0,
@@ -107,10 +109,10 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
             state: RefCell::new(state),
             writer_event: Event::new(),
             activity_event: Event::new(),
-            durable_event: Event::new(),
+            progress_event: Event::new(),
             pressed_event: Event::new(),
             space_event: Event::new(),
-            on_durable,
+            on_completed,
             running_tasks: Cell::new(TASKS),
         }
     }
@@ -145,7 +147,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
 
     pub fn trim(&self, start: Sequence) {
         let mut state = self.state.borrow_mut();
-        let start = start.0.min(state.durable_end);
+        let start = start.0.min(state.completed_end);
         state.ring.trim(start);
         drop(state);
         self.space_event.notify();
@@ -214,7 +216,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
 
     pub fn position_of(&self, sequence: Sequence) -> JournalStart {
         let state = self.state.borrow();
-        let wanted = sequence.0.min(state.durable_end);
+        let wanted = sequence.0.min(state.completed_end);
         let (sequence, (address, previous_checksum)) = match state.ring.position_of(wanted) {
             Some(position) => (wanted, position),
             // Trimmed already: the oldest that is kept.
@@ -246,26 +248,26 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
             slot.done = true;
         }
         let end = if holds(Rule::AckWaitsForPrefix) {
-            state.completed_end()
+            state.done_end()
         } else {
             sequence + 1
         };
         drop(state);
-        self.acknowledge_below(end);
+        self.complete_below(end);
     }
 
     /// Hands back the tokens of every write below `end`.
-    pub fn acknowledge_below(&self, end: u64) {
+    pub fn complete_below(&self, end: u64) {
         let durable = self.options.write_mode == WriteMode::Durable;
         loop {
-            let next = self.state.borrow_mut().acknowledge_next(end, durable);
+            let next = self.state.borrow_mut().complete_next(end, durable);
             let Some((sequence, tokens)) = next else {
                 break;
             };
-            (self.on_durable)(Sequence(sequence), tokens);
+            (self.on_completed)(Sequence(sequence), tokens);
         }
         self.state.borrow_mut().forget_completed();
-        self.durable_event.notify();
+        self.progress_event.notify();
         if self.pressure().is_pressed() {
             self.pressed_event.notify();
         }
@@ -275,12 +277,12 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
         let mut state = self.state.borrow_mut();
         state.flushed_end = state.flushed_end.max(end);
         drop(state);
-        self.durable_event.notify();
+        self.progress_event.notify();
     }
 
-    pub fn durable_or_error(&self, sequence: Sequence) -> Option<Result<(), JournalError>> {
+    pub fn completed_or_error(&self, sequence: Sequence) -> Option<Result<(), JournalError>> {
         let state = self.state.borrow();
-        state.reached(state.durable_end > sequence.0)
+        state.reached(state.completed_end > sequence.0)
     }
 
     pub fn flushed_or_error(&self, target: u64) -> Option<Result<Sequence, JournalError>> {
@@ -333,7 +335,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
     /// One of the journal's tasks has let go of its files.
     pub fn task_stopped(&self) {
         self.running_tasks.set(self.running_tasks.get() - 1);
-        self.durable_event.notify();
+        self.progress_event.notify();
     }
 
     pub fn has_stopped(&self) -> bool {
@@ -343,13 +345,13 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
     fn notify_all(&self) {
         self.writer_event.notify();
         self.activity_event.notify();
-        self.durable_event.notify();
+        self.progress_event.notify();
         self.space_event.notify();
         self.pressed_event.notify();
     }
 }
 
-impl<T> State<T> {
+impl<T> JournalState<T> {
     fn is_open(&self) -> bool {
         self.failure.is_none() && self.closing.is_none()
     }
@@ -383,28 +385,28 @@ impl<T> State<T> {
         self.ring.next_sequence() - self.window.len() as u64
     }
 
-    /// End of the contiguous completed prefix.
-    fn completed_end(&self) -> u64 {
+    /// End of the contiguous prefix of writes that have ended well.
+    fn done_end(&self) -> u64 {
         let done = self.window.iter().take_while(|slot| slot.done).count();
         self.window_start() + done as u64
     }
 
-    fn acknowledge_next(&mut self, end: u64, durable: bool) -> Option<(u64, Vec<T>)> {
-        if self.durable_end >= end || self.failure.is_some() {
+    fn complete_next(&mut self, end: u64, durable: bool) -> Option<(u64, Vec<T>)> {
+        if self.completed_end >= end || self.failure.is_some() {
             return None;
         }
-        let sequence = self.durable_end;
+        let sequence = self.completed_end;
         let index = sequence - self.window_start();
         let slot = self.window.get_mut(index as usize)?;
-        self.durable_end += 1;
+        self.completed_end += 1;
         if durable {
-            self.flushed_end = self.durable_end;
+            self.flushed_end = self.completed_end;
         }
         Some((sequence, std::mem::take(&mut slot.tokens)))
     }
 
     fn forget_completed(&mut self) {
-        while self.window_start() < self.durable_end
+        while self.window_start() < self.completed_end
             && self.window.front().is_some_and(|slot| slot.done)
         {
             self.window.pop_front();

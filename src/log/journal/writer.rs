@@ -9,9 +9,10 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
-use super::compose::lay_out;
 use super::format::{Header, WriteKind};
-use super::state::{Shared, Slot, State};
+use super::group::Group;
+use super::layout::lay_out;
+use super::state::{JournalState, Shared, Slot};
 use crate::log::rules::{Rule, holds};
 use crate::rt::{ArenaFull, BLOCK_BYTES, Buf, File, Runtime, WriteMode};
 
@@ -20,7 +21,11 @@ const MEMORY_RETRY: Duration = Duration::from_millis(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    Write(WriteKind),
+    /// A write, and where it goes: room for it was found there.
+    Write {
+        kind: WriteKind,
+        address: u64,
+    },
     Sync,
     Wait,
     Stop,
@@ -42,14 +47,14 @@ pub(super) async fn write<R: Runtime, T: 'static>(shared: Rc<Shared<R, T>>, file
     loop {
         match shared.step(in_flight.len()) {
             Step::Stop => break,
-            Step::Write(kind) => match shared.compose(kind) {
+            Step::Write { kind, address } => match shared.compose(kind, address) {
                 Ok(write) => {
                     dirty[write.file] |= write.mode == WriteMode::Plain;
                     in_flight.push(submit(files[write.file].clone(), write));
                 }
                 Err(ArenaFull { .. }) => {
                     let retry = shared.rt.sleep(MEMORY_RETRY);
-                    wait(&shared, &mut in_flight, retry).await;
+                    wait_or_complete(&shared, &mut in_flight, retry).await;
                 }
             },
             Step::Sync => {
@@ -62,7 +67,7 @@ pub(super) async fn write<R: Runtime, T: 'static>(shared: Rc<Shared<R, T>>, file
             Step::Wait => {
                 let count = in_flight.len();
                 let look = || (shared.step(count) != Step::Wait).then_some(());
-                wait(
+                wait_or_complete(
                     &shared,
                     &mut in_flight,
                     shared.writer_event.wait_until(look),
@@ -85,8 +90,8 @@ async fn submit<F: File>(file: F, write: Write) -> (u64, io::Result<()>) {
     (write.sequence, written)
 }
 
-/// Waits for `or`, or for a write in flight, which is then taken account of.
-async fn wait<R: Runtime, T: 'static>(
+/// Waits for `or`, or for a write in flight, which is then completed.
+async fn wait_or_complete<R: Runtime, T: 'static>(
     shared: &Shared<R, T>,
     in_flight: &mut FuturesUnordered<impl Future<Output = (u64, io::Result<()>)>>,
     or: impl Future<Output = ()>,
@@ -153,12 +158,12 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
         }
         let gathered = state.gathering.first().map(|group| group.write_bytes());
         match gathered {
-            Some(bytes) if in_flight < self.options.max_in_flight => {
-                let ready = self.is_ready(&state, in_flight);
-                if ready && state.address_for(bytes).is_some() {
-                    return Step::Write(WriteKind::Entries);
-                }
-                Step::Wait
+            Some(bytes)
+                if in_flight < self.options.max_in_flight && self.is_ready(&state, in_flight) =>
+            {
+                let kind = WriteKind::Entries;
+                let write = |address| Step::Write { kind, address };
+                state.address_for(bytes).map_or(Step::Wait, write)
             }
             None if in_flight == 0 => self.step_when_empty(&state),
             _ => Step::Wait,
@@ -167,7 +172,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
 
     /// Whether the gathered entries go out now: at once when the disk is idle, as a large write
     /// when it is not, and in any case when somebody asked.
-    fn is_ready(&self, state: &State<T>, in_flight: usize) -> bool {
+    fn is_ready(&self, state: &JournalState<T>, in_flight: usize) -> bool {
         let idle = in_flight == 0 && self.options.gather_for.is_none();
         idle || state.gather_due
             || state.closing.is_some()
@@ -176,7 +181,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
     }
 
     /// Whether everything written so far has to be flushed before the next write.
-    fn wants_sync(&self, state: &State<T>) -> bool {
+    fn wants_sync(&self, state: &JournalState<T>) -> bool {
         let written = state.ring.next_sequence();
         let asked = state.flush_target > state.flushed_end && state.flush_target <= written;
         let ending = state.gathering.is_empty() && (state.close_due || state.closing.is_some());
@@ -184,22 +189,26 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
             && (asked || (ending && state.flushed_end < written))
     }
 
-    fn step_when_empty(&self, state: &State<T>) -> Step {
-        let block = BLOCK_BYTES as u64;
-        let fits = state.address_for(block as usize).is_some();
+    fn step_when_empty(&self, state: &JournalState<T>) -> Step {
+        let address = state.address_for(BLOCK_BYTES);
+        let write = |kind| address.map(|address| Step::Write { kind, address });
         match state.closing {
-            Some(_) if state.closed || !fits => Step::Stop,
-            Some(true) => Step::Write(WriteKind::Clean),
-            Some(false) => Step::Write(WriteKind::Closing),
-            None if state.close_due && state.is_untold() && fits && state.ring.has_room(block) => {
-                Step::Write(WriteKind::Closing)
+            Some(_) if state.closed => Step::Stop,
+            Some(true) => write(WriteKind::Clean).unwrap_or(Step::Stop),
+            Some(false) => write(WriteKind::Closing).unwrap_or(Step::Stop),
+            None if state.close_due
+                && state.is_untold()
+                && state.ring.has_room(BLOCK_BYTES as u64) =>
+            {
+                write(WriteKind::Closing).unwrap_or(Step::Wait)
             }
             None => Step::Wait,
         }
     }
 
-    /// Lays out the next write. Nothing has changed when there is no memory for it.
-    fn compose(&self, kind: WriteKind) -> Result<Write, ArenaFull> {
+    /// Lays out the next write, for `address`, and books it. Nothing has changed when there is no
+    /// memory for it.
+    fn compose(&self, kind: WriteKind, address: u64) -> Result<Write, ArenaFull> {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         let first = state.gathering.first();
@@ -209,9 +218,6 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
         let bytes = first.map_or(BLOCK_BYTES, |group| group.write_bytes());
         let buffer = self.rt.arena().alloc(bytes - blocks)?;
         let sequence = state.ring.next_sequence();
-        let address = state
-            .address_for(bytes)
-            .unwrap_or_else(|| state.ring.next_address(bytes as u64));
         let header = Header {
             kind,
             identity: self.identity,
@@ -228,27 +234,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
         let pieces = group.as_ref().map_or(&[][..], |group| &group.pieces);
         let (bufs, checksum) = lay_out(header, pieces, buffer, &mut state.table);
         state.ring.push(address, bytes as u64, checksum);
-        state.told_end = state.flushed_end;
-        let mut tokens = Vec::new();
-        match group {
-            Some(group) => {
-                state.ring.release(group.promised_bytes);
-                state.entries_end = sequence + 1;
-                tokens = group.tokens;
-                state.gathering.recycle(group.pieces);
-                state.gather_due &= !state.gathering.is_empty();
-                state.close_due = false;
-            }
-            None => {
-                state.gathering.skip_sequence();
-                state.close_due = false;
-                state.closed = state.closing.is_some();
-            }
-        }
-        state.window.push_back(Slot {
-            done: false,
-            tokens,
-        });
+        state.book(sequence, group);
         let (file, offset) = state.ring.geometry().place(address);
         drop(guard);
         self.after_compose(sequence);
@@ -267,13 +253,37 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
 
     fn after_compose(&self, sequence: u64) {
         if !holds(Rule::AckWaitsForDurable) {
-            self.acknowledge_below(sequence + 1);
+            self.complete_below(sequence + 1);
         }
         self.space_freed();
     }
 }
 
-impl<T> State<T> {
+impl<T> JournalState<T> {
+    /// Takes account of the write `sequence`, which holds `group`, or no entries.
+    fn book(&mut self, sequence: u64, group: Option<Group<T>>) {
+        self.told_end = self.flushed_end;
+        self.close_due = false;
+        let tokens = match group {
+            Some(group) => {
+                self.ring.release(group.promised_bytes);
+                self.entries_end = sequence + 1;
+                self.gathering.recycle(group.pieces);
+                self.gather_due &= !self.gathering.is_empty();
+                group.tokens
+            }
+            None => {
+                self.gathering.skip_sequence();
+                self.closed = self.closing.is_some();
+                Vec::new()
+            }
+        };
+        self.window.push_back(Slot {
+            done: false,
+            tokens,
+        });
+    }
+
     /// Where a write of `bytes` goes; none while it would overwrite what is kept.
     fn address_for(&self, bytes: usize) -> Option<u64> {
         let bytes = bytes as u64;

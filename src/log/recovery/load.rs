@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::RecoveryError;
 use crate::log::checkpoint::CheckpointSlots;
-use crate::log::checkpoint_content::{Content, PartitionContent};
+use crate::log::checkpoint::content::{Content, PartitionContent};
 use crate::log::options::KnownPartition;
 use crate::log::run::RunId;
 use crate::model::PartitionId;

@@ -5,12 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::log::checkpoint_content::PartitionContent;
-use crate::log::files::segment_path;
+use crate::log::checkpoint::content::PartitionContent;
 use crate::log::lock::open_locked;
 use crate::log::marks::{Boundary, Position};
 use crate::log::options::KnownPartition;
-use crate::log::partition_files::{SegmentFile, partition_dir};
+use crate::log::partition_files::{SegmentFile, partition_dir, segment_path};
 use crate::log::producers::ProducerStates;
 use crate::log::segment::SegmentFacts;
 use crate::log::walk::alloc;

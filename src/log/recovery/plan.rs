@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::log::checkpoint_content::PartitionContent;
+use crate::log::checkpoint::content::PartitionContent;
 use crate::log::marks::{Boundary, Position};
 use crate::model::Offset;
 

@@ -3,10 +3,10 @@
 
 use std::io;
 
-use crate::log::files::{segment_path, write_small};
 use crate::log::index::{IndexedBatch, SegmentIndex, TimeEntry};
+use crate::log::index_files::IndexTail;
 use crate::log::marks::{Boundary, Position};
-use crate::log::partition_files::SegmentFile;
+use crate::log::partition_files::{SegmentFile, segment_path};
 use crate::log::producers::ProducerBatch;
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::SegmentFacts;
@@ -188,22 +188,8 @@ async fn write_index<R: Runtime>(
     mut index: SegmentIndex,
 ) -> io::Result<()> {
     index.finish();
-    let offsets = index.offsets().encode(0..index.offsets().len());
-    let times = index.times().encode(0..index.times().len());
-    write_small(
-        &part.rt,
-        &segment_path(&part.dir, base, SegmentFile::Index),
-        0,
-        offsets,
-    )
-    .await?;
-    write_small(
-        &part.rt,
-        &segment_path(&part.dir, base, SegmentFile::TimeIndex),
-        0,
-        times,
-    )
-    .await?;
+    let tail = IndexTail::rest_of(&index, (0, 0));
+    tail.write(&part.rt, &part.dir, base).await?;
     Ok(())
 }
 

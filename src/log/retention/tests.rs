@@ -1,88 +1,12 @@
-//! Tests of rolling and retention against a naive model.
+//! Tests of retention against a naive model.
 
 use proptest::prelude::*;
 
 use super::*;
 
-const ACTIVE: ActiveSegment = ActiveSegment {
-    base_offset: Offset(100),
-    size_bytes: 500,
-    first_timestamp_ms: 1000,
-    created_ms: 50_000,
-    index_full: false,
-};
-const BATCH: IncomingBatch = IncomingBatch {
-    last_offset: Offset(200),
-    max_timestamp_ms: 1000,
-    size_bytes: 100,
-};
-const ROLL: RollLimits = RollLimits {
-    segment_bytes: 600,
-    segment_ms: 100,
-    jitter_ms: 10,
-};
-
-fn rolls(segment: ActiveSegment, batch: IncomingBatch, now_ms: i64) -> Option<RollReason> {
-    should_roll(&segment, &batch, &ROLL, now_ms)
-}
-
-#[test]
-fn rolls_by_size_when_the_batch_would_not_fit() {
-    assert_eq!(rolls(ACTIVE, BATCH, 0), None);
-    let larger = IncomingBatch {
-        size_bytes: 101,
-        ..BATCH
-    };
-    assert_eq!(rolls(ACTIVE, larger, 0), Some(RollReason::Size));
-    let empty = ActiveSegment {
-        size_bytes: 0,
-        ..ACTIVE
-    };
-    let largest = IncomingBatch {
-        size_bytes: 601,
-        ..BATCH
-    };
-    assert_eq!(rolls(empty, largest, i64::MAX), None);
-}
-
-#[test]
-fn rolls_by_the_batches_timestamps_less_jitter() {
-    let at = |max_timestamp_ms| IncomingBatch {
-        max_timestamp_ms,
-        ..BATCH
-    };
-    assert_eq!(rolls(ACTIVE, at(1090), i64::MAX), None);
-    assert_eq!(rolls(ACTIVE, at(1091), 0), Some(RollReason::Age));
-}
-
-#[test]
-fn rolls_by_the_clock_without_timestamps() {
-    let untimed = ActiveSegment {
-        first_timestamp_ms: -1,
-        ..ACTIVE
-    };
-    assert_eq!(rolls(untimed, BATCH, 50_090), None);
-    assert_eq!(rolls(untimed, BATCH, 50_091), Some(RollReason::Age));
-}
-
-#[test]
-fn rolls_when_the_indexes_cannot_go_on() {
-    let full = ActiveSegment {
-        index_full: true,
-        ..ACTIVE
-    };
-    assert_eq!(rolls(full, BATCH, 0), Some(RollReason::IndexFull));
-    let far = |above| IncomingBatch {
-        last_offset: Offset(100 + i64::from(i32::MAX) + above),
-        ..BATCH
-    };
-    assert_eq!(rolls(ACTIVE, far(0), 0), None);
-    assert_eq!(rolls(ACTIVE, far(1), 0), Some(RollReason::OffsetRange));
-}
-
 /// Segments of ten offsets each, from (bytes, largest timestamp).
-fn log(segments: &[(u64, i64)]) -> Vec<SegmentFacts> {
-    let facts = |(at, &(size_bytes, largest_timestamp_ms)): (i64, &(u64, i64))| SegmentFacts {
+fn log(segments: &[(u64, i64)]) -> Vec<KeptSegment> {
+    let facts = |(at, &(size_bytes, largest_timestamp_ms)): (i64, &(u64, i64))| KeptSegment {
         base_offset: Offset(at * 10),
         end_offset: Offset(at * 10 + 10),
         size_bytes,

@@ -46,7 +46,12 @@ pub fn check(sim: &mut Sim, node: &Rc<Node>, ended: Result<(), String>) -> Resul
     let rt = node.runtimes[0].clone();
     // Whoever waits learns of it in no order.
     let told = sim.run(rt.sleep(SOON));
-    if told.is_ok() && node.shards.iter().any(|shard| shard.is_offline().is_none()) {
+    if told.is_ok()
+        && node
+            .shards
+            .iter()
+            .any(|shard| shard.offline_reason().is_none())
+    {
         return Err(format!("ended with {ended:?}, and not all is offline"));
     }
     let before = node.truth.borrow().acknowledged_count;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::log::options::{Durability, LogConfig, LogOptions, RecoveryOptions};
 use crate::log::partition_files::{SegmentFile, partition_dir};
 use crate::log::recovery::{Recovered, RecoveredPartition, recover};
-use crate::log::{PartitionLog, ShardLog};
+use crate::log::{PartitionLog, ReadAsk, ShardLog};
 use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, ShardIndex};
 use crate::rt::{Runtime, TaskClass};
 use crate::sim::{Rng, SimDisk, SimRuntime};
@@ -130,7 +130,7 @@ pub async fn recover_unchecked(
     recovered.map_err(|error| format!("recovery: {error}"))
 }
 
-/// Opens what was recovered, reads all of it, and begins new leaders' terms.
+/// Opens what was recovered, reads all of it, and begins new leader epochs.
 pub async fn open(
     runtimes: Vec<SimRuntime>,
     recovered: Recovered,
@@ -219,7 +219,13 @@ pub async fn check_read(
 ) -> Result<(), String> {
     let mut at = from;
     while at < end {
-        let read = log.read(at, end, max_bytes, true).await;
+        let ask = ReadAsk {
+            from: at,
+            end,
+            max_bytes,
+            whole_first: true,
+        };
+        let read = log.read(ask).await;
         let read = match read {
             Ok(read) => read,
             // The front may go while this reads.

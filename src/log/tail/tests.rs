@@ -48,6 +48,15 @@ fn joined(pieces: &[Buf]) -> Vec<u8> {
     pieces.iter().flat_map(|piece| piece.to_vec()).collect()
 }
 
+fn ask(from: i64, end: i64, max_bytes: usize, whole_first: bool) -> ReadAsk {
+    ReadAsk {
+        from: Offset(from),
+        end: Offset(end),
+        max_bytes,
+        whole_first,
+    }
+}
+
 #[test]
 fn batches_span_chunks_and_segments() {
     let mut log = Fixture::new(Position::default());
@@ -56,10 +65,7 @@ fn batches_span_chunks_and_segments() {
     }
     log.tail.start_segment(Offset(3));
     log.append(100);
-    let read = log
-        .tail
-        .read(Offset(1), Offset(4), usize::MAX, true)
-        .unwrap();
+    let read = log.tail.read(ask(1, 4, usize::MAX, true)).unwrap();
     let expected = [vec![1; 3000], vec![2; 9000], vec![3; 100]].concat();
     assert_eq!(joined(&read.pieces), expected);
     assert_eq!((read.bytes, read.next_offset), (12100, Offset(4)));
@@ -71,12 +77,12 @@ fn a_read_keeps_its_bounds() {
     for _ in 0..4 {
         log.append(1000);
     }
-    let read = |max, whole| log.tail.read(Offset(1), Offset(3), max, whole).unwrap();
+    let read = |max, whole| log.tail.read(ask(1, 3, max, whole)).unwrap();
     assert_eq!(read(usize::MAX, true).next_offset, Offset(3));
     assert_eq!(read(1999, true).next_offset, Offset(2));
     assert_eq!(read(10, true).next_offset, Offset(2));
     assert_eq!(read(10, false).next_offset, Offset(1));
-    assert!(log.tail.read(Offset(4), Offset(9), 1, true).is_none());
+    assert!(log.tail.read(ask(4, 9, 1, true)).is_none());
 }
 
 #[test]

@@ -1,18 +1,16 @@
-//! DeleteRecords, DescribeLogDirs, InitProducerId.
+//! DeleteRecords, DescribeLogDirs.
 
 use std::collections::BTreeMap;
 
-use super::offsets::led_here;
-use crate::model::{Offset, PartitionIndex, ProducerEpoch, ProducerId};
+use crate::model::{Offset, PartitionIndex};
 use crate::rt::Runtime;
-use crate::server::connection::Response;
+use crate::server::connection::ResponseFrame;
 use crate::server::errors::Code;
 use crate::server::service::{Call, Context};
 use crate::wire::messages::{
     DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
     DeleteRecordsResponse, DeleteRecordsTopicResult, DescribeLogDirsPartition,
     DescribeLogDirsRequest, DescribeLogDirsResponse, DescribeLogDirsResult, DescribeLogDirsTopic,
-    InitProducerIdRequest, InitProducerIdResponse,
 };
 use crate::wire::{DecodeError, ErrorCode};
 
@@ -23,7 +21,7 @@ const UP_TO_HIGH_WATERMARK: Offset = Offset(-1);
 pub async fn delete_records<R: Runtime>(
     context: &Context<R>,
     call: &Call,
-) -> Result<Response, DecodeError> {
+) -> Result<ResponseFrame, DecodeError> {
     let request: DeleteRecordsRequest = call.read()?;
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
@@ -52,7 +50,7 @@ async fn delete_before<R: Runtime>(
     topic: &str,
     asked: &DeleteRecordsPartition,
 ) -> Result<Offset, ErrorCode> {
-    let partition = led_here(context, topic, asked.partition_index)?;
+    let partition = context.led_here(topic, asked.partition_index)?;
     let high_watermark = partition.high_watermark();
     let before = match asked.offset {
         UP_TO_HIGH_WATERMARK => high_watermark,
@@ -72,7 +70,7 @@ async fn delete_before<R: Runtime>(
 pub fn describe_log_dirs<R: Runtime>(
     context: &Context<R>,
     call: &Call,
-) -> Result<Response, DecodeError> {
+) -> Result<ResponseFrame, DecodeError> {
     let request: DescribeLogDirsRequest = call.read()?;
     let wanted = |name: &str, index: PartitionIndex| {
         request.topics.as_ref().is_none_or(|topics| {
@@ -101,7 +99,7 @@ pub fn describe_log_dirs<R: Runtime>(
     let dir = config.log_dir();
     let space = context.shard.rt().disk_space(dir).ok();
     let bytes = |bytes: Option<u64>| bytes.and_then(|b| i64::try_from(b).ok()).unwrap_or(-1);
-    let offline = context.shard.offline().is_some();
+    let offline = context.shard.offline_reason().is_some();
     let result = DescribeLogDirsResult {
         error_code: if offline {
             ErrorCode::KafkaStorageError
@@ -123,36 +121,5 @@ pub fn describe_log_dirs<R: Runtime>(
     Ok(call.respond(&DescribeLogDirsResponse {
         results: vec![result],
         ..Default::default()
-    }))
-}
-
-/// Serves InitProducerId: a fresh id for an idempotent producer (KIP-98).
-pub async fn init_producer_id<R: Runtime>(
-    context: &Context<R>,
-    call: &Call,
-) -> Result<Response, DecodeError> {
-    let request: InitProducerIdRequest = call.read()?;
-    let allocated = match request.transactional_id.as_deref() {
-        None => context
-            .shard
-            .next_producer_id()
-            .await
-            .map_err(|error| error.code()),
-        Some("") => Err(ErrorCode::InvalidRequest),
-        // Transactions do not exist yet; this code makes clients stop instead of trying again.
-        Some(_) => Err(ErrorCode::TransactionalIdAuthorizationFailed),
-    };
-    Ok(call.respond(&match allocated {
-        Ok(producer_id) => InitProducerIdResponse {
-            producer_id,
-            producer_epoch: ProducerEpoch(0),
-            ..Default::default()
-        },
-        Err(error_code) => InitProducerIdResponse {
-            error_code,
-            producer_id: ProducerId::NONE,
-            producer_epoch: ProducerEpoch(-1),
-            ..Default::default()
-        },
     }))
 }

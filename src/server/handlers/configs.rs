@@ -9,7 +9,7 @@ use crate::cluster::controller::{
 use crate::config::{DescribedConfig, describe_topic};
 use crate::model::{BrokerId, NodeId};
 use crate::rt::Runtime;
-use crate::server::connection::Response;
+use crate::server::connection::ResponseFrame;
 use crate::server::service::{Call, Context, outcome};
 use crate::shard::ChangeError;
 use crate::wire::messages::{
@@ -35,7 +35,7 @@ enum Resource {
 pub fn describe_configs<R: Runtime>(
     context: &Context<R>,
     call: &Call,
-) -> Result<Response, DecodeError> {
+) -> Result<ResponseFrame, DecodeError> {
     let request: DescribeConfigsRequest = call.read()?;
     let results = request.resources.iter().map(|asked| {
         let described = resource(context, asked.resource_type, &asked.resource_name)
@@ -131,7 +131,7 @@ fn shown(
 pub async fn alter_configs<R: Runtime>(
     context: &Context<R>,
     call: &Call,
-) -> Result<Response, DecodeError> {
+) -> Result<ResponseFrame, DecodeError> {
     let request: AlterConfigsRequest = call.read()?;
     let mut responses = Vec::with_capacity(request.resources.len());
     for asked in &request.resources {
@@ -171,7 +171,7 @@ async fn replace_all<R: Runtime>(
 pub async fn incremental_alter_configs<R: Runtime>(
     context: &Context<R>,
     call: &Call,
-) -> Result<Response, DecodeError> {
+) -> Result<ResponseFrame, DecodeError> {
     let request: IncrementalAlterConfigsRequest = call.read()?;
     let mut responses = Vec::with_capacity(request.resources.len());
     for asked in &request.resources {

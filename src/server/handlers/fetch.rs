@@ -10,12 +10,12 @@ use crate::cluster::Image;
 use crate::model::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::partition::{FetchAsk, Fetched, Partition};
 use crate::rt::{Buf, Runtime};
-use crate::server::connection::{Reply, Response};
+use crate::server::connection::{Reply, ResponseFrame};
 use crate::server::errors::Code;
 use crate::server::fetch_session::{
     FetchPlan, PartitionAnswer, PartitionAsk, PartitionKey, Planned, SessionAsk, TopicKey,
 };
-use crate::server::service::{Call, Client, Context};
+use crate::server::service::{Call, Context, Peer};
 use crate::shard::Found;
 use crate::wire::messages::{
     DivergingEpoch, FetchPartitionData, FetchRequest, FetchResponse, FetchableTopicResponse,
@@ -56,7 +56,7 @@ struct Bounds {
 /// Serves a Fetch request. What it asks for is fixed now; the response may wait for more to read.
 pub fn fetch<R: Runtime>(
     context: &Context<R>,
-    client: &Client,
+    peer: &Peer,
     call: Call,
 ) -> Result<Reply, DecodeError> {
     let request: FetchRequest = call.read()?;
@@ -79,15 +79,15 @@ pub fn fetch<R: Runtime>(
     let plan = context
         .sessions
         .borrow_mut()
-        .plan(ask, client.connection, now, random);
+        .plan(ask, peer.connection, now, random);
     drop(request);
     let plan = match plan {
         Ok(plan) => plan,
         Err(error) => return Ok(Reply::ready(failed(&call, error.code()))),
     };
-    let (context, client) = (context.clone(), client.clone());
+    let (context, peer) = (context.clone(), peer.clone());
     Ok(Reply::Respond(Box::pin(async move {
-        serve(&context, &client, &call, plan, bounds).await
+        serve(&context, &peer, &call, plan, bounds).await
     })))
 }
 
@@ -95,18 +95,18 @@ pub fn fetch<R: Runtime>(
 /// changed is looked at again.
 async fn serve<R: Runtime>(
     context: &Context<R>,
-    client: &Client,
+    peer: &Peer,
     call: &Call,
     mut plan: FetchPlan,
     bounds: Bounds,
-) -> Response {
+) -> ResponseFrame {
     let mut round = Round::new();
     let mut due = std::mem::take(&mut plan.partitions);
     loop {
         let looked_at = round.read(context, due, bounds.max_bytes).await;
         let left = bounds.deadline.saturating_sub(context.shard.rt().now());
         if round.bytes >= bounds.min_bytes || round.has_news || left.is_zero() {
-            return respond(context, client, call, &plan, round);
+            return respond(context, peer, call, &plan, round);
         }
         for place in looked_at {
             round.watch(place, &plan);
@@ -247,7 +247,7 @@ fn find<R: Runtime>(
             };
             Err((ErrorCode::NotLeaderOrFollower, Some(leader)))
         }
-        Found::Broken => Err((ErrorCode::KafkaStorageError, None)),
+        Found::Unusable => Err((ErrorCode::KafkaStorageError, None)),
         Found::Unknown => Err((unknown(image, &key.topic), None)),
     }
 }
@@ -313,11 +313,11 @@ impl<R: Runtime> Answer<R> {
 
 fn respond<R: Runtime>(
     context: &Context<R>,
-    client: &Client,
+    peer: &Peer,
     call: &Call,
     plan: &FetchPlan,
     round: Round<R>,
-) -> Response {
+) -> ResponseFrame {
     let mut endpoints: Vec<NodeEndpoint> = Vec::new();
     let mut topics: Vec<FetchableTopicResponse> = Vec::new();
     let mut records: Vec<Vec<Buf>> = Vec::new();
@@ -330,7 +330,7 @@ fn respond<R: Runtime>(
                 .iter()
                 .all(|endpoint| endpoint.node_id != leader.leader_id)
         {
-            endpoints.extend(context.endpoint(leader.leader_id, client));
+            endpoints.extend(context.endpoint(leader.leader_id, peer));
         }
         let data = answer.data(answer.fetched.bytes as u32, call.version);
         records.push(answer.fetched.records);
@@ -378,7 +378,7 @@ fn tell_session<R: Runtime>(context: &Context<R>, plan: &FetchPlan, answer: &Ans
     news || !plan.incremental
 }
 
-fn failed(call: &Call, error_code: ErrorCode) -> Response {
+fn failed(call: &Call, error_code: ErrorCode) -> ResponseFrame {
     call.respond(&FetchResponse {
         error_code,
         ..Default::default()

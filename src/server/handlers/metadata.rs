@@ -6,9 +6,9 @@ use super::topics::create_automatically;
 use crate::cluster::{Image, PartitionState, Topic};
 use crate::model::{BrokerId, PartitionIndex, ShardIndex, TopicId};
 use crate::rt::Runtime;
-use crate::server::connection::Response;
+use crate::server::connection::ResponseFrame;
 use crate::server::errors::Code;
-use crate::server::service::{Call, Client, Context};
+use crate::server::service::{Call, Context, Peer};
 use crate::wire::messages::{
     Cursor, DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse,
     DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
@@ -31,9 +31,9 @@ const ENDPOINT_BROKERS: i8 = 1;
 /// Serves Metadata. Topics named that do not exist are created where both sides allow it.
 pub async fn metadata<R: Runtime>(
     context: &Context<R>,
-    client: &Client,
+    peer: &Peer,
     call: &Call,
-) -> Result<Response, DecodeError> {
+) -> Result<ResponseFrame, DecodeError> {
     let request: MetadataRequest = call.read()?;
     let operations = if request.include_topic_authorized_operations {
         TOPIC_OPERATIONS
@@ -60,7 +60,7 @@ pub async fn metadata<R: Runtime>(
         topics
     };
     let image = context.shard.image();
-    let brokers = endpoints(context, client, &image).map(|endpoint| MetadataResponseBroker {
+    let brokers = endpoints(context, peer, &image).map(|endpoint| MetadataResponseBroker {
         node_id: endpoint.node_id,
         host: endpoint.host,
         port: endpoint.port,
@@ -152,9 +152,9 @@ fn missing(
 /// Serves DescribeCluster.
 pub fn describe_cluster<R: Runtime>(
     context: &Context<R>,
-    client: &Client,
+    peer: &Peer,
     call: &Call,
-) -> Result<Response, DecodeError> {
+) -> Result<ResponseFrame, DecodeError> {
     let request: DescribeClusterRequest = call.read()?;
     if request.endpoint_type != ENDPOINT_BROKERS {
         return Ok(call.respond(&DescribeClusterResponse {
@@ -165,7 +165,7 @@ pub fn describe_cluster<R: Runtime>(
         }));
     }
     let image = context.shard.image();
-    let brokers = endpoints(context, client, &image).map(|endpoint| DescribeClusterBroker {
+    let brokers = endpoints(context, peer, &image).map(|endpoint| DescribeClusterBroker {
         broker_id: endpoint.node_id,
         host: endpoint.host,
         port: endpoint.port,
@@ -195,7 +195,7 @@ pub fn describe_cluster<R: Runtime>(
 pub fn describe_topic_partitions<R: Runtime>(
     context: &Context<R>,
     call: &Call,
-) -> Result<Response, DecodeError> {
+) -> Result<ResponseFrame, DecodeError> {
     let request: DescribeTopicPartitionsRequest = call.read()?;
     let image = context.shard.image();
     let cap = context.shard.config().max_request_partition_size_limit;
@@ -287,12 +287,12 @@ fn cursor(topic: &str, partition_index: PartitionIndex) -> Cursor<'static> {
 /// Every broker of the cluster, as this client can reach it.
 fn endpoints<R: Runtime>(
     context: &Context<R>,
-    client: &Client,
+    peer: &Peer,
     image: &Image,
 ) -> impl Iterator<Item = NodeEndpoint<'static>> {
     image
         .shards()
-        .filter_map(|place| context.endpoint(place.broker(), client))
+        .filter_map(|place| context.endpoint(place.broker(), peer))
 }
 
 /// Any shard takes admin requests; clients are told the one with the id they expect.

@@ -1,12 +1,11 @@
 //! ListOffsets and OffsetForLeaderEpoch.
 
-use crate::model::{LeaderEpoch, Offset, PartitionIndex};
-use crate::partition::{OffsetAsk, OffsetFound, Partition};
+use crate::model::{LeaderEpoch, Offset};
+use crate::partition::{OffsetAsk, OffsetFound};
 use crate::rt::Runtime;
-use crate::server::connection::Response;
+use crate::server::connection::ResponseFrame;
 use crate::server::errors::Code;
 use crate::server::service::{Call, Context};
-use crate::shard::Found;
 use crate::wire::messages::{
     EpochEndOffset, ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest,
     ListOffsetsResponse, ListOffsetsTopicResponse, OffsetForLeaderEpochRequest,
@@ -18,7 +17,7 @@ use crate::wire::{DecodeError, ErrorCode};
 pub async fn list_offsets<R: Runtime>(
     context: &Context<R>,
     call: &Call,
-) -> Result<Response, DecodeError> {
+) -> Result<ResponseFrame, DecodeError> {
     let request: ListOffsetsRequest = call.read()?;
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
@@ -56,7 +55,7 @@ async fn find<R: Runtime>(
     topic: &str,
     ask: &ListOffsetsPartition,
 ) -> Result<OffsetFound, ErrorCode> {
-    let partition = led_here(context, topic, ask.partition_index)?;
+    let partition = context.led_here(topic, ask.partition_index)?;
     partition
         .check_epoch(ask.current_leader_epoch)
         .map_err(|error| error.code())?;
@@ -79,7 +78,7 @@ async fn find<R: Runtime>(
 pub fn offset_for_leader_epoch<R: Runtime>(
     context: &Context<R>,
     call: &Call,
-) -> Result<Response, DecodeError> {
+) -> Result<ResponseFrame, DecodeError> {
     let request: OffsetForLeaderEpochRequest = call.read()?;
     let of_topic = |topic: &str, asks: &[OffsetForLeaderPartition]| {
         asks.iter()
@@ -105,12 +104,14 @@ fn epoch_end<R: Runtime>(
     topic: &str,
     ask: &OffsetForLeaderPartition,
 ) -> EpochEndOffset {
-    let found = led_here(context, topic, ask.partition).and_then(|partition| {
-        partition
-            .check_epoch(ask.current_leader_epoch)
-            .map_err(|error| error.code())?;
-        Ok(partition.log().epoch_end_offset(ask.leader_epoch))
-    });
+    let found = context
+        .led_here(topic, ask.partition)
+        .and_then(|partition| {
+            partition
+                .check_epoch(ask.current_leader_epoch)
+                .map_err(|error| error.code())?;
+            Ok(partition.log().epoch_end_offset(ask.leader_epoch))
+        });
     let (error_code, (leader_epoch, end_offset)) = match found {
         Ok(end) => (ErrorCode::None, end),
         Err(code) => (code, (LeaderEpoch::NONE, Offset(-1))),
@@ -120,26 +121,5 @@ fn epoch_end<R: Runtime>(
         partition: ask.partition,
         leader_epoch,
         end_offset,
-    }
-}
-
-/// The partition of this name, if this shard leads it and can use it.
-pub(super) fn led_here<R: Runtime>(
-    context: &Context<R>,
-    topic: &str,
-    index: PartitionIndex,
-) -> Result<Partition<R>, ErrorCode> {
-    let image = context.shard.image();
-    let topic = image
-        .topic(topic)
-        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    match context.shard.find(topic.id, index) {
-        Found::Here(partition) => match partition.failure() {
-            Some(failure) => Err(failure.code()),
-            None => Ok(partition),
-        },
-        Found::Elsewhere { .. } => Err(ErrorCode::NotLeaderOrFollower),
-        Found::Broken => Err(ErrorCode::KafkaStorageError),
-        Found::Unknown => Err(ErrorCode::UnknownTopicOrPartition),
     }
 }

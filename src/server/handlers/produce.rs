@@ -10,9 +10,9 @@ use crate::log::StorageError;
 use crate::model::{BrokerId, LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::partition::{Accepted, ProduceError};
 use crate::rt::Runtime;
-use crate::server::connection::{Reply, Response};
+use crate::server::connection::{Reply, ResponseFrame};
 use crate::server::errors::Code;
-use crate::server::service::{Call, Client, Context};
+use crate::server::service::{Call, Context, Peer};
 use crate::shard::Found;
 use crate::wire::messages::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData,
@@ -50,7 +50,7 @@ struct Refusal {
 /// Serves a Produce request.
 pub async fn produce<R: Runtime>(
     context: &Context<R>,
-    client: &Client,
+    peer: &Peer,
     call: Call,
 ) -> Result<Reply, DecodeError> {
     let request: ProduceRequest = call.read()?;
@@ -70,9 +70,9 @@ pub async fn produce<R: Runtime>(
         // There is no response to carry an error: the closed connection is the message.
         return Ok(if failed { Reply::Close } else { Reply::Nothing });
     }
-    let (context, client) = (context.clone(), client.clone());
+    let (context, peer) = (context.clone(), peer.clone());
     Ok(Reply::Respond(Box::pin(async move {
-        acknowledge(&context, &client, &call, topics, timeout).await
+        acknowledge(&context, &peer, &call, topics, timeout).await
     })))
 }
 
@@ -128,7 +128,7 @@ async fn accept<R: Runtime>(
                 ..Refusal::default()
             });
         }
-        Found::Broken => return Outcome::Refused(ErrorCode::KafkaStorageError.into()),
+        Found::Unusable => return Outcome::Refused(ErrorCode::KafkaStorageError.into()),
         Found::Unknown => return Outcome::Refused(ErrorCode::UnknownTopicOrPartition.into()),
     };
     let records = data
@@ -150,11 +150,11 @@ async fn accept<R: Runtime>(
 /// Waits for every accepted batch and makes the response.
 async fn acknowledge<R: Runtime>(
     context: &Context<R>,
-    client: &Client,
+    peer: &Peer,
     call: &Call,
     topics: Vec<TopicOutcome<R>>,
     timeout: Duration,
-) -> Response {
+) -> ResponseFrame {
     let deadline = context.shard.rt().now() + timeout;
     let mut endpoints: Vec<NodeEndpoint> = Vec::new();
     let mut responses = List::with_capacity(topics.len());
@@ -166,7 +166,7 @@ async fn acknowledge<R: Runtime>(
                     acknowledged(context, index, accepted, deadline).await
                 }
                 Outcome::Refused(refusal) => {
-                    add_endpoint(context, client, &refusal, &mut endpoints);
+                    add_endpoint(context, peer, &refusal, &mut endpoints);
                     refused(index, refusal)
                 }
             };
@@ -234,14 +234,14 @@ fn refused(index: PartitionIndex, refusal: Refusal) -> PartitionProduceResponse<
 
 fn add_endpoint<R: Runtime>(
     context: &Context<R>,
-    client: &Client,
+    peer: &Peer,
     refusal: &Refusal,
     endpoints: &mut Vec<NodeEndpoint<'static>>,
 ) {
     if let Some((leader, _)) = refusal.leader
         && endpoints.iter().all(|endpoint| endpoint.node_id != leader)
     {
-        endpoints.extend(context.endpoint(leader, client));
+        endpoints.extend(context.endpoint(leader, peer));
     }
 }
 

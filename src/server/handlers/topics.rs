@@ -11,7 +11,7 @@ use crate::cluster::{Image, Record, Topic};
 use crate::config::describe_topic;
 use crate::model::TopicId;
 use crate::rt::Runtime;
-use crate::server::connection::Response;
+use crate::server::connection::ResponseFrame;
 use crate::server::errors::Code;
 use crate::server::service::{Call, Context, outcome};
 use crate::shard::{ChangeError, Decision};
@@ -27,22 +27,18 @@ use crate::wire::{DecodeError, ErrorCode};
 pub async fn create_topics<R: Runtime>(
     context: &Context<R>,
     call: &Call,
-) -> Result<Response, DecodeError> {
+) -> Result<ResponseFrame, DecodeError> {
     let request: CreateTopicsRequest = call.read()?;
-    let named_twice = |name: &str| request.topics.iter().filter(|t| t.name == name).count() > 1;
+    let names: Vec<&str> = request.topics.iter().map(|topic| &*topic.name).collect();
     let mut topics: Vec<CreatableTopicResult> = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         if topics.iter().any(|done| done.name == topic.name) {
             continue;
         }
-        let created = if named_twice(&topic.name) {
-            let why = "The request names the topic twice.".to_owned();
-            Err(ControllerError::InvalidRequest(why).into())
-        } else {
-            match new_topic(context, topic) {
-                Ok(new) => create(context, new, request.validate_only).await,
-                Err(error) => Err(error.into()),
-            }
+        let new = check_named_once(&topic.name, &names).and_then(|()| new_topic(context, topic));
+        let created = match new {
+            Ok(new) => create(context, new, request.validate_only).await,
+            Err(error) => Err(error.into()),
         };
         topics.push(created_result(context, topic, created));
     }
@@ -50,6 +46,17 @@ pub async fn create_topics<R: Runtime>(
         throttle_time_ms: 0,
         topics,
     }))
+}
+
+/// A topic that a request names twice is refused, once.
+fn check_named_once(name: &str, names: &[&str]) -> Result<(), ControllerError> {
+    match names.iter().filter(|other| **other == name).count() {
+        0 | 1 => Ok(()),
+        _ => {
+            let why = "The request names the topic twice.".to_owned();
+            Err(ControllerError::InvalidRequest(why))
+        }
+    }
 }
 
 /// Creates a topic because a client named it (`auto.create.topics.enable`).
@@ -178,21 +185,21 @@ fn configs_of<R: Runtime>(
 pub async fn create_partitions<R: Runtime>(
     context: &Context<R>,
     call: &Call,
-) -> Result<Response, DecodeError> {
+) -> Result<ResponseFrame, DecodeError> {
     let request: CreatePartitionsRequest = call.read()?;
-    let named_twice = |name: &str| request.topics.iter().filter(|t| t.name == name).count() > 1;
+    let names: Vec<&str> = request.topics.iter().map(|topic| &*topic.name).collect();
     let mut results: Vec<CreatePartitionsTopicResult> = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         if results.iter().any(|done| done.name == topic.name) {
             continue;
         }
-        let added = if named_twice(&topic.name) {
-            let why = "The request names the topic twice.".to_owned();
-            Err(ControllerError::InvalidRequest(why).into())
-        } else {
-            let new = new_partitions(topic);
-            let decide = move |image: &Image| add_partitions(image, &new);
-            decide_or_change(context, decide, request.validate_only).await
+        let added = match check_named_once(&topic.name, &names) {
+            Ok(()) => {
+                let new = new_partitions(topic);
+                let decide = move |image: &Image| add_partitions(image, &new);
+                decide_or_change(context, decide, request.validate_only).await
+            }
+            Err(error) => Err(error.into()),
         };
         let (error_code, error_message) = outcome(&added);
         let name = topic.name.clone();
@@ -226,7 +233,7 @@ fn new_partitions(topic: &CreatePartitionsTopic<'_>) -> NewPartitions {
 pub async fn delete_topics<R: Runtime>(
     context: &Context<R>,
     call: &Call,
-) -> Result<Response, DecodeError> {
+) -> Result<ResponseFrame, DecodeError> {
     let request: DeleteTopicsRequest = call.read()?;
     let by_name = request
         .topic_names

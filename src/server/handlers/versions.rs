@@ -1,13 +1,13 @@
 //! ApiVersions: what this broker speaks.
 
 use crate::rt::Buf;
-use crate::server::connection::Response;
+use crate::server::connection::ResponseFrame;
 use crate::server::service::Call;
 use crate::wire::messages::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
 use crate::wire::{ApiKey, DecodeError, ErrorCode, encode_response};
 
 /// Answers with every API. No feature is finalized yet, so none is named.
-pub fn api_versions(call: &Call) -> Result<Response, DecodeError> {
+pub fn api_versions(call: &Call) -> Result<ResponseFrame, DecodeError> {
     let request: ApiVersionsRequest = call.read()?;
     // KIP-511: names that could break a metric or a log line are refused.
     let named = call.version < 3
@@ -30,7 +30,7 @@ pub fn api_versions(call: &Call) -> Result<Response, DecodeError> {
 
 /// The answer to an ApiVersions request of a version from the future: in version 0, with the range
 /// that would have been understood (KIP-511).
-pub fn unsupported_api_versions(correlation_id: i32) -> Response {
+pub fn unsupported_api_versions(correlation_id: i32) -> ResponseFrame {
     let response = ApiVersionsResponse {
         error_code: ErrorCode::UnsupportedVersion,
         api_keys: vec![advertised(ApiKey::ApiVersions)],
@@ -38,8 +38,8 @@ pub fn unsupported_api_versions(correlation_id: i32) -> Response {
     };
     let mut frame = Vec::new();
     match encode_response(&mut frame, 0, correlation_id, &response) {
-        Ok(_) => vec![Buf::from_vec(frame)],
-        Err(_) => Vec::new(),
+        Ok(_) => Some(vec![Buf::from_vec(frame)]),
+        Err(_) => None,
     }
 }
 

@@ -30,8 +30,8 @@ fn entries_of_every_length_come_back() {
     ];
     let found = sim
         .run(async {
-            let (tokens, on_durable) = collect();
-            let journal = create(&rt, 1, small(), on_durable).await;
+            let (tokens, on_completed) = collect();
+            let journal = create(&rt, 1, small(), on_completed).await;
             let mut position = 5_000;
             let mut last = Sequence(0);
             for (token, len) in lens.into_iter().enumerate() {
@@ -39,7 +39,7 @@ fn entries_of_every_length_come_back() {
                 last = journal.append(&mut permit, data(&rt, 1, 0, position, len, token));
                 position += len as u64;
             }
-            journal.wait_durable(last).await.unwrap();
+            journal.wait_completed(last).await.unwrap();
             assert_eq!(*tokens.borrow(), (0..lens.len()).collect::<Vec<_>>());
             journal.close(true).await.unwrap();
             scan(&rt, small().first_start(run_id(1))).await.unwrap()
@@ -66,8 +66,8 @@ fn a_log_start_comes_back() {
     let mut sim = Sim::new(1, &disk);
     let rt = sim.runtime(0);
     let found = sim.run(async {
-        let (tokens, on_durable) = collect();
-        let journal = create(&rt, 1, small(), on_durable).await;
+        let (tokens, on_completed) = collect();
+        let journal = create(&rt, 1, small(), on_completed).await;
         let entry = Entry::LogStart {
             partition: partition(4),
             log_start: Offset(123),
@@ -75,7 +75,7 @@ fn a_log_start_comes_back() {
         };
         let mut permit = journal.reserve(0).await.unwrap();
         let sequence = journal.append(&mut permit, entry);
-        journal.wait_durable(sequence).await.unwrap();
+        journal.wait_completed(sequence).await.unwrap();
         assert_eq!(*tokens.borrow(), ["start"]);
         journal.close(false).await.unwrap();
         scan(&rt, small().first_start(run_id(1))).await.unwrap()
@@ -101,8 +101,8 @@ fn what_is_appended_together_is_written_together() {
     let mut sim = Sim::new(3, &disk);
     let rt = sim.runtime(0);
     let found = sim.run(async {
-        let (_, on_durable) = collect::<()>();
-        let journal = create(&rt, 1, JournalOptions::default(), on_durable).await;
+        let (_, on_completed) = collect::<()>();
+        let journal = create(&rt, 1, JournalOptions::default(), on_completed).await;
         for index in 0..1_000 {
             let mut permit = journal.reserve(100).await.unwrap();
             journal.append(&mut permit, data(&rt, 1, index, 0, 100, ()));
@@ -122,8 +122,8 @@ fn a_full_journal_waits_for_a_trim() {
     let mut sim = Sim::new(1, &disk);
     let rt = sim.runtime(0);
     sim.run(async {
-        let (_, on_durable) = collect::<()>();
-        let journal = create(&rt, 1, small(), on_durable).await;
+        let (_, on_completed) = collect::<()>();
+        let journal = create(&rt, 1, small(), on_completed).await;
         let mut last = Sequence(0);
         let mut position = 0;
         let waiting = loop {
@@ -172,8 +172,8 @@ fn nothing_is_acknowledged_after_a_write_error() {
     let mut sim = Sim::new(1, &disk);
     let rt = sim.runtime(0);
     let tokens = sim.run(async {
-        let (tokens, on_durable) = collect();
-        let journal = create(&rt, 1, small(), on_durable).await;
+        let (tokens, on_completed) = collect();
+        let journal = create(&rt, 1, small(), on_completed).await;
         rt.sleep(Duration::from_millis(200)).await;
         disk.inject(Fault {
             on: FaultOn::Write,
@@ -188,7 +188,7 @@ fn nothing_is_acknowledged_after_a_write_error() {
                 break;
             };
             let sequence = journal.append(&mut permit, data(&rt, 1, 0, token * 10, 10, token));
-            last = journal.wait_durable(sequence).await;
+            last = journal.wait_completed(sequence).await;
         }
         assert!(matches!(last, Err(JournalError::Failed(_))));
         assert!(matches!(
@@ -217,7 +217,7 @@ fn a_full_disk_keeps_the_ring_short_until_there_is_room() {
             match journal.reserve(5_000).await {
                 Ok(mut permit) => {
                     let last = journal.append(&mut permit, data(&rt, 1, 0, position, 5_000, ()));
-                    journal.wait_durable(last).await.unwrap();
+                    journal.wait_completed(last).await.unwrap();
                 }
                 Err(error) => break error,
             }
@@ -271,8 +271,8 @@ fn plain_writes_are_flushed_on_demand() {
         let mut permit = journal.reserve(10).await.unwrap();
         let sequence = journal.append(&mut permit, data(&rt, 1, 0, 0, 10, ()));
         rt.sleep(Duration::from_millis(50)).await;
-        assert_eq!(journal.durable_end(), Sequence(0), "still gathering");
-        journal.wait_durable(sequence).await.unwrap();
+        assert_eq!(journal.completed_end(), Sequence(0), "still gathering");
+        journal.wait_completed(sequence).await.unwrap();
         assert_eq!(journal.flushed_end(), Sequence(0));
         assert_eq!(journal.flush().await.unwrap(), Sequence(1));
         drop(journal);

@@ -132,14 +132,14 @@ async fn create<T: 'static>(
     rt: &SimRuntime,
     run: u64,
     options: JournalOptions,
-    on_durable: impl Fn(Sequence, Vec<T>) + 'static,
+    on_completed: impl Fn(Sequence, Vec<T>) + 'static,
 ) -> Journal<SimRuntime, T> {
     Journal::create(
         rt.clone(),
         Path::new(DIR),
         identity(run),
         options,
-        on_durable,
+        on_completed,
     )
     .await
     .unwrap()

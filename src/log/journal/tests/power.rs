@@ -84,7 +84,7 @@ struct Kept {
 /// Appends, and now and then checkpoints and trims, until the life is cut.
 async fn work(rt: SimRuntime, truth: Rc<RefCell<Truth>>, mut rng: Rng, options: JournalOptions) {
     let run = truth.borrow().run;
-    let on_durable = {
+    let on_completed = {
         let truth = truth.clone();
         move |_, tokens: Vec<(usize, u64)>| {
             for (index, end) in tokens {
@@ -92,7 +92,7 @@ async fn work(rt: SimRuntime, truth: Rc<RefCell<Truth>>, mut rng: Rng, options: 
             }
         }
     };
-    let journal = create(&rt, run, options, on_durable).await;
+    let journal = create(&rt, run, options, on_completed).await;
     let mut kept: VecDeque<Kept> = VecDeque::new();
     let mut last = Sequence(0);
     loop {
@@ -102,7 +102,7 @@ async fn work(rt: SimRuntime, truth: Rc<RefCell<Truth>>, mut rng: Rng, options: 
             let position = truth.borrow().log_end[index];
             let end = position + len as u64;
             truth.borrow_mut().log_end[index] = end;
-            let first = last.max(journal.durable_end());
+            let first = last.max(journal.completed_end());
             let entry = data(&rt, run, index as i32, position, len, (index, end));
             last = journal.append(&mut permit, entry);
             kept.push_back(Kept { first, index, end });
@@ -128,17 +128,17 @@ async fn reserve_or_trim<R: Runtime, T>(
     if let Some(permit) = (&mut reserved).now_or_never() {
         return permit.ok();
     }
-    if journal.durable_end().0 > 0 {
-        let last = Sequence(journal.durable_end().0 - 1);
-        journal.wait_durable(last).await.ok();
+    if journal.completed_end().0 > 0 {
+        let last = Sequence(journal.completed_end().0 - 1);
+        journal.wait_completed(last).await.ok();
     }
     loop {
         checkpoint(journal, truth, kept);
         if let Some(permit) = (&mut reserved).now_or_never() {
             return permit.ok();
         }
-        let end = journal.durable_end();
-        let moved = || (journal.durable_end() > end).then_some(());
+        let end = journal.completed_end();
+        let moved = || (journal.completed_end() > end).then_some(());
         let space = std::pin::pin!(journal.progressed().wait_until(moved));
         if let futures_util::future::Either::Right((permit, _)) =
             futures_util::future::select(space, &mut reserved).await
@@ -161,7 +161,7 @@ fn checkpoint<R: Runtime, T>(
         truth.forgotten[entry.index] = entry.end;
         kept.pop_front();
     }
-    let end = journal.durable_end();
+    let end = journal.completed_end();
     let start = kept.front().map_or(end, |entry| entry.first.min(end));
     truth.start = journal.position_of(start);
     journal.trim(start);
@@ -220,7 +220,7 @@ fn killed_while_writing(seed: u64) -> bool {
         let mut permit = journal.reserve(10).await.unwrap();
         let sequence = journal.append(&mut permit, data(&rt, run, 0, 0, 10, ()));
         if wait {
-            journal.wait_durable(sequence).await.unwrap();
+            journal.wait_completed(sequence).await.unwrap();
         }
         let pause_us = if wait { 100_000 } else { 5 };
         rt.sleep(Duration::from_micros(pause_us)).await;

@@ -19,7 +19,7 @@ fn written(disk: &SimDisk, closed: bool) -> JournalStart {
             let mut permit = journal.reserve(10).await.unwrap();
             let entry = data(&rt, 1, number as i32, 0, 10, ());
             let sequence = journal.append(&mut permit, entry);
-            journal.wait_durable(sequence).await.unwrap();
+            journal.wait_completed(sequence).await.unwrap();
         }
         rt.sleep(Duration::from_secs(5)).await;
     })

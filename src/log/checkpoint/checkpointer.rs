@@ -6,18 +6,16 @@ use std::time::Duration;
 
 use futures_util::future::select;
 
+use crate::log::checkpoint::content::{Content, PartitionContent};
 use crate::log::checkpoint::{CheckpointError, CheckpointSlots};
-use crate::log::checkpoint_content::{Content, PartitionContent};
 use crate::log::core::Core;
 use crate::log::error::StorageError;
-use crate::log::files::{segment_path, write_small};
-use crate::log::index::{OffsetIndex, TimeIndex};
+use crate::log::index_files::IndexTail;
 use crate::log::journal::Sequence;
 use crate::log::moves::move_all;
-use crate::log::partition::{Partition, State};
-use crate::log::partition_files::SegmentFile;
 use crate::log::rules::{Rule, holds};
-use crate::log::store::Shard;
+use crate::log::shard_log::ShardLogInner;
+use crate::log::state::{LogInner, State};
 use crate::model::Offset;
 use crate::rt::{File, Runtime};
 
@@ -26,7 +24,7 @@ const SYNCED_INDEX_ENTRIES: usize = 4096;
 
 /// Writes a checkpoint whenever the journal has grown enough, is short of space, or one is asked
 /// for; ends when the log closes or goes offline.
-pub async fn run_checkpointer<R: Runtime>(shard: Weak<Shard<R>>, core: Rc<Core<R>>) {
+pub async fn run_checkpointer<R: Runtime>(shard: Weak<ShardLogInner<R>>, core: Rc<Core<R>>) {
     let mut last = Last::default();
     loop {
         let due = wait_due(&core, last).await;
@@ -87,9 +85,9 @@ fn due<R: Runtime>(core: &Core<R>, last: Last) -> Option<Due> {
 }
 
 /// Moves what the journal holds now, then writes a checkpoint and lets the journal go so far.
-pub async fn free_journal<R: Runtime>(shard: &Shard<R>) -> Result<(), StorageError> {
-    let target = shard.core.journal.durable_end();
-    let is_behind = |partition: &Partition<R>| {
+pub async fn free_journal<R: Runtime>(shard: &ShardLogInner<R>) -> Result<(), StorageError> {
+    let target = shard.core.journal.completed_end();
+    let is_behind = |partition: &LogInner<R>| {
         let state = partition.state.borrow();
         state
             .unmoved
@@ -101,13 +99,13 @@ pub async fn free_journal<R: Runtime>(shard: &Shard<R>) -> Result<(), StorageErr
 }
 
 /// Writes a checkpoint of this moment; durable when it returns.
-pub async fn write_checkpoint<R: Runtime>(shard: &Shard<R>) -> Result<(), StorageError> {
+pub async fn write_checkpoint<R: Runtime>(shard: &ShardLogInner<R>) -> Result<(), StorageError> {
     let core = &shard.core;
     let _turn = shard.checkpoint_turn.acquire(1).await;
     let asked = core.checkpoints.asked.get();
     let (content, start) = capture(shard);
     // What it describes must be in the journal before it may be told.
-    wait_journaled(core).await?;
+    wait_last_entry(core).await?;
     sync_segments(shard).await?;
     grow_indexes(shard).await;
     let bytes = content.encode();
@@ -128,9 +126,9 @@ fn closed() -> StorageError {
 }
 
 /// Everything a checkpoint says, at one moment.
-fn capture<R: Runtime>(shard: &Shard<R>) -> (Content, Sequence) {
+fn capture<R: Runtime>(shard: &ShardLogInner<R>) -> (Content, Sequence) {
     let core = &shard.core;
-    let mut start = core.journal.durable_end();
+    let mut start = core.journal.completed_end();
     let mut partitions = Vec::new();
     for partition in shard.all() {
         let state = partition.state.borrow();
@@ -148,8 +146,8 @@ fn capture<R: Runtime>(shard: &Shard<R>) -> (Content, Sequence) {
     (content, start)
 }
 
-fn partition_content<R: Runtime>(partition: &Partition<R>, state: &State) -> PartitionContent {
-    let offline = match &state.stopped {
+fn partition_content<R: Runtime>(partition: &LogInner<R>, state: &State) -> PartitionContent {
+    let offline = match &state.unusable {
         Some(StorageError::PartitionOffline(reason)) => Some(reason.clone()),
         _ => None,
     };
@@ -171,20 +169,22 @@ fn partition_content<R: Runtime>(partition: &Partition<R>, state: &State) -> Par
     }
 }
 
-async fn wait_journaled<R: Runtime>(core: &Core<R>) -> Result<(), StorageError> {
+/// Waits until the shard's last entry is safely in the journal.
+async fn wait_last_entry<R: Runtime>(core: &Core<R>) -> Result<(), StorageError> {
     if core.needs_flush() {
         core.journal.flush().await?;
         return Ok(());
     }
-    let last = core.last_sequence.get();
-    if core.accepted_any.get() && holds(Rule::JournaledBeforeMove) {
-        core.journal.wait_durable(last).await?;
+    if let Some(last) = core.last_entry()
+        && holds(Rule::JournaledBeforeMove)
+    {
+        core.journal.wait_completed(last).await?;
     }
     Ok(())
 }
 
 /// Below level `fsync` moves were not durable by themselves.
-async fn sync_segments<R: Runtime>(shard: &Shard<R>) -> Result<(), StorageError> {
+async fn sync_segments<R: Runtime>(shard: &ShardLogInner<R>) -> Result<(), StorageError> {
     let unsynced = std::mem::take(&mut *shard.core.unsynced.borrow_mut());
     for key in unsynced {
         let Some(partition) = shard.get(key.0) else {
@@ -201,7 +201,7 @@ async fn sync_segments<R: Runtime>(shard: &Shard<R>) -> Result<(), StorageError>
 }
 
 /// Index files of active segments get the entries of what is safely in the journal.
-async fn grow_indexes<R: Runtime>(shard: &Shard<R>) {
+async fn grow_indexes<R: Runtime>(shard: &ShardLogInner<R>) {
     for partition in shard.all() {
         if let Err(error) = grow_index(&partition).await {
             tracing::warn!(dir = %partition.dir.display(), %error, "index not written");
@@ -209,11 +209,11 @@ async fn grow_indexes<R: Runtime>(shard: &Shard<R>) {
     }
 }
 
-async fn grow_index<R: Runtime>(partition: &Rc<Partition<R>>) -> std::io::Result<()> {
+async fn grow_index<R: Runtime>(partition: &Rc<LogInner<R>>) -> std::io::Result<()> {
     let Ok(_in_use) = partition.use_files() else {
         return Ok(());
     };
-    let (base, had, now, offsets, times) = {
+    let (base, had, now, tail) = {
         let mut state = partition.state.borrow_mut();
         let safe = state.journaled.offset;
         let active = &mut state.active;
@@ -226,25 +226,15 @@ async fn grow_index<R: Runtime>(partition: &Rc<Partition<R>>) -> std::io::Result
         if now.0 <= had.0 {
             return Ok(());
         }
-        let offsets = index.offsets().encode(had.0..now.0);
-        let times = index.times().encode(had.1..now.1);
+        let tail = IndexTail::of(index, had, now);
         active.indexed = now;
-        (active.facts.base_offset, had, now, offsets, times)
+        (active.facts.base_offset, had, now, tail)
     };
-    let rt = &partition.core.rt;
-    let path = segment_path(&partition.dir, base, SegmentFile::Index);
-    let index = write_small(
-        rt,
-        &path,
-        (had.0 * OffsetIndex::ENTRY_BYTES) as u64,
-        offsets,
-    )
-    .await?;
-    let path = segment_path(&partition.dir, base, SegmentFile::TimeIndex);
-    let times = write_small(rt, &path, (had.1 * TimeIndex::ENTRY_BYTES) as u64, times).await?;
+    let written = tail.write(&partition.core.rt, &partition.dir, base);
+    let (offsets, times) = written.await?;
     if now.0 / SYNCED_INDEX_ENTRIES > had.0 / SYNCED_INDEX_ENTRIES {
         times.sync().await?;
-        index.sync().await?;
+        offsets.sync().await?;
     }
     Ok(())
 }

@@ -2,33 +2,34 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
+use futures_util::stream::{self, StreamExt};
+
 use crate::log::checkpoint::CheckpointSlots;
-use crate::log::checkpointer::{self, Slots, run_checkpointer};
-use crate::log::core::{Core, Token};
+use crate::log::checkpoint::checkpointer::{self, Slots, run_checkpointer};
+use crate::log::core::{Core, hand_back};
 use crate::log::error::StorageError;
 use crate::log::journal::{Journal, JournalIdentity};
 use crate::log::marks::{Marks, Position};
 use crate::log::moves::{move_all, run_mover};
 use crate::log::options::{JOURNAL_DIR, LogConfig, LogOptions, PartitionSpec};
-use crate::log::partition::{ActiveSegment, Partition, PartitionLog, State};
+use crate::log::partition::PartitionLog;
 use crate::log::partition_files::partition_dir;
 use crate::log::producers::ProducerStates;
 use crate::log::recovery::RecoveredPartition;
 use crate::log::run::RunId;
 use crate::log::segment::SegmentFacts;
+use crate::log::state::{ActiveSegment, LogInner, State};
 use crate::log::tail::Tail;
-use crate::log::{deletion, epochs::EpochCache};
-use crate::model::{Offset, PartitionId};
-use crate::rt::{Budget, Event, Runtime, TaskClass};
-
-/// The name whose partitions' directories would be those of the shards.
-const RESERVED_TOPIC: &str = "shard";
+use crate::log::{epochs::EpochCache, partition_dirs};
+use crate::model::{Offset, PartitionId, RESERVED_TOPIC_NAME};
+use crate::rt::{Budget, Event, File, Runtime, TaskClass};
 
 /// The logs of one shard. Clones are the same. Lives on its shard.
-pub struct ShardLog<R: Runtime>(Rc<Shard<R>>);
+pub struct ShardLog<R: Runtime>(Rc<ShardLogInner<R>>);
 
 impl<R: Runtime> Clone for ShardLog<R> {
     fn clone(&self) -> Self {
@@ -36,19 +37,19 @@ impl<R: Runtime> Clone for ShardLog<R> {
     }
 }
 
-pub(super) struct Shard<R: Runtime> {
+pub(super) struct ShardLogInner<R: Runtime> {
     pub core: Rc<Core<R>>,
     pub slots: Slots<R>,
     pub checkpoint_turn: Budget,
-    partitions: RefCell<BTreeMap<PartitionId, Rc<Partition<R>>>>,
+    partitions: RefCell<BTreeMap<PartitionId, Rc<LogInner<R>>>>,
 }
 
-impl<R: Runtime> Shard<R> {
-    pub fn get(&self, id: PartitionId) -> Option<Rc<Partition<R>>> {
+impl<R: Runtime> ShardLogInner<R> {
+    pub fn get(&self, id: PartitionId) -> Option<Rc<LogInner<R>>> {
         self.partitions.borrow().get(&id).cloned()
     }
 
-    pub fn all(&self) -> Vec<Rc<Partition<R>>> {
+    pub fn all(&self) -> Vec<Rc<LogInner<R>>> {
         self.partitions.borrow().values().cloned().collect()
     }
 }
@@ -70,19 +71,13 @@ impl<R: Runtime> ShardLog<R> {
             run,
         };
         let slots = CheckpointSlots::open(&rt, &dir).await?;
-        let on_durable = |_, tokens: Vec<Token<R>>| {
-            for token in tokens {
-                if let Some(partition) = token.partition.upgrade() {
-                    partition.on_durable(token.what);
-                }
-            }
-        };
+        let on_completed = |_, tokens| hand_back(tokens);
         let journal_dir = dir.join(JOURNAL_DIR);
         let journal = options.journal();
         let journal =
-            Journal::create(rt.clone(), &journal_dir, identity, journal, on_durable).await?;
+            Journal::create(rt.clone(), &journal_dir, identity, journal, on_completed).await?;
         let core = Rc::new(Core::new(rt, options, run, journal));
-        let shard = Rc::new(Shard {
+        let shard = Rc::new(ShardLogInner {
             core,
             slots: RefCell::new(Some(slots)),
             checkpoint_turn: Budget::new(1),
@@ -111,16 +106,15 @@ impl<R: Runtime> ShardLog<R> {
         if let Some(existing) = self.partition(spec.id) {
             return Ok(existing);
         }
-        if spec.topic == RESERVED_TOPIC {
-            let why =
-                format!("a topic named {RESERVED_TOPIC:?} would share directories with the shards");
+        if spec.topic == RESERVED_TOPIC_NAME {
+            let why = format!("topic {RESERVED_TOPIC_NAME:?} would share directories with shards");
             return Err(StorageError::Conflict(why));
         }
         let dir = core
             .options
             .data_dir
             .join(partition_dir(&spec.topic, spec.id.index));
-        deletion::create_dir(core, &spec, &dir).await?;
+        partition_dirs::create_dir(core, &spec, &dir).await?;
         let partition = Rc::new(new_partition(core.clone(), &spec, core.rt.wall_clock_ms()));
         self.0
             .partitions
@@ -146,11 +140,11 @@ impl<R: Runtime> ShardLog<R> {
         let Some(partition) = self.0.partitions.borrow_mut().remove(&id) else {
             return Ok(());
         };
-        deletion::delete(&partition).await
+        partition_dirs::delete(&partition).await
     }
 
     /// Why the log directory is offline, if it is.
-    pub fn is_offline(&self) -> Option<String> {
+    pub fn offline_reason(&self) -> Option<String> {
         self.0.core.offline_reason()
     }
 
@@ -174,12 +168,13 @@ impl<R: Runtime> ShardLog<R> {
     /// that nothing is missing.
     pub async fn close(&self) -> Result<(), StorageError> {
         let core = &self.0.core;
-        let has_unmoved = |partition: &Partition<R>| !partition.state.borrow().unmoved.is_empty();
+        let has_unmoved = |partition: &LogInner<R>| !partition.state.borrow().unmoved.is_empty();
         move_all(core, self.0.all(), has_unmoved).await?;
         core.closing.set(true);
         core.tell_progress();
         core.move_wanted.notify();
         checkpointer::write_checkpoint(&self.0).await?;
+        cut_reserved(self.0.all()).await;
         core.journal.close(true).await?;
         self.0.slots.borrow_mut().take();
         core.files.clear();
@@ -187,7 +182,35 @@ impl<R: Runtime> ShardLog<R> {
     }
 }
 
-fn start_tasks<R: Runtime>(shard: &Rc<Shard<R>>) {
+/// Gives back the space that is reserved behind the logs' ends: Kafka's tools take the zeros there
+/// for damage. Nothing depends on it, so a failure is no more than told.
+async fn cut_reserved<R: Runtime>(partitions: Vec<Rc<LogInner<R>>>) {
+    const AT_A_TIME: usize = 64;
+    let cuts = partitions.into_iter().map(|partition| async move {
+        if let Err(error) = cut_active(&partition).await {
+            tracing::warn!(dir = %partition.dir.display(), %error, "reserved space not given back");
+        }
+    });
+    let done = stream::iter(cuts).buffer_unordered(AT_A_TIME);
+    done.collect::<()>().await;
+}
+
+async fn cut_active<R: Runtime>(partition: &Rc<LogInner<R>>) -> io::Result<()> {
+    let (base, end) = {
+        let mut state = partition.state.borrow_mut();
+        let end = state.tail.end();
+        let is_cut = std::mem::take(&mut state.active.reserved_bytes) <= end.byte;
+        if is_cut || state.unusable.is_some() || state.moved != end {
+            return Ok(());
+        }
+        (state.active.facts.base_offset, end.byte)
+    };
+    let key = (partition.id, base);
+    let file = partition.core.files.get(key, &partition.dir).await?;
+    file.set_len(end).await
+}
+
+fn start_tasks<R: Runtime>(shard: &Rc<ShardLogInner<R>>) {
     let core = &shard.core;
     for _ in 0..core.options.moves_in_flight.max(1) {
         core.rt
@@ -199,13 +222,13 @@ fn start_tasks<R: Runtime>(shard: &Rc<Shard<R>>) {
     if core.options.shard.0 == 0 {
         core.rt.spawn(
             TaskClass::Background,
-            deletion::remove_leftovers(core.clone()),
+            partition_dirs::remove_leftovers(core.clone()),
         );
     }
 }
 
 /// Tells every partition's waiters when the journal fails or the directory goes offline.
-async fn watch<R: Runtime>(shard: Rc<Shard<R>>) {
+async fn watch<R: Runtime>(shard: Rc<ShardLogInner<R>>) {
     let core = &shard.core;
     let on_journal = core.journal.progressed();
     let failed = on_journal.wait_until(|| core.journal.failure());
@@ -224,7 +247,7 @@ async fn watch<R: Runtime>(shard: Rc<Shard<R>>) {
     }
 }
 
-fn new_partition<R: Runtime>(core: Rc<Core<R>>, spec: &PartitionSpec, now_ms: i64) -> Partition<R> {
+fn new_partition<R: Runtime>(core: Rc<Core<R>>, spec: &PartitionSpec, now_ms: i64) -> LogInner<R> {
     let start = Position::default();
     let state = State {
         config: spec.config.clone(),
@@ -237,16 +260,16 @@ fn new_partition<R: Runtime>(core: Rc<Core<R>>, spec: &PartitionSpec, now_ms: i6
         moved: start,
         segment_durable: Default::default(),
         sealed: VecDeque::new(),
-        finishing: VecDeque::new(),
+        rolled: VecDeque::new(),
         active: ActiveSegment::new(SegmentFacts::empty(Offset::ZERO, now_ms)),
         producers: ProducerStates::default(),
         carries: true,
         moving: 0,
         users: 0,
-        move_wanted: None,
+        wanted_move: None,
         unmoved: VecDeque::new(),
         is_listed_unmoved: false,
-        stopped: None,
+        unusable: None,
     };
     partition(core, spec.id, &spec.topic, state)
 }
@@ -255,7 +278,7 @@ fn open_partition<R: Runtime>(
     core: &Rc<Core<R>>,
     found: RecoveredPartition,
     config_of: &impl Fn(PartitionId) -> Rc<LogConfig>,
-) -> Rc<Partition<R>> {
+) -> Rc<LogInner<R>> {
     let end = found.end;
     let state = State {
         config: config_of(found.id),
@@ -273,7 +296,7 @@ fn open_partition<R: Runtime>(
         moved: end.at,
         segment_durable: end,
         sealed: found.sealed.into(),
-        finishing: VecDeque::new(),
+        rolled: VecDeque::new(),
         active: ActiveSegment {
             facts: found.active,
             index: found.index,
@@ -284,10 +307,10 @@ fn open_partition<R: Runtime>(
         carries: true,
         moving: 0,
         users: 0,
-        move_wanted: None,
+        wanted_move: None,
         unmoved: VecDeque::new(),
         is_listed_unmoved: false,
-        stopped: found.offline.map(StorageError::PartitionOffline),
+        unusable: found.offline.map(StorageError::PartitionOffline),
     };
     Rc::new(partition(core.clone(), found.id, &found.topic, state))
 }
@@ -297,9 +320,9 @@ fn partition<R: Runtime>(
     id: PartitionId,
     topic: &str,
     state: State,
-) -> Partition<R> {
+) -> LogInner<R> {
     let dir: &Path = &core.options.data_dir;
-    Partition {
+    LogInner {
         dir: dir.join(partition_dir(topic, id.index)),
         core,
         id,

@@ -3,18 +3,18 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::log::lock::open_locked;
-use crate::log::partition_files::SegmentFile;
+use crate::log::partition_files::{SegmentFile, segment_path};
 use crate::model::{Offset, PartitionId};
-use crate::rt::{Budget, Buf, Create, File, OpenMode, Runtime, WriteMode};
+use crate::rt::{Budget, Create, File, OpenMode, Runtime};
 
 /// Which segment.
 pub type SegmentKey = (PartitionId, Offset);
 
 /// Open segment files of a shard, the least recently used ones closed.
-pub struct Files<R: Runtime> {
+pub struct OpenFiles<R: Runtime> {
     rt: R,
     limit: usize,
     open: RefCell<BTreeMap<SegmentKey, Opened<R::File>>>,
@@ -28,7 +28,7 @@ struct Opened<F> {
     used: u64,
 }
 
-impl<R: Runtime> Files<R> {
+impl<R: Runtime> OpenFiles<R> {
     /// None open yet, at most `limit`.
     pub fn new(rt: R, limit: usize) -> Self {
         Self {
@@ -114,29 +114,4 @@ impl<R: Runtime> Files<R> {
         self.clock.set(self.clock.get() + 1);
         self.clock.get()
     }
-}
-
-/// Path of one of a segment's files.
-pub fn segment_path(dir: &Path, base_offset: Offset, file: SegmentFile) -> PathBuf {
-    dir.join(file.name(base_offset))
-}
-
-/// Writes a small file from `offset` on through the page cache; from the start, it also ends where
-/// the bytes end.
-pub async fn write_small<R: Runtime>(
-    rt: &R,
-    path: &Path,
-    offset: u64,
-    bytes: Vec<u8>,
-) -> io::Result<R::File> {
-    let file = rt.open(path, OpenMode::BUFFERED_CREATE).await?;
-    let end = offset + bytes.len() as u64;
-    if !bytes.is_empty() {
-        let bufs = vec![Buf::from_vec(bytes)];
-        file.write_at(bufs, offset, WriteMode::Plain).await?;
-    }
-    if offset == 0 && file.size()? != end {
-        file.set_len(end).await?;
-    }
-    Ok(file)
 }

@@ -7,16 +7,15 @@ use std::time::Duration;
 
 use crate::log::core::Core;
 use crate::log::error::StorageError;
-use crate::log::files::segment_path;
 use crate::log::moves::{drop_gone, wait_idle};
 use crate::log::options::PartitionSpec;
-use crate::log::partition::Partition;
 use crate::log::partition_files::{
     PARTITION_METADATA, PartitionDir, SegmentFile, decode_partition_metadata, deleted_dir,
-    encode_partition_metadata, partition_dir,
+    encode_partition_metadata, is_shard_dir, partition_dir, segment_path,
 };
 use crate::log::rules::{Rule, holds};
 use crate::log::small_file::{read_small, replace_small};
+use crate::log::state::LogInner;
 use crate::model::{Offset, PartitionIndex, TopicId};
 use crate::rt::{File, OpenMode, Runtime, TaskClass};
 
@@ -99,6 +98,13 @@ pub async fn rename_durably<R: Runtime>(
     from: &Path,
     to: &Path,
 ) -> Result<(), StorageError> {
+    if from
+        .file_name()
+        .is_some_and(|name| is_shard_dir(&name.to_string_lossy()))
+    {
+        let why = format!("{} is a shard's directory", from.display());
+        return Err(StorageError::Conflict(why));
+    }
     remove_tree(rt, to).await?;
     rt.rename(from, to).await?;
     rt.sync_dir(data_dir).await?;
@@ -106,9 +112,9 @@ pub async fn rename_durably<R: Runtime>(
 }
 
 /// Takes a partition, which is no longer listed, off its name; removes its files behind.
-pub async fn delete<R: Runtime>(partition: &Rc<Partition<R>>) -> Result<(), StorageError> {
+pub async fn delete<R: Runtime>(partition: &Rc<LogInner<R>>) -> Result<(), StorageError> {
     let core = partition.core.clone();
-    partition.state.borrow_mut().stopped = Some(StorageError::Deleted);
+    partition.state.borrow_mut().unusable = Some(StorageError::Deleted);
     partition.changed.notify();
     core.tell_progress();
     // An append that is under way ends with an error, a move with the file as it is.

@@ -5,13 +5,13 @@ use std::rc::Rc;
 
 use crate::log::core::{Journaled, Token};
 use crate::log::error::{AppendError, ReadError, StorageError};
-use crate::log::files::segment_path;
 use crate::log::journal::Entry;
-use crate::log::partition::{Partition, PartitionLog};
-use crate::log::partition_files::SegmentFile;
+use crate::log::partition::PartitionLog;
+use crate::log::partition_files::{SegmentFile, segment_path};
 use crate::log::retention::{RetentionLimits, plan_retention};
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::SegmentFacts;
+use crate::log::state::LogInner;
 use crate::model::Offset;
 use crate::rt::Runtime;
 
@@ -62,7 +62,7 @@ impl<R: Runtime> PartitionLog<R> {
     }
 }
 
-impl<R: Runtime> Partition<R> {
+impl<R: Runtime> LogInner<R> {
     /// Begins a new segment if the active one still ends at `end`.
     async fn roll_before(self: &Rc<Self>, end: Offset, now_ms: i64) -> Result<(), StorageError> {
         let _turn = self.turn.acquire(1).await;
@@ -95,10 +95,8 @@ impl<R: Runtime> Partition<R> {
                 what: Journaled::LogStart(log_start),
             },
         };
-        let sequence = core.journal.append(&mut permit, entry);
-        core.last_sequence.set(sequence);
-        core.accepted_any.set(true);
-        core.journal.wait_durable(sequence).await?;
+        let sequence = core.append_entry(&mut permit, entry);
+        core.journal.wait_completed(sequence).await?;
         if core.needs_flush() {
             core.journal.flush().await?;
         }

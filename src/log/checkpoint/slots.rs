@@ -8,10 +8,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::codec::{Fields, open_header, seal_header};
-use super::lock::open_locked;
-use super::rules::{Rule, holds};
-use super::run::RunId;
+use crate::log::codec::{Fields, open_header, seal_header};
+use crate::log::lock::open_locked;
+use crate::log::rules::{Rule, holds};
+use crate::log::run::RunId;
+use crate::log::small_file::reserve_durably;
 use crate::rt::{BLOCK_BYTES, Buf, File, OpenMode, Runtime, WriteMode};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"CLCP");
@@ -174,11 +175,7 @@ impl<R: Runtime> Slot<R> {
         if self.room_bytes >= needed {
             return Ok(());
         }
-        let grown = match self.file.allocate(0, room).await {
-            Ok(()) => self.file.sync().await,
-            Err(error) => Err(error),
-        };
-        match grown {
+        match reserve_durably(&self.file, room).await {
             Ok(()) => self.room_bytes = room,
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 return Err(CheckpointError::DiskFull {

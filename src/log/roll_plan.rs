@@ -1,0 +1,170 @@
+//! When a segment ends, decided from numbers alone.
+//!
+//! Rules of Kafka's `LogSegment.shouldRoll`.
+
+use crate::model::Offset;
+
+/// The active segment, as far as rolling is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RollState {
+    /// Its first offset.
+    pub base_offset: Offset,
+    /// Its length.
+    pub size_bytes: u64,
+    /// Max timestamp of its first batch, in Unix milliseconds; −1 when that has none.
+    pub first_timestamp_ms: i64,
+    /// Wall clock of its creation, in Unix milliseconds.
+    pub created_ms: i64,
+    /// One of its indexes has no room (`SegmentIndex::is_full`).
+    pub index_full: bool,
+}
+
+/// The batch about to be appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IncomingBatch {
+    /// The offset that its last record will have.
+    pub last_offset: Offset,
+    /// Its max timestamp, in Unix milliseconds.
+    pub max_timestamp_ms: i64,
+    /// Its length, header included.
+    pub size_bytes: u64,
+}
+
+/// What a topic's configuration says about rolling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RollLimits {
+    /// `segment.bytes`.
+    pub segment_bytes: u64,
+    /// `segment.ms`.
+    pub segment_ms: i64,
+    /// Taken off `segment.ms`, so that partitions created together do not roll together: this
+    /// segment's share of `segment.jitter.ms`, drawn when it was created.
+    pub jitter_ms: i64,
+}
+
+/// Why a segment is rolled before a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RollReason {
+    /// The batch would not fit into `segment.bytes`.
+    Size,
+    /// The batch is more than `segment.ms` later than the first one.
+    Age,
+    /// An index is full (`segment.index.bytes`).
+    IndexFull,
+    /// The batch's last offset lies more than 2³¹ − 1 above the base: the indexes cannot say it.
+    OffsetRange,
+}
+
+/// Whether the active segment must end before `batch`; an empty one never does.
+///
+/// Age is told by the batches' timestamps, not the clock, unless the first batch had none: replaying
+/// old records cuts segments where the first writing did.
+pub fn should_roll(
+    segment: &RollState,
+    batch: &IncomingBatch,
+    limits: &RollLimits,
+    now_ms: i64,
+) -> Option<RollReason> {
+    if segment.size_bytes == 0 {
+        return None;
+    }
+    if segment.size_bytes.saturating_add(batch.size_bytes) > limits.segment_bytes {
+        return Some(RollReason::Size);
+    }
+    if waited_ms(segment, batch, now_ms) > limits.segment_ms.saturating_sub(limits.jitter_ms) {
+        return Some(RollReason::Age);
+    }
+    if segment.index_full {
+        return Some(RollReason::IndexFull);
+    }
+    let relative = batch.last_offset.0.saturating_sub(segment.base_offset.0);
+    (relative > i64::from(i32::MAX)).then_some(RollReason::OffsetRange)
+}
+
+fn waited_ms(segment: &RollState, batch: &IncomingBatch, now_ms: i64) -> i64 {
+    match segment.first_timestamp_ms {
+        first if first >= 0 => batch.max_timestamp_ms.saturating_sub(first),
+        _ => now_ms.saturating_sub(segment.created_ms),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACTIVE: RollState = RollState {
+        base_offset: Offset(100),
+        size_bytes: 500,
+        first_timestamp_ms: 1000,
+        created_ms: 50_000,
+        index_full: false,
+    };
+    const BATCH: IncomingBatch = IncomingBatch {
+        last_offset: Offset(200),
+        max_timestamp_ms: 1000,
+        size_bytes: 100,
+    };
+    const ROLL: RollLimits = RollLimits {
+        segment_bytes: 600,
+        segment_ms: 100,
+        jitter_ms: 10,
+    };
+
+    fn rolls(segment: RollState, batch: IncomingBatch, now_ms: i64) -> Option<RollReason> {
+        should_roll(&segment, &batch, &ROLL, now_ms)
+    }
+
+    #[test]
+    fn rolls_by_size_when_the_batch_would_not_fit() {
+        assert_eq!(rolls(ACTIVE, BATCH, 0), None);
+        let larger = IncomingBatch {
+            size_bytes: 101,
+            ..BATCH
+        };
+        assert_eq!(rolls(ACTIVE, larger, 0), Some(RollReason::Size));
+        let empty = RollState {
+            size_bytes: 0,
+            ..ACTIVE
+        };
+        let largest = IncomingBatch {
+            size_bytes: 601,
+            ..BATCH
+        };
+        assert_eq!(rolls(empty, largest, i64::MAX), None);
+    }
+
+    #[test]
+    fn rolls_by_the_batches_timestamps_less_jitter() {
+        let at = |max_timestamp_ms| IncomingBatch {
+            max_timestamp_ms,
+            ..BATCH
+        };
+        assert_eq!(rolls(ACTIVE, at(1090), i64::MAX), None);
+        assert_eq!(rolls(ACTIVE, at(1091), 0), Some(RollReason::Age));
+    }
+
+    #[test]
+    fn rolls_by_the_clock_without_timestamps() {
+        let untimed = RollState {
+            first_timestamp_ms: -1,
+            ..ACTIVE
+        };
+        assert_eq!(rolls(untimed, BATCH, 50_090), None);
+        assert_eq!(rolls(untimed, BATCH, 50_091), Some(RollReason::Age));
+    }
+
+    #[test]
+    fn rolls_when_the_indexes_cannot_go_on() {
+        let full = RollState {
+            index_full: true,
+            ..ACTIVE
+        };
+        assert_eq!(rolls(full, BATCH, 0), Some(RollReason::IndexFull));
+        let far = |above| IncomingBatch {
+            last_offset: Offset(100 + i64::from(i32::MAX) + above),
+            ..BATCH
+        };
+        assert_eq!(rolls(ACTIVE, far(0), 0), None);
+        assert_eq!(rolls(ACTIVE, far(1), 0), Some(RollReason::OffsetRange));
+    }
+}
