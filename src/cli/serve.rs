@@ -1,5 +1,7 @@
 //! `corelane serve`: runs the broker.
 
+mod directory;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -61,6 +63,9 @@ impl Command {
             // It is gone when the broker has stopped by itself.
             let _ = stop.send(());
         })?;
+        if !directory::wait_until_free(plan.config.log_dir(), &stopped, context)? {
+            return Ok(());
+        }
         serve(plan, stopped, context)
     }
 
