@@ -1,6 +1,7 @@
 //! `corelane serve`: runs the broker.
 
 mod directory;
+mod ports;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -32,7 +33,7 @@ pub struct Command {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
     /// Where shard 0 listens; shard s listens on PORT + s (listeners)
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = ports::parse_listen)]
     listen: Option<String>,
     /// Number of shards, or auto (corelane.shards)
     #[arg(long, value_name = "N")]
@@ -66,6 +67,7 @@ impl Command {
         if !directory::wait_until_free(plan.config.log_dir(), &stopped, context)? {
             return Ok(());
         }
+        ports::check(&plan.config.client_listeners(), plan.shards, &stopped)?;
         serve(plan, stopped, context)
     }
 
@@ -175,9 +177,8 @@ fn serve_error(error: ServeError) -> CliError {
         ServeError::Log { .. } | ServeError::Lost(_) => Exit::Failure,
     };
     let fix = match &error {
-        ServeError::Bind { .. } => {
-            Some("stop what listens there, or choose other ports with --listen HOST:PORT")
-        }
+        // It was free a moment ago.
+        ServeError::Bind { .. } => Some("choose other ports: --listen HOST:PORT"),
         _ => None,
     };
     let error = CliError::new(exit, error.to_string());

@@ -122,10 +122,43 @@ fn ports_in_use_refuse_the_start() {
     let options = Options::new(2);
     let taken = std::net::TcpListener::bind(("127.0.0.1", options.port + 1)).expect("a free port");
     let output = refused(&options, &dir.path().join("data"));
-    says(&output, 3, &[&(options.port + 1).to_string(), "in use"]);
+    let port = (options.port + 1).to_string();
+    says(&output, 3, &[&port, "in use", "stop what listens there"]);
+    assert!(!dir.path().join("data").exists(), "the directory was made");
     drop(taken);
     // Nothing of the refused start is in the way of the next.
     let _broker = Broker::start(&dir.path().join("data"), &options);
+}
+
+#[test]
+fn addresses_that_are_none_of_this_host_get_a_fix_of_their_own() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let refused = |address: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+        command.args(["serve", "--shards", "2", "--listen", address]);
+        command.arg("--data-dir").arg(dir.path().join("data"));
+        ended(command)
+    };
+    // 192.0.2.0/24 is for documentation (RFC 5737), .invalid for no host (RFC 2606).
+    let elsewhere = refused("192.0.2.1:23000");
+    says(
+        &elsewhere,
+        3,
+        &["192.0.2.1:23000", "this host has no such address"],
+    );
+    let nowhere = refused("no.invalid:23000");
+    says(
+        &nowhere,
+        3,
+        &["no.invalid:23000", "choose an address of this host"],
+    );
+    let no_port = refused("127.0.0.1");
+    says(
+        &no_port,
+        2,
+        &["--listen", "HOST:PORT, such as 127.0.0.1:9092"],
+    );
+    assert!(!dir.path().join("data").exists(), "the directory was made");
 }
 
 #[test]
