@@ -1,6 +1,7 @@
 //! `corelane serve`: runs the broker.
 
 mod directory;
+mod failure;
 mod ports;
 
 use std::io::Write;
@@ -8,11 +9,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use self::failure::{launch_error, serve_error};
 use super::signals::watch;
 use super::{CliError, Context, Exit};
 use crate::config::{BrokerConfig, Host, ResourcePlan, Settings, Sources};
-use crate::rt::{LaunchError, Probe, ShardHandle, Shards, allowed_cpus, run_shards};
-use crate::server::{ServeError, ShardSetup, Started, run_node, run_shard};
+use crate::rt::{Probe, ShardHandle, Shards, allowed_cpus, run_shards};
+use crate::server::{ShardSetup, Started, run_node, run_shard};
 use crate::shard::NodeOptions;
 
 /// Runs the broker until it is told to stop (SIGTERM, SIGINT).
@@ -68,6 +70,7 @@ impl Command {
             return Ok(());
         }
         ports::check(&plan.config.client_listeners(), plan.shards, &stopped)?;
+        directory::make(plan.config.log_dir())?;
         serve(plan, stopped, context)
     }
 
@@ -165,27 +168,6 @@ fn serve(plan: Plan, stopped: flume::Receiver<()>, context: &Context) -> Result<
         result.map_err(launch_error)?.map_err(serve_error)?;
     }
     Ok(())
-}
-
-fn launch_error(error: LaunchError) -> CliError {
-    CliError::new(Exit::Host, error.to_string())
-}
-
-fn serve_error(error: ServeError) -> CliError {
-    let exit = match &error {
-        ServeError::Bind { .. } | ServeError::Start(_) => Exit::Host,
-        ServeError::Log { .. } | ServeError::Lost(_) => Exit::Failure,
-    };
-    let fix = match &error {
-        // It was free a moment ago.
-        ServeError::Bind { .. } => Some("choose other ports: --listen HOST:PORT"),
-        _ => None,
-    };
-    let error = CliError::new(exit, error.to_string());
-    match fix {
-        Some(fix) => error.fix(fix),
-        None => error,
-    }
 }
 
 /// What the broker says of itself once it serves: to people on standard error, and as one JSON line

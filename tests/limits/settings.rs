@@ -162,6 +162,32 @@ fn addresses_that_are_none_of_this_host_get_a_fix_of_their_own() {
 }
 
 #[test]
+fn directories_that_cannot_be_used_are_told_with_a_fix() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = Options::new(1);
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").expect("is written");
+    let fix = "choose another directory: --data-dir DIR (log.dirs)";
+    says(
+        &refused(&options, &file),
+        3,
+        &["is a file, not a directory", fix],
+    );
+    let nowhere = refused(&options, Path::new("/proc/none"));
+    says(&nowhere, 3, &["/proc/none cannot be made", fix]);
+    let data = dir.path().join("data");
+    Broker::start(&data, &options).stop();
+    let other = refused(&options.clone().set("node.id", 7), &data);
+    says(&other, 3, &["belongs to node 0", "--set node.id=0"]);
+    std::fs::write(data.join("meta.properties"), "version=1\n").expect("is written");
+    says(
+        &refused(&options, &data),
+        3,
+        &["meta.properties", "write it again"],
+    );
+}
+
+#[test]
 fn a_directory_has_one_broker() {
     let dir = tempfile::tempdir().expect("a directory");
     let data = dir.path().join("data");

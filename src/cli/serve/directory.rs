@@ -1,4 +1,4 @@
-//! Whether the data directory is another broker's at the moment.
+//! The data directory: that it is there, and no other broker's at the moment.
 
 use std::fs::{self, File};
 use std::io;
@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{Access, FlockOperation};
 
 use crate::cli::{CliError, Context, Exit};
 use crate::log::lock::LOCK_PATIENCE;
@@ -27,6 +27,24 @@ enum Holder {
     Runs(u32, String),
     /// One that ends, once its writes have, or one of another pid namespace.
     Other,
+}
+
+const OTHER: &str = "choose another directory: --data-dir DIR (log.dirs)";
+
+/// Makes the directory if it is not there; it must be one that we may write in.
+pub(super) fn make(dir: &Path) -> Result<(), CliError> {
+    let shown = dir.display();
+    let refused = |what: String| CliError::new(Exit::Host, what);
+    if dir.metadata().is_ok_and(|found| !found.is_dir()) {
+        return Err(refused(format!("{shown} is a file, not a directory")).fix(OTHER));
+    }
+    fs::create_dir_all(dir).map_err(|error| {
+        refused(format!("the directory {shown} cannot be made: {error}")).fix(OTHER)
+    })?;
+    rustix::fs::access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+        let what = format!("the directory {shown} cannot be used: {}", io::Error::from(error));
+        refused(what).fix(format!("sudo chown \"$(id -un)\" {shown}, or {OTHER}"))
+    })
 }
 
 /// Waits until no other broker holds the directory; false when `stopped` says so first.
@@ -51,10 +69,9 @@ pub(super) fn wait_until_free(
         }
         if waited >= patience {
             let what = format!("{} is in use by {who}", dir.display());
-            let other = "choose another directory: --data-dir DIR (log.dirs)";
             return Err(CliError::new(Exit::Host, what).fix(match holder {
-                Holder::Runs(id, _) => format!("kill {id}, or {other}"),
-                Holder::Other => other.to_owned(),
+                Holder::Runs(id, _) => format!("kill {id}, or {OTHER}"),
+                Holder::Other => OTHER.to_owned(),
             }));
         }
         if stopped.recv_timeout(LOOK_AGAIN).is_ok() {
