@@ -12,12 +12,13 @@ use super::output::{Report, print};
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
-    /// Brokers to ask for the others [default: $CORELANE_BROKERS, else 127.0.0.1:9092]
+    /// Brokers to ask for the others; without a port it is 9092 [default: $CORELANE_BROKERS, else
+    /// 127.0.0.1:9092]
     #[arg(
         short,
         long,
         global = true,
-        value_name = "HOST:PORT,…",
+        value_name = "HOST[:PORT],…",
         value_delimiter = ','
     )]
     pub brokers: Option<Vec<String>>,

@@ -15,13 +15,11 @@ pub enum ClientError {
         /// The last failure.
         last: String,
     },
-    /// An address that is not HOST:PORT or does not resolve.
-    #[error("broker address '{address}': {reason}")]
+    /// An address that is none.
+    #[error("broker address '{address}' is not HOST:PORT")]
     Address {
         /// As given.
         address: String,
-        /// What is wrong with it.
-        reason: String,
     },
     /// The connection broke.
     #[error("connection to {broker}: {source}")]

@@ -11,6 +11,7 @@
 //! | `consumer` | partitions from explicit offsets to an end or for ever |
 //! | `error` | what can go wrong, and whether it is worth another try |
 
+mod address;
 mod admin;
 mod batcher;
 mod cluster;
