@@ -4,6 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `connection` | one broker: requests pipelined, responses matched in order |
+//! | `address` | brokers as users name them |
 //! | `cluster` | bootstrap, metadata, who leads what, retries |
 //! | `admin/` | topics, configs, offsets, log directories |
 //! | `producer` | batches per partition, idempotence, several requests in flight |
