@@ -208,6 +208,9 @@ fn errors_are_json_where_results_are() {
 fn help_is_a_result_and_no_command_is_not() {
     let (out, err) = run(&["--help"], 0);
     assert!(out.contains("Examples:") && err.is_empty(), "{out}{err}");
+    for code in [0, 1, 2, 3, 4, 5, 6, 130] {
+        assert!(out.contains(&format!("\n  {code:<5}")), "{code}: {out}");
+    }
     let (out, err) = run(&[], 2);
     assert!(out.is_empty() && err.contains("Usage:"), "{out}{err}");
 }

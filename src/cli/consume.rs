@@ -34,7 +34,7 @@ pub(super) struct Command {
     /// Stop at the end of each partition, as it is at the beginning
     #[arg(short, long)]
     exit: bool,
-    /// How a record is shown: json, or a text with %t topic, %p partition, %o offset, %k key,
+    /// How a record is shown: json (a document per record, without a schema name), or a text with %t topic, %p partition, %o offset, %k key,
     /// %s or %v value, %K and %S their sizes, %T timestamp in ms, %h headers
     #[arg(short = 'f', long, value_name = "FORMAT", default_value = "%s\\n")]
     record_format: Style,

@@ -64,7 +64,7 @@ pub enum Format {
     /// Columns for people
     #[default]
     Table,
-    /// One JSON document with a schema name
+    /// One JSON document with a schema name; of consume, one per record without
     Json,
 }
 

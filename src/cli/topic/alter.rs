@@ -32,18 +32,25 @@ pub(super) struct Command {
 struct Altered {
     name: String,
     dry_run: bool,
-    /// New values; null where the broker's default holds again.
-    changes: Vec<(String, Option<String>)>,
+    changes: Vec<Change>,
+}
+
+#[derive(Serialize)]
+struct Change {
+    key: String,
+    /// Null where the broker's default holds again.
+    value: Option<String>,
 }
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
+        let change = |(key, value)| Change { key, value };
         let set = self.set.into_iter().map(|(key, value)| (key, Some(value)));
         let unset = self.unset.into_iter().map(|key| (key, None));
         let altered = Altered {
             name: self.topic,
             dry_run: self.dry_run,
-            changes: set.chain(unset).collect(),
+            changes: set.chain(unset).map(change).collect(),
         };
         if altered.changes.is_empty() {
             return Err(CliError::usage("nothing to change")
@@ -52,8 +59,10 @@ impl Command {
         let altered = with_client(context, |client| async move {
             existing_topic(&client, &altered.name).await?;
             check_unset(&client, &altered).await?;
+            let changes = altered.changes.iter();
+            let changes: Vec<_> = changes.map(|c| (c.key.clone(), c.value.clone())).collect();
             client
-                .alter_topic_configs(&altered.name, &altered.changes, altered.dry_run)
+                .alter_topic_configs(&altered.name, &changes, altered.dry_run)
                 .await?;
             Ok(altered)
         })?;
@@ -63,7 +72,7 @@ impl Command {
 
 /// Brokers take it without a word when a key is unset that they do not know.
 async fn check_unset(client: &Client<Rt>, altered: &Altered) -> Result<(), CliError> {
-    let mut unset = altered.changes.iter().filter(|(_, value)| value.is_none());
+    let mut unset = altered.changes.iter().filter(|change| change.value.is_none());
     let Some(first) = unset.next() else {
         return Ok(());
     };
@@ -75,9 +84,9 @@ async fn check_unset(client: &Client<Rt>, altered: &Altered) -> Result<(), CliEr
         Err(error) => return Err(error.into()),
     };
     let is_known = |key: &str| known.iter().any(|config| config.name == key);
-    match [first].into_iter().chain(unset).find(|(key, _)| !is_known(key)) {
+    match [first].into_iter().chain(unset).find(|change| !is_known(&change.key)) {
         None => Ok(()),
-        Some((key, _)) => {
+        Some(Change { key, .. }) => {
             let what = format!("topic '{}' has no config '{key}'", altered.name);
             let names = known.iter().map(|config| config.name.as_str());
             Err(CliError::new(Exit::NotFound, what).did_you_mean(suggest(key, names)))
@@ -86,11 +95,11 @@ async fn check_unset(client: &Client<Rt>, altered: &Altered) -> Result<(), CliEr
 }
 
 impl Report for Altered {
-    const SCHEMA: &'static str = "corelane.topic.alter/1";
+    const SCHEMA: &'static str = "corelane.topic.alter/2";
 
     fn text(&self) -> String {
         let would = if self.dry_run { "would be " } else { "" };
-        let line = |(key, value): &(String, Option<String>)| match value {
+        let line = |Change { key, value }: &Change| match value {
             Some(value) => format!("{}: {would}{key}={value}\n", self.name),
             None => format!("{}: {would}{key} as on the broker\n", self.name),
         };
