@@ -118,6 +118,11 @@ fn a_broker_that_does_not_answer_is_exit_4() {
         let (out, err) = run(&[words, &["-b", NOBODY]].concat(), 4);
         assert_eq!((out.as_str(), err.as_str()), ("", expected), "{words:?}");
     }
+    for command in ["info", "api"] {
+        let mut command = corelane(&[command]);
+        let done = command.env("CORELANE_BROKERS", NOBODY).assert().code(4);
+        assert_eq!(String::from_utf8_lossy(&done.get_output().stderr), expected);
+    }
     // A name that does not resolve is no slip of the command line: it may tomorrow (RFC 2606).
     let (_, err) = run(&["info", "-b", "no.invalid"], 4);
     let expected = "error: no broker answers at no.invalid: no.invalid: failed to lookup";
