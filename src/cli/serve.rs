@@ -20,7 +20,8 @@ use crate::shard::NodeOptions;
 /// Runs the broker until it is told to stop (SIGTERM, SIGINT).
 ///
 /// Settings: flags win over --set, --set over CORELANE_* variables, these over the file, and the
-/// file over the defaults.
+/// file over the defaults. An unknown key is an error; an unknown CORELANE_* variable is told and
+/// ignored, since container managers set some of their own (CORELANE_SERVICE_HOST).
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  corelane serve --data-dir /var/lib/corelane\n  \
                         corelane serve --listen 127.0.0.1:9092 --shards 2 --set num.partitions=4")]
