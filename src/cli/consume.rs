@@ -41,6 +41,9 @@ pub(super) struct Command {
     /// Read these partitions alone
     #[arg(short, long = "partition", value_name = "N", value_delimiter = ',')]
     partitions: Vec<i32>,
+    /// How often to look for partitions that were added
+    #[arg(long, value_parser = super::context::parse_duration, default_value = "30s")]
+    metadata_age: super::context::DurationArg,
     /// Read as a member of a group (not there yet)
     #[arg(short, long, hide = true)]
     group: Option<String>,
@@ -92,6 +95,17 @@ impl Command {
         let inner = context.clone();
         with_client(context, |client| consume(client, self, style, inner))
     }
+
+    /// What is asked for of every partition.
+    fn range(&self) -> OffsetRange {
+        let ranges = self.offsets.iter();
+        ranges.fold(OffsetRange::ALL, |range, more| range.and(*more))
+    }
+
+    /// Whether partitions that are added while it reads belong to what was asked for.
+    fn may_grow(&self) -> bool {
+        self.partitions.is_empty() && !self.exit && self.range().to.is_none()
+    }
 }
 
 /// What of each partition is printed.
@@ -118,7 +132,8 @@ async fn consume(
     let mut spans = Spans::new();
     for topic in &command.topics {
         let partitions = partitions(&client, topic, &command.partitions).await?;
-        let bounds = Bounds::of(&client, topic, &partitions, &command).await?;
+        let (range, exit) = (command.range(), command.exit);
+        let bounds = Bounds::of(&client, topic, &partitions, range, exit).await?;
         for partition in partitions {
             let span = bounds.span(partition, &context);
             if span.to.is_none_or(|to| span.from < to) {
@@ -134,7 +149,16 @@ async fn consume(
         codecs: Codecs::new(),
         left: command.number.unwrap_or(u64::MAX),
     };
+    let rt = client.rt().clone();
+    let mut looked_at = rt.now();
     while !consumer.is_idle() && printer.left > 0 {
+        if command.may_grow() && rt.now() - looked_at >= command.metadata_age.0 {
+            looked_at = rt.now();
+            for (topic, partition, span) in added(&client, &command, &spans, &context).await {
+                consumer.assign(&topic, partition, Offset(span.ask));
+                spans.insert((topic, partition), span);
+            }
+        }
         for fetched in consumer.poll().await? {
             let key = (fetched.topic.to_string(), fetched.partition);
             let Some(span) = spans.get(&key).copied() else {
@@ -149,6 +173,44 @@ async fn consume(
         printer.out.flush()?;
     }
     Ok(printer.out.flush()?)
+}
+
+/// What there is to read of partitions that were not there before.
+async fn added(
+    client: &Client<Rt>,
+    command: &Command,
+    known: &Spans,
+    context: &Context,
+) -> Vec<(String, i32, Span)> {
+    let mut added = Vec::new();
+    for topic in &command.topics {
+        // What does not work here is tried again; the fetches tell whether the topic can be read.
+        let Ok(metadata) = client.refresh(Some(&[topic])).await else {
+            continue;
+        };
+        let partitions = metadata.topics.get(topic).map(|found| &found.partitions);
+        let fresh = partitions.into_iter().flatten().map(|partition| partition.index);
+        let fresh: Vec<i32> = fresh
+            .filter(|partition| !known.contains_key(&(topic.clone(), *partition)))
+            .collect();
+        if fresh.is_empty() {
+            continue;
+        }
+        let from = match command.range().from {
+            from @ Some(Point::Exact(_) | Point::Time(_)) => from,
+            // All that they hold has come since reading began.
+            _ => Some(Point::Start),
+        };
+        let range = OffsetRange { from, to: None };
+        let Ok(bounds) = Bounds::of(client, topic, &fresh, range, false).await else {
+            continue;
+        };
+        for partition in fresh {
+            context.say(format_args!("partition {partition} of {topic} is new"));
+            added.push((topic.clone(), partition, bounds.span(partition, context)));
+        }
+    }
+    added
 }
 
 /// The partitions to read of a topic.
@@ -192,12 +254,9 @@ impl Bounds {
         client: &Client<Rt>,
         topic: &str,
         partitions: &[i32],
-        command: &Command,
+        range: OffsetRange,
+        stop_at_end: bool,
     ) -> Result<Self, CliError> {
-        let range = command
-            .offsets
-            .iter()
-            .fold(OffsetRange::ALL, |range, more| range.and(*more));
         let from = range.from.unwrap_or(Point::Start);
         Ok(Self {
             starts: list(client, topic, partitions, When::Start).await?,
@@ -207,7 +266,7 @@ impl Bounds {
                 Some(to) => Some(Asked::of(client, topic, partitions, to).await?),
                 None => None,
             },
-            stop_at_end: command.exit,
+            stop_at_end,
         })
     }
 

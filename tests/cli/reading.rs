@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::corelane;
 use crate::common::{Broker, Options};
@@ -44,6 +44,42 @@ fn exit_ends_a_range_where_the_log_ends() {
     assert_eq!(read(&["numbers", "-o", "5:10"]), "");
     assert_eq!(read(&["numbers", "-o", ":2"]), "0\n1\n");
     assert_eq!(read(&["spread", "-o", "0:1"]), "a\n");
+}
+
+#[test]
+fn partitions_that_are_added_are_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let broker = broker(dir.path());
+    printed(&broker, &["topic", "create", "logs", "-p", "1"], "");
+    let address = broker.address().to_string();
+    let mut reader = std::process::Command::new(assert_cmd::cargo::cargo_bin("corelane"))
+        .args([
+            "consume",
+            "logs",
+            "-o",
+            "end",
+            "-n",
+            "1",
+            "--metadata-age",
+            "100ms",
+        ])
+        .args(["-b", &address])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("consume starts");
+    printed(&broker, &["topic", "add-partitions", "logs", "1"], "");
+    printed(&broker, &["produce", "logs", "-p", "1"], "a\n");
+    let began = Instant::now();
+    while reader.try_wait().expect("its state").is_none() {
+        // It may have begun behind the first line, had the partition been there by then.
+        printed(&broker, &["produce", "logs", "-p", "1"], "a\n");
+        if began.elapsed() > LIMIT {
+            reader.kill().expect("is killed");
+        }
+    }
+    let output = reader.wait_with_output().expect("consume ends");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "a\n");
 }
 
 /// Records that come into a partition below the offset asked for are none of the range's.
