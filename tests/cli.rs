@@ -228,6 +228,10 @@ fn colour_is_asked_for() {
         let output = command.assert().code(0).get_output().clone();
         output.stdout.contains(&0x1b)
     };
+    let error = |words: &[&str]| run(words, 2).1.contains("\x1b[1;31merror:");
+    assert!(!error(&["nonsense"]));
+    assert!(error(&["nonsense", "--color", "always"]));
+    assert!(error(&["topic", "alter", "t", "--color=always"]));
     assert!(!help(&[], &["--help"]));
     assert!(help(&[], &["--help", "--color", "always"]));
     assert!(help(&[("CLICOLOR_FORCE", "1")], &["--help"]));

@@ -40,7 +40,7 @@ pub struct GlobalArgs {
     /// Say more; twice: still more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
-    /// Whether to use colours
+    /// Whether help, errors and logs have colours; results have none
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub color: ColorWhen,
     /// Show no progress bars
@@ -91,9 +91,7 @@ pub struct Context {
 impl Context {
     /// From the flags and the environment.
     pub fn new(args: GlobalArgs, variable: impl Fn(&str) -> Option<String>) -> Self {
-        let color = args
-            .color
-            .applies(std::io::stderr().is_terminal(), &variable);
+        let color = args.color.on_standard_error(&variable);
         Self {
             args,
             brokers_variable: variable("CORELANE_BROKERS"),
@@ -186,6 +184,11 @@ impl Context {
 }
 
 impl ColorWhen {
+    /// Whether what is said on standard error is coloured.
+    pub(super) fn on_standard_error(self, variable: impl Fn(&str) -> Option<String>) -> bool {
+        self.applies(std::io::stderr().is_terminal(), variable)
+    }
+
     /// Colour on a terminal unless told otherwise (no-color.org, bixense.com/clicolors).
     fn applies(self, is_terminal: bool, variable: impl Fn(&str) -> Option<String>) -> bool {
         let set = |name| variable(name).is_some_and(|value| !value.is_empty());
@@ -205,6 +208,16 @@ impl From<ColorWhen> for ColorChoice {
             ColorWhen::Auto => Self::Auto,
             ColorWhen::Always => Self::Always,
             ColorWhen::Never => Self::Never,
+        }
+    }
+}
+
+impl From<ColorChoice> for ColorWhen {
+    fn from(choice: ColorChoice) -> Self {
+        match choice {
+            ColorChoice::Auto => Self::Auto,
+            ColorChoice::Always => Self::Always,
+            ColorChoice::Never => Self::Never,
         }
     }
 }

@@ -113,14 +113,14 @@ impl CliError {
     }
 
     /// Prints it to standard error and gives the exit code.
-    pub fn report(&self, json: bool) -> u8 {
+    pub fn report(&self, json: bool, color: bool) -> u8 {
         if let End::With(_) = self.end {
-            let text = if json {
-                self.to_json()
-            } else {
-                self.to_string()
-            };
-            say(format_args!("{text}"));
+            let text = self.to_string();
+            match text.strip_prefix("error:") {
+                _ if json => say(format_args!("{}", self.to_json())),
+                Some(rest) if color => say(format_args!("\x1b[1;31merror:\x1b[0m{rest}")),
+                _ => say(format_args!("{text}")),
+            }
         }
         self.exit_code()
     }

@@ -36,7 +36,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 
 pub use context::{Context, GlobalArgs};
 pub use error::{CliError, Exit, suggest};
-pub use output::{Align, Report, Table, bytes, count, megabytes_per_second};
+pub use output::{Align, Report, Table, bytes, count, counted, megabytes_per_second};
 
 macro_rules! commands {
     ($($module:ident => $variant:ident,)*) => {
@@ -113,13 +113,13 @@ fn run(words: Vec<OsString>) -> u8 {
     let parsed = parser.try_get_matches_from(&words);
     let arguments = match parsed.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
-        Err(error) => return usage::report(&error, &Arguments::command(), &words, json),
+        Err(error) => return usage::report(&error, &Arguments::command(), &words, json, color),
     };
     let Arguments { global, command } = arguments;
     let context = Context::new(global, |name| std::env::var(name).ok());
     logging::start(&context);
     match command.run(&context) {
         Ok(()) => Exit::OK,
-        Err(error) => error.report(context.json()),
+        Err(error) => error.report(context.json(), context.color()),
     }
 }

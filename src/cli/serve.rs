@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use self::failure::{launch_error, serve_error};
 use super::signals::watch;
-use super::{CliError, Context, Exit};
+use super::{CliError, Context, Exit, counted};
 use crate::config::{BrokerConfig, Host, ResourcePlan, Settings, Sources};
 use crate::rt::{Probe, ShardHandle, Shards, allowed_cpus, run_shards};
 use crate::server::{ShardSetup, Started, run_node, run_shard};
@@ -72,7 +72,9 @@ impl Command {
         }
         ports::check(&plan.config.client_listeners(), plan.shards, &stopped)?;
         directory::make(plan.config.log_dir())?;
-        serve(plan, stopped, context)
+        serve(plan, stopped, context)?;
+        context.say(format_args!("stopped in good order"));
+        Ok(())
     }
 
     fn plan(&self, context: &Context) -> Result<Plan, CliError> {
@@ -213,7 +215,7 @@ impl Banner {
              \x20 shards      {shards}, {} MiB each\n\
              \x20 data        {}  cluster {}\n\
              \x20 durability  {}{}\n\
-             \x20 recovered   {} partitions, {} bytes of journal replayed in {:.1} ms",
+             \x20 recovered   {}, {} bytes of journal replayed in {:.1} ms",
             env!("CARGO_PKG_VERSION"),
             std::process::id(),
             first.collect::<Vec<_>>().join(", "),
@@ -226,7 +228,7 @@ impl Banner {
                 "written" => ": acknowledged survives a crash of process and kernel, not of power",
                 _ => ": acknowledged is lost with the process; for measuring only",
             },
-            report.partitions,
+            counted(report.partitions as u64, "partition"),
             report.journal_bytes_replayed,
             report.elapsed.as_secs_f64() * 1e3,
         );

@@ -103,6 +103,7 @@ struct OpenBatch {
     due: Duration,
     first: u64,
     last: u64,
+    payload_bytes: u64,
 }
 
 impl<R: Runtime> fmt::Debug for Batcher<R> {
@@ -144,7 +145,8 @@ impl<R: Runtime> Batcher<R> {
             Some(key) => partition_of(key, self.partitions),
             None => self.sticky.current(),
         });
-        if record.payload_bytes() >= self.options.batch_bytes {
+        let payload_bytes = record.payload_bytes();
+        if payload_bytes >= self.options.batch_bytes {
             // It fills a batch alone: should it be too large, nothing else is refused with it.
             self.send(chosen).await?;
         }
@@ -155,12 +157,14 @@ impl<R: Runtime> Batcher<R> {
             due,
             first: number,
             last: number,
+            payload_bytes: 0,
         });
         if open.records.is_empty() {
-            (open.due, open.first) = (due, number);
+            (open.due, open.first, open.payload_bytes) = (due, number, 0);
             self.deliveries.open.borrow_mut().insert(number);
         }
         open.last = number;
+        open.payload_bytes += payload_bytes as u64;
         self.deliveries.taken.set(number);
         open.records
             .append(
@@ -237,6 +241,7 @@ impl<R: Runtime> Batcher<R> {
             last: open.last,
             count: open.records.count() as u64,
         };
+        let payload_bytes = open.payload_bytes;
         let delivery = self
             .producer
             .send(&self.topic, partition, &mut open.records)
@@ -251,7 +256,7 @@ impl<R: Runtime> Batcher<R> {
             let delivered = delivery.await;
             let took = rt.now() - sent_at;
             match delivered {
-                Ok(result) => deliveries.note(result, span, bytes as u64, took),
+                Ok(result) => deliveries.note(result, span, payload_bytes, took),
                 // The producer is gone, and with it the reason.
                 Err(_) => deliveries.changed.notify(),
             }
@@ -317,7 +322,7 @@ impl Deliveries {
         select(settled, std::pin::pin!(rt.sleep(limit))).await;
     }
 
-    /// Uncompressed batch bytes acknowledged.
+    /// Bytes of keys, values and headers acknowledged.
     pub fn bytes(&self) -> u64 {
         self.bytes.get()
     }

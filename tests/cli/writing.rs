@@ -45,6 +45,21 @@ fn all_of(broker: &Broker, topic: &str) -> String {
 }
 
 #[test]
+fn what_was_written_is_counted_without_what_the_format_adds() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let broker = broker(dir.path());
+    printed(&broker, &["topic", "create", "logs", "-p", "1"], "");
+    let told = |input: &str| {
+        let done = ask(&broker, &["produce", "logs", "-H", "a=bc"], input).assert();
+        said(done.success().get_output())
+    };
+    assert!(told("").starts_with("0 records, 0 B in 0."), "{}", told(""));
+    assert!(!told("").contains("ack"), "nothing was acknowledged");
+    assert!(told("\n").starts_with("1 record, 3 B in 0."));
+    assert!(told("x\ny\n").starts_with("2 records, 8 B in 0."));
+}
+
+#[test]
 fn the_timeout_bounds_the_wait_for_acknowledgements() {
     const TIMEOUT: Duration = Duration::from_secs(3);
     let dir = tempfile::tempdir().expect("a directory");

@@ -16,6 +16,22 @@ fn bound<T>(full: T, gate: T) -> T {
 }
 
 #[test]
+fn a_stop_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = Options::new(1);
+    let mut broker = Broker::start(&dir.path().join("data"), &options);
+    broker.signal_stop();
+    assert!(broker.wait(Duration::from_secs(60)).success());
+    let last = broker.log().lines().last().map(str::to_owned);
+    assert_eq!(
+        last.as_deref(),
+        Some("stopped in good order"),
+        "{}",
+        broker.log()
+    );
+}
+
+#[test]
 fn a_thousand_idle_connections_cost_next_to_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut options = Options::new(2);

@@ -30,7 +30,7 @@ use self::flow::{Flow, Ingested};
 use self::report::{CodecRow, Demo};
 use super::connect::{self, MEMORY_BYTES, Rt};
 use super::info::durability;
-use super::{CliError, Context, Exit, bytes, count};
+use super::{CliError, Context, Exit, bytes, counted};
 use crate::client::{Client, ClientOptions, NewTopic};
 use crate::compress::Codec;
 use crate::config::{default_log_dir, default_shards};
@@ -160,9 +160,9 @@ impl Command {
         };
         let corpus = Corpus::of(input, self.partitions, rt.wall_clock_ms());
         context.say(format_args!(
-            "{}: {} lines, {}",
+            "{}: {}, {}",
             self.input_name(),
-            count(corpus.records() as u64),
+            counted(corpus.records() as u64, "line"),
             bytes(corpus.bytes())
         ));
         Ok(corpus)

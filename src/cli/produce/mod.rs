@@ -14,7 +14,7 @@ use super::connect::{Rt, existing_topic, with_client};
 use super::input::{Input, total_bytes};
 use super::progress::Progress;
 use super::signals::{stopped, watch};
-use super::{CliError, Context, Exit, Report, bytes, count, megabytes_per_second};
+use super::{CliError, Context, Exit, Report, bytes, counted, megabytes_per_second};
 use crate::client::{
     Batcher, BatcherOptions, Client, ClientError, Deliveries, Producer, ProducerOptions,
 };
@@ -88,12 +88,13 @@ struct CodecArg(Option<Level>);
 struct Produced {
     topic: String,
     records: u64,
-    /// Of the records before compression, with what the format adds to each.
+    /// Of the records' keys, values and headers.
     bytes: u64,
     seconds: f64,
     bytes_per_second: f64,
-    ack_p50_us: u64,
-    ack_p99_us: u64,
+    /// Null when nothing was acknowledged.
+    ack_p50_us: Option<u64>,
+    ack_p99_us: Option<u64>,
 }
 
 impl Command {
@@ -241,32 +242,41 @@ fn not_created(topic: &str, error: ClientError) -> CliError {
 
 impl Produced {
     fn of(topic: String, deliveries: &Deliveries, seconds: f64) -> Self {
+        let latency_us = |quantile| {
+            let is_some = deliveries.records() > 0;
+            is_some.then(|| deliveries.latency_us(quantile))
+        };
         Self {
             topic,
             records: deliveries.records(),
             bytes: deliveries.bytes(),
             seconds,
             bytes_per_second: deliveries.bytes() as f64 / seconds,
-            ack_p50_us: deliveries.latency_us(0.5),
-            ack_p99_us: deliveries.latency_us(0.99),
+            ack_p50_us: latency_us(0.5),
+            ack_p99_us: latency_us(0.99),
         }
     }
 }
 
 impl Report for Produced {
-    const SCHEMA: &'static str = "corelane.produce/1";
+    const SCHEMA: &'static str = "corelane.produce/2";
 
     fn text(&self) -> String {
-        let milliseconds = |us: u64| us as f64 / 1e3;
-        format!(
-            "{} records, {} in {:.2} s: {}   ack p50 {:.1} ms, p99 {:.1} ms\n",
-            count(self.records),
+        let written = format!(
+            "{}, {} in {:.2} s",
+            counted(self.records, "record"),
             bytes(self.bytes),
-            self.seconds,
-            megabytes_per_second(self.bytes_per_second),
-            milliseconds(self.ack_p50_us),
-            milliseconds(self.ack_p99_us)
-        )
+            self.seconds
+        );
+        match self.ack_p50_us.zip(self.ack_p99_us) {
+            None => format!("{written}\n"),
+            Some((p50, p99)) => format!(
+                "{written}: {}   ack p50 {:.1} ms, p99 {:.1} ms\n",
+                megabytes_per_second(self.bytes_per_second),
+                p50 as f64 / 1e3,
+                p99 as f64 / 1e3
+            ),
+        }
     }
 }
 

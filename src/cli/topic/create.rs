@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::key_value;
 use crate::cli::connect::with_client;
-use crate::cli::{CliError, Context, Exit, Report};
+use crate::cli::{CliError, Context, Exit, Report, counted};
 use crate::client::{ClientError, NewTopic};
 use crate::wire::ErrorCode;
 
@@ -99,8 +99,7 @@ impl Report for Created {
         };
         let line = |topic: &Topic| match topic.partitions {
             partitions if partitions < 0 => format!("{verb} {}\n", topic.name),
-            1 => format!("{verb} {} with 1 partition\n", topic.name),
-            many => format!("{verb} {} with {many} partitions\n", topic.name),
+            known => format!("{verb} {} with {}\n", topic.name, counted(known, "partition")),
         };
         self.topics.iter().map(line).collect()
     }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::cli::connect::{Rt, existing_topic, with_client};
-use crate::cli::{Align, CliError, Context, Report, Table, bytes, count};
+use crate::cli::{Align, CliError, Context, Report, Table, bytes, count, counted};
 use crate::client::{Client, Config, ConfigSource, ListedOffset, Resource, When};
 use crate::rt::Runtime;
 
@@ -124,9 +124,9 @@ impl Report for Description {
             .map(|size| format!("   {} on disk", bytes(size)))
             .unwrap_or_default();
         let mut text = format!(
-            "{}   {} partitions   replication factor {}{size}   id {}\n",
+            "{}   {}   replication factor {}{size}   id {}\n",
             self.name,
-            count(self.partitions.len() as u64),
+            counted(self.partitions.len() as u64, "partition"),
             self.replication_factor,
             self.id
         );
