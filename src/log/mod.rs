@@ -76,6 +76,8 @@ pub mod simulation;
 pub mod small_file;
 mod state;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod timestamps;
 mod walk;
 

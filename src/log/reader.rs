@@ -87,18 +87,22 @@ impl<R: Runtime> LogInner<R> {
         let mut walk = self.walk_to(part, ask.from, read_bytes).await?;
         walk.verify();
         let mut read = ReadBatches::nothing(ask.from);
-        while let Some((_, batch)) = walk.next().await? {
-            let Ok(view) = BatchView::first(&batch) else {
-                break;
+        loop {
+            let (position, batch) = match walk.next().await {
+                Ok(Some(next)) => next,
+                Ok(None) => return Ok(read),
+                // What lies before is whole; the next read begins here, and gets the error.
+                Err(_) if read.bytes > 0 => return Ok(read),
+                Err(error) => return Err(error),
             };
+            let view = BatchView::first(&batch).map_err(|error| broken(position, error))?;
             if !ask.takes(read.bytes, batch.len(), view.end_offset()) {
-                break;
+                return Ok(read);
             }
             read.bytes += batch.len();
             read.next_offset = view.end_offset();
             read.pieces.push(batch);
         }
-        Ok(read)
     }
 
     /// A walk that stands before the batch that holds `offset`.
