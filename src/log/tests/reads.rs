@@ -39,3 +39,59 @@ fn what_lies_around_a_damaged_batch_is_read() {
         });
     }
 }
+
+/// Of a batch, the base offset and the leader epoch are outside the CRC.
+#[test]
+fn a_damaged_base_offset_or_leader_epoch_is_never_served() {
+    let base_offset_bytes = (0..8).flat_map(|byte| [(byte, 0x08), (byte, 0x80)]);
+    let leader_epoch_bytes = (12..16).map(|byte| (byte, 1));
+    for (byte, bits) in base_offset_bytes.chain(leader_epoch_bytes) {
+        // Of three batches in a row one at least has an entry of the index.
+        for damaged in [0, 150, 160, 170] {
+            let scene = Scene::with_batches(40);
+            scene.flip(damaged, byte, bits);
+            scene.live(async |_, shard| {
+                let log = shard.partition(id(1)).unwrap();
+                let (read, error) = follow(&log, 0, 400, 1500).await;
+                assert_eq!(read, bases(0, damaged), "byte {byte} of {damaged}");
+                let error = error.unwrap();
+                assert!(is_corrupt(&error, "00.log: at byte "), "{error}");
+                let (read, error) = follow(&log, damaged + 10, 400, 1500).await;
+                assert_eq!((read, error), (bases(damaged + 10, 400), None));
+            });
+        }
+    }
+}
+
+/// Whatever is read is a batch that follows on what was asked for, or an error says why not.
+#[test]
+fn no_damage_of_a_header_is_ever_served() {
+    const HEADER_BYTES: u64 = 61;
+    for (byte, has_index) in (0..HEADER_BYTES).flat_map(|byte| [(byte, true), (byte, false)]) {
+        let scene = Scene::with_batches(40);
+        scene.flip(150, byte, 1);
+        if !has_index {
+            for (path, _) in scene.disk.list() {
+                if path.ends_with("index") {
+                    scene.disk.remove_file(&path).unwrap();
+                }
+            }
+        }
+        scene.live(async |_, shard| {
+            let log = shard.partition(id(1)).unwrap();
+            assert!(read(&log, 150, 1).await.is_err(), "byte {byte}");
+            for from in bases(0, 400) {
+                if let Ok((next, found)) = read(&log, from, 1500).await {
+                    assert_eq!(found, bases(from, next), "byte {byte}");
+                    assert!(next > from, "byte {byte}: nothing at {from}, and no error");
+                }
+                let time_ms = from + 5;
+                let found = log.offset_for_timestamp(time_ms, Offset(400)).await;
+                if let Ok(found) = found {
+                    let right = (time_ms, Offset(time_ms), LeaderEpoch(3));
+                    assert_eq!(found, Some(right), "byte {byte}");
+                }
+            }
+        });
+    }
+}
