@@ -81,7 +81,7 @@ impl<R: Runtime> LogInner<R> {
             return Err(ReadError::OutOfRange);
         };
         let result = self.read_part(&part, ask).await;
-        result.map_err(|error| self.read_failed(error, ask.from))
+        result.map_err(|error| self.read_failed(error, &part))
     }
 
     async fn read_part(&self, part: &FilePart, ask: ReadAsk) -> Result<ReadBatches, WalkError> {
@@ -287,27 +287,23 @@ impl<R: Runtime> LogInner<R> {
         Ok(index)
     }
 
-    /// What a failed read means for whoever asked. Other partitions are not concerned.
-    pub fn read_failed(&self, error: WalkError, offset: Offset) -> ReadError {
-        let base = self
-            .state
-            .borrow()
-            .file_part_of(offset)
-            .map(|part| part.facts.base_offset);
-        match error {
-            // The segment was removed meanwhile.
+    /// What a failed read of a segment means for whoever asked. Other partitions are not concerned.
+    pub fn read_failed(&self, error: WalkError, part: &FilePart) -> ReadError {
+        let path = segment_path(&self.dir, part.facts.base_offset, SegmentFile::Log);
+        let path = path.display();
+        let error = match error {
             WalkError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
-                ReadError::OutOfRange
+                // The log start rises before a segment is removed.
+                if part.facts.end_offset <= self.state.borrow().marks.log_start {
+                    return ReadError::OutOfRange;
+                }
+                StorageError::Corrupt(format!("{path} is missing"))
             }
-            WalkError::Io(error) => ReadError::from(error),
-            broken => {
-                let base = base.unwrap_or_default();
-                let path = segment_path(&self.dir, base, SegmentFile::Log);
-                let message = format!("{}: {broken}", path.display());
-                tracing::error!("{message}");
-                ReadError::Storage(StorageError::Corrupt(message))
-            }
-        }
+            WalkError::Io(error) => StorageError::Io(format!("{path}: {error}")),
+            damaged => StorageError::Corrupt(format!("{path}: {damaged}")),
+        };
+        tracing::error!("{error}");
+        ReadError::Storage(error)
     }
 }
 

@@ -148,7 +148,8 @@ impl<R: Runtime> LogInner<R> {
             let time = index.times().floor(wanted.at_ms.saturating_sub(1));
             (time, index.floor_offset(time.offset))
         };
-        let hint = self.with_index(part, look).await?;
+        let hint = self.with_index(part, look).await;
+        let hint = hint.map_err(|error| self.read_failed(error.into(), part))?;
         // What was searched before is not searched again, and the hint not needed.
         let hint = Some(hint).filter(|(_, entry)| u64::from(entry.position) > from.at.byte);
         let found = match self.search(part, hint, from, wanted).await {
@@ -161,7 +162,7 @@ impl<R: Runtime> LogInner<R> {
             found => found,
         };
         found.map_err(|error| match error {
-            SearchError::Walk(error) => self.read_failed(error, part.facts.base_offset),
+            SearchError::Walk(error) => self.read_failed(error, part),
             SearchError::Read(error) => error,
             SearchError::Index => corrupt("an index that was not used".into()),
         })

@@ -95,3 +95,24 @@ fn no_damage_of_a_header_is_ever_served() {
         });
     }
 }
+
+#[test]
+fn a_segment_that_is_missing_is_not_a_range_that_ended() {
+    let scene = Scene::with_batches(90);
+    let (second, _) = scene.place_of(350);
+    assert!(!second.ends_with("/00000000000000000000.log"));
+    scene.disk.remove_file(&second).unwrap();
+    scene.live(async |_, shard| {
+        let log = shard.partition(id(1)).unwrap();
+        let (read, error) = follow(&log, 0, 900, 1500).await;
+        assert!(!read.is_empty());
+        let missing = format!("{second} is missing");
+        let error = error.unwrap();
+        assert!(is_corrupt(&error, &missing), "{error}");
+        let found = log.offset_for_timestamp(355, Offset(900)).await;
+        assert!(is_corrupt(&found.unwrap_err(), &missing));
+        log.delete_records(Offset(900)).await.unwrap();
+        let gone = self::read(&log, 350, 1500).await;
+        assert_eq!(gone, Err(ReadError::OutOfRange));
+    });
+}
