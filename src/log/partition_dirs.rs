@@ -115,6 +115,7 @@ pub async fn delete<R: Runtime>(partition: &Rc<LogInner<R>>) -> Result<(), Stora
     wait_idle(partition).await;
     core.files.forget_partition(partition.id);
     core.indexes.remove_partition(partition.id);
+    core.damage.forget_partition(partition.id);
     let delay_ms = {
         let mut state = partition.state.borrow_mut();
         state.tail.clear();

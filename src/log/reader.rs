@@ -302,7 +302,11 @@ impl<R: Runtime> LogInner<R> {
             WalkError::Io(error) => StorageError::Io(format!("{path}: {error}")),
             damaged => StorageError::Corrupt(format!("{path}: {damaged}")),
         };
-        tracing::error!("{error}");
+        let key = (self.id, part.facts.base_offset);
+        if self.core.damage.is_news(key, &error.to_string()) {
+            tracing::error!(topic = %self.topic, index = %self.id.index, %error,
+                "records cannot be read; this is said once");
+        }
         ReadError::Storage(error)
     }
 }

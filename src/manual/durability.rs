@@ -122,7 +122,8 @@
 //!   the one at which the batch before ends, and its leader epoch the one that the log knows there.
 //!   Batches before and behind a damaged one are read; the read that begins at it fails with
 //!   KAFKA_STORAGE_ERROR, nothing wrong is served, and nothing is passed over. So does a read of a
-//!   segment whose file is missing. There is one replica, so there is nothing to heal it from.
+//!   segment whose file is missing. The error is logged once for each place. There is one replica, so
+//!   there is nothing to heal it from.
 //! - **The device's word.** RWF_DSYNC is as good as the device's flush.
 //! - **Fewer shards than before** leave the journals of the others on disk, unused (512 MiB each).
 //! - **One directory.** The loss of the disk is the loss of the data: replication does not exist yet.

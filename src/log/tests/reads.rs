@@ -116,3 +116,21 @@ fn a_segment_that_is_missing_is_not_a_range_that_ended() {
         assert_eq!(gone, Err(ReadError::OutOfRange));
     });
 }
+
+#[test]
+fn damage_is_told_once_for_each_place() {
+    let scene = Scene::with_batches(40);
+    scene.flip(150, 100, 1);
+    scene.flip(200, 0, 1);
+    scene.live(async |_, shard| {
+        let log = shard.partition(id(1)).unwrap();
+        for _ in 0..20 {
+            for from in [100, 150, 155, 200] {
+                follow(&log, from, 400, 1500).await.1.unwrap();
+            }
+        }
+        assert_eq!(log.0.core.damage.told_count(), 2);
+        shard.delete_partition(id(1)).await.unwrap();
+        assert_eq!(log.0.core.damage.told_count(), 0);
+    });
+}
