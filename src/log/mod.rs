@@ -89,7 +89,9 @@ pub use options::{
     Durability, KnownPartition, LogConfig, LogOptions, PartitionSpec, RecoveryOptions,
 };
 pub use partition::{Appended, PartitionLog};
-pub use recovery::{Recovered, RecoveredPartition, RecoveryError, RecoveryReport, recover};
+pub use recovery::{
+    Recovered, RecoveredPartition, RecoveryError, RecoveryReport, recover, refuse_strangers,
+};
 pub use segment::SegmentFacts;
 pub use shard_log::ShardLog;
 pub use tail::{ReadAsk, ReadBatches};

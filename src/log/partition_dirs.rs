@@ -11,7 +11,7 @@ use crate::log::moves::{drop_gone, wait_idle};
 use crate::log::options::PartitionSpec;
 use crate::log::partition_files::{
     PARTITION_METADATA, PartitionDir, SegmentFile, decode_partition_metadata, deleted_dir,
-    encode_partition_metadata, partition_dir, segment_path,
+    encode_partition_metadata, is_shard_dir, partition_dir, segment_path,
 };
 use crate::log::rules::{Rule, holds};
 use crate::log::small_file::{read_small, replace_small};
@@ -98,6 +98,13 @@ pub async fn rename_durably<R: Runtime>(
     from: &Path,
     to: &Path,
 ) -> Result<(), StorageError> {
+    if from
+        .file_name()
+        .is_some_and(|name| is_shard_dir(&name.to_string_lossy()))
+    {
+        let why = format!("{} is a shard's directory", from.display());
+        return Err(StorageError::Conflict(why));
+    }
     remove_tree(rt, to).await?;
     rt.rename(from, to).await?;
     rt.sync_dir(data_dir).await?;

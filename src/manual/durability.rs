@@ -91,7 +91,9 @@
 //! 1. Takes the lock of the data directory (waiting up to 30 s for a predecessor), compares
 //!    `node.id` with `meta.properties`, reads `metadata/log`.
 //! 2. Reads `run`: which run is committed and how many shards, hence journals, it had. Both slots
-//!    damaged refuses the start.
+//!    damaged refuses the start, and so does none committed where metadata knows topics.
+//!    A partition's directory whose topic the metadata neither knows nor has deleted of late
+//!    refuses it, too: metadata was lost, or the directory is another broker's.
 //! 3. Reads each of those shards' newest whole checkpoint of that run; without one, refuses.
 //! 4. Renames directories of topics that are no more, and makes those that metadata knows and that
 //!    were never finished. A directory that should be there and is not takes its partition offline.

@@ -18,14 +18,17 @@ use crate::rt::Runtime;
 const CREATED_AT_ONCE: usize = 64;
 
 impl<R: Runtime> Shard<R> {
-    /// Applies records that lead to `image`. What fails on disk is logged, leaves the partition
+    /// Applies records that lead to `image`. What cannot be created is logged, leaves the partition
     /// broken for its clients, and is tried again with [`Shard::repair`].
-    pub async fn apply(&self, records: &[Record], image: Arc<Image>) {
+    ///
+    /// Gives whether all that is deleted is off its name.
+    pub async fn apply(&self, records: &[Record], image: Arc<Image>) -> bool {
         self.inner.image.replace(image);
+        let mut all_deleted = true;
         for record in records {
             match record {
                 Record::TopicCreated { .. } | Record::PartitionsAdded { .. } => {}
-                Record::TopicDeleted { id } => self.delete_topic(*id).await,
+                Record::TopicDeleted { id } => all_deleted &= self.delete_topic(*id).await,
                 Record::TopicConfigChanged { id, .. } => self.reconfigure_topic(*id),
                 Record::BrokerConfigChanged { .. } => self.reconfigure(),
                 Record::ClusterCreated { .. }
@@ -44,10 +47,12 @@ impl<R: Runtime> Shard<R> {
         if records.iter().any(creates) {
             self.repair().await;
         }
+        all_deleted
     }
 
     /// Creates the partitions that the image gives to this shard and that it does not have.
     pub async fn repair(&self) {
+        let _turn = self.inner.changing.acquire(1).await;
         let image = self.image();
         let missing: Vec<_> = image
             .partitions_of(self.inner.place)
@@ -104,13 +109,17 @@ impl<R: Runtime> Shard<R> {
         Ok(())
     }
 
-    async fn delete_topic(&self, topic: TopicId) {
+    async fn delete_topic(&self, topic: TopicId) -> bool {
+        let _turn = self.inner.changing.acquire(1).await;
+        let mut all_deleted = true;
         let gone = self.inner.partitions.borrow_mut().remove_topic(topic);
         for id in gone {
             if let Err(error) = self.inner.log.delete_partition(id).await {
                 tracing::error!(%topic, index = %id.index, %error, "partition cannot be deleted");
+                all_deleted = false;
             }
         }
+        all_deleted
     }
 
     fn reconfigure_topic(&self, id: TopicId) {

@@ -49,6 +49,7 @@ impl<R: Runtime> Shard<R> {
                 topology: RefCell::new(Arc::new(Topology::default())),
                 producer_ids: Cell::new(None),
                 allocating: Budget::new(1),
+                changing: Budget::new(1),
             }),
         };
         shard.repair().await;

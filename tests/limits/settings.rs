@@ -10,7 +10,7 @@ use crate::common::{Broker, Options};
 const END_LIMIT: Duration = Duration::from_secs(20);
 
 /// Runs a broker that must not start, and gives what it said.
-fn refused(options: &Options, dir: &Path) -> Output {
+pub fn refused(options: &Options, dir: &Path) -> Output {
     ended(Broker::command(dir, options))
 }
 
@@ -42,7 +42,7 @@ fn words(output: &Output) -> (Option<i32>, String) {
 }
 
 #[track_caller]
-fn says(output: &Output, exit: i32, parts: &[&str]) {
+pub fn says(output: &Output, exit: i32, parts: &[&str]) {
     let (code, text) = words(output);
     assert_eq!(code, Some(exit), "{text}");
     for part in parts {

@@ -13,11 +13,13 @@
 //! | `plan`, `verify` | which bytes are walked, and the walk |
 //! | `finish` | what holds stays, other files go |
 
+mod error;
 mod finish;
 mod load;
 mod overlay;
 mod part;
 mod plan;
+mod strangers;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -32,57 +34,27 @@ use crate::log::checkpoint::content::Content;
 use crate::log::epochs::EpochCache;
 use crate::log::error::StorageError;
 use crate::log::index::SegmentIndex;
-use crate::log::journal::{
-    JournalScan, JournalStart, LostWrites, ScanError, Scanned, ScannedEntry,
-};
+use crate::log::journal::{JournalScan, JournalStart, LostWrites, Scanned, ScannedEntry};
 use crate::log::marks::{Boundary, Position};
 use crate::log::options::{JOURNAL_DIR, KnownPartition, RecoveryOptions, shard_dir};
 use crate::log::partition_dirs::{make_dir, put_aside_stranger, rename_durably, topic_of};
 use crate::log::partition_files::{
-    PartitionDir, SegmentFile, deleted_dir, partition_dir, segment_path,
+    PartitionDir, SegmentFile, deleted_dir, is_shard_dir, partition_dir, segment_path,
 };
 use crate::log::producers::ProducerStates;
 use crate::log::rules::{Rule, holds};
-use crate::log::run::{Run, RunError, RunFile, RunId};
+use crate::log::run::{RUN_FILE, Run, RunFile, RunId};
 use crate::log::segment::SegmentFacts;
-use crate::model::{LeaderEpoch, Offset, PartitionId, ShardIndex};
+use crate::model::{LeaderEpoch, Offset, PartitionId, RESERVED_TOPIC_NAME, ShardIndex};
 use crate::rt::{Create, File, OpenMode, Runtime};
+pub use error::RecoveryError;
 use load::{load_checkpoint, take_namesake};
 use part::Part;
+pub use strangers::refuse_strangers;
 
 /// Partitions whose files are worked on at the same time: each is a few small operations, one after
 /// the other.
 const PARTS_AT_A_TIME: usize = 16;
-
-/// Why a node cannot start from its data directory.
-#[derive(Debug, thiserror::Error)]
-pub enum RecoveryError {
-    /// Reading or writing failed.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// The committed run cannot be told.
-    #[error(transparent)]
-    Run(#[from] RunError),
-    /// A journal cannot be read.
-    #[error(transparent)]
-    Journal(#[from] ScanError),
-    /// A shard of the committed run has no checkpoint that is whole: both slots are damaged.
-    #[error("{}: no whole checkpoint of run {run}: {reason}", dir.display())]
-    Checkpoint {
-        /// The shard's directory.
-        dir: PathBuf,
-        /// The committed run.
-        run: RunId,
-        /// What is wrong.
-        reason: String,
-    },
-}
-
-impl From<io::Error> for RecoveryError {
-    fn from(error: io::Error) -> Self {
-        Self::Storage(error.into())
-    }
-}
 
 /// What recovery found and did.
 #[derive(Clone, Debug, Default)]
@@ -153,6 +125,10 @@ pub async fn recover<R: Runtime>(
     let began = rt.now();
     let mut run_file = RunFile::open(rt, data_dir).await?;
     let committed = run_file.committed();
+    if committed.is_none() && !partitions.is_empty() {
+        let path = data_dir.join(RUN_FILE);
+        return Err(RecoveryError::NoRun { path });
+    }
     let mut recovery = Recovery::load(rt, data_dir, options, committed, partitions).await?;
     recovery.put_aside_strangers(partitions).await?;
     recovery.replay().await?;
@@ -246,7 +222,7 @@ impl<R: Runtime> Recovery<R> {
             let Some(PartitionDir::Live { topic, index }) = PartitionDir::parse(&entry.name) else {
                 continue;
             };
-            if !entry.is_dir || names.contains_key(&entry.name) || is_ours(&entry.name) {
+            if !entry.is_dir || names.contains_key(&entry.name) || is_shard_dir(&entry.name) {
                 continue;
             }
             let dir = self.data_dir.join(&entry.name);
@@ -416,6 +392,10 @@ impl<R: Runtime> Recovery<R> {
 /// Gives a partition the directory of its name; tells whether one was made.
 async fn place<R: Runtime>(data_dir: &Path, part: &mut Part<R>) -> Result<bool, StorageError> {
     let (rt, id) = (&part.rt, part.content.id);
+    if part.content.topic == RESERVED_TOPIC_NAME {
+        part.take_offline("a topic of this name would share directories with shards".to_owned());
+        return Ok(false);
+    }
     put_aside_stranger(rt, data_dir, &part.content.topic, id.index, id.topic).await?;
     if part.is_new {
         make_dir(rt, &part.dir, id.topic).await?;
@@ -436,10 +416,4 @@ async fn create_first_segment<R: Runtime>(rt: &R, dir: &Path) -> io::Result<()> 
         .await?;
     file.size()?;
     rt.sync_dir(dir).await
-}
-
-/// Directories of ours parse as partitions of a topic, too.
-fn is_ours(name: &str) -> bool {
-    name.strip_prefix("shard-")
-        .is_some_and(|number| number.parse::<u16>().is_ok())
 }

@@ -1,0 +1,58 @@
+//! Why a node cannot start from its data directory.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::log::error::StorageError;
+use crate::log::journal::ScanError;
+use crate::log::run::{RunError, RunId};
+
+/// Why a node cannot start from its data directory.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// Reading or writing failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The committed run cannot be told.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] ScanError),
+    /// There are partitions, so there was a run, but nothing says which.
+    #[error(
+        "{}: no run is committed, but there are topics: the file was lost or damaged. Bring it back \
+         from a copy; without it nobody knows where the records end",
+        path.display()
+    )]
+    NoRun {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A partition's directory that the metadata does not know.
+    #[error(
+        "{}: the metadata knows no topic with this directory: either metadata/log was lost or \
+         replaced (bring it back from a copy), or the directory was put there (move it away)",
+        path.display()
+    )]
+    Stranger {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A shard of the committed run has no checkpoint that is whole: both slots are damaged.
+    #[error("{}: no whole checkpoint of run {run}: {reason}", dir.display())]
+    Checkpoint {
+        /// The shard's directory.
+        dir: PathBuf,
+        /// The committed run.
+        run: RunId,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl From<io::Error> for RecoveryError {
+    fn from(error: io::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}
