@@ -133,11 +133,24 @@ pub async fn delete<R: Runtime>(partition: &Rc<LogInner<R>>) -> Result<(), Stora
     let data_dir = &core.options.data_dir;
     let aside = deleted_dir(&partition.topic, partition.id.index, partition.id.topic);
     let aside = data_dir.join(aside);
+    if !is_there(&core.rt, &partition.dir).await? {
+        // It may be why the partition was offline.
+        tracing::warn!(dir = %partition.dir.display(), "a deleted partition has no directory");
+        return Ok(());
+    }
     rename_durably(&core.rt, data_dir, &partition.dir, &aside).await?;
     let rt = core.rt.clone();
     core.rt
         .spawn(TaskClass::Background, remove_later(rt, aside, delay_ms));
     Ok(())
+}
+
+async fn is_there<R: Runtime>(rt: &R, dir: &Path) -> io::Result<bool> {
+    match rt.read_dir(dir).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 async fn remove_later<R: Runtime>(rt: R, dir: PathBuf, delay_ms: i64) {

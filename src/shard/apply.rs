@@ -112,8 +112,10 @@ impl<R: Runtime> Shard<R> {
     async fn delete_topic(&self, topic: TopicId) -> bool {
         let _turn = self.inner.changing.acquire(1).await;
         let mut all_deleted = true;
-        let gone = self.inner.partitions.borrow_mut().remove_topic(topic);
-        for id in gone {
+        self.inner.partitions.borrow_mut().remove_topic(topic);
+        // The log's list, not the shard's: one that is offline is in the log alone.
+        let logs = self.inner.log.partitions().into_iter();
+        for id in logs.map(|log| log.id()).filter(|id| id.topic == topic) {
             if let Err(error) = self.inner.log.delete_partition(id).await {
                 tracing::error!(%topic, index = %id.index, %error, "partition cannot be deleted");
                 all_deleted = false;
