@@ -165,6 +165,14 @@ impl<R: Runtime> Core<R> {
         self.went_offline.notify();
     }
 
+    /// Gives an error back, and takes the directory offline when it is one that is final.
+    pub fn failed(&self, error: StorageError) -> StorageError {
+        if let StorageError::Offline(reason) = &error {
+            self.take_offline(reason);
+        }
+        error
+    }
+
     /// Journals an entry; returns the write to which the last of it goes.
     pub fn append_entry(
         &self,

@@ -14,7 +14,7 @@ use crate::log::partition_files::{
     encode_partition_metadata, is_shard_dir, partition_dir, segment_path,
 };
 use crate::log::rules::{Rule, holds};
-use crate::log::small_file::{read_small, replace_small};
+use crate::log::small_file::{put_small, read_small, sync_names};
 use crate::log::state::LogInner;
 use crate::model::{Offset, PartitionIndex, TopicId};
 use crate::rt::{File, OpenMode, Runtime, TaskClass};
@@ -38,8 +38,7 @@ pub async fn create_dir<R: Runtime>(
     refuse_records(core, dir).await?;
     make_dir(&core.rt, dir, spec.id.topic).await?;
     core.files.create((spec.id, Offset::ZERO), dir).await?;
-    core.rt.sync_dir(data_dir).await?;
-    Ok(())
+    sync_names(&core.rt, data_dir).await
 }
 
 /// A partition that has records was recovered, and its owner has it: whoever creates it again must
@@ -62,8 +61,8 @@ async fn refuse_records<R: Runtime>(core: &Core<R>, dir: &Path) -> Result<(), St
 pub async fn make_dir<R: Runtime>(rt: &R, dir: &Path, topic: TopicId) -> Result<(), StorageError> {
     rt.create_dir(dir).await?;
     let text = encode_partition_metadata(topic).into_bytes();
-    replace_small(rt, &dir.join(PARTITION_METADATA), text).await?;
-    Ok(())
+    put_small(rt, &dir.join(PARTITION_METADATA), text).await?;
+    sync_names(rt, dir).await
 }
 
 /// Renames a directory that has the partition's name and belongs to another topic id: its topic was
@@ -107,8 +106,7 @@ pub async fn rename_durably<R: Runtime>(
     }
     remove_tree(rt, to).await?;
     rt.rename(from, to).await?;
-    rt.sync_dir(data_dir).await?;
-    Ok(())
+    sync_names(rt, data_dir).await
 }
 
 /// Takes a partition, which is no longer listed, off its name; removes its files behind.

@@ -114,7 +114,8 @@ impl<R: Runtime> ShardLog<R> {
             .options
             .data_dir
             .join(partition_dir(&spec.topic, spec.id.index));
-        partition_dirs::create_dir(core, &spec, &dir).await?;
+        let made = partition_dirs::create_dir(core, &spec, &dir).await;
+        made.map_err(|error| core.failed(error))?;
         let partition = Rc::new(new_partition(core.clone(), &spec, core.rt.wall_clock_ms()));
         self.0
             .partitions
@@ -140,7 +141,8 @@ impl<R: Runtime> ShardLog<R> {
         let Some(partition) = self.0.partitions.borrow_mut().remove(&id) else {
             return Ok(());
         };
-        partition_dirs::delete(&partition).await
+        let deleted = partition_dirs::delete(&partition).await;
+        deleted.map_err(|error| self.0.core.failed(error))
     }
 
     /// Why the log directory is offline, if it is.

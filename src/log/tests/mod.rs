@@ -1,5 +1,6 @@
 //! Single cases of a shard's log on a simulated disk, life after life.
 
+mod disk_errors;
 mod reads;
 
 use std::path::Path;
