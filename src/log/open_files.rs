@@ -95,6 +95,12 @@ impl<R: Runtime> OpenFiles<R> {
         self.open.borrow_mut().clear();
     }
 
+    /// The turns of opening.
+    #[cfg(test)]
+    pub fn opening(&self) -> &Budget {
+        &self.opening
+    }
+
     fn cached(&self, key: SegmentKey) -> Option<R::File> {
         let used = self.tick();
         let mut open = self.open.borrow_mut();

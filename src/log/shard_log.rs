@@ -29,7 +29,7 @@ use crate::model::{Offset, PartitionId, RESERVED_TOPIC_NAME};
 use crate::rt::{Budget, Event, File, Runtime, TaskClass};
 
 /// The logs of one shard. Clones are the same. Lives on its shard.
-pub struct ShardLog<R: Runtime>(Rc<ShardLogInner<R>>);
+pub struct ShardLog<R: Runtime>(pub(super) Rc<ShardLogInner<R>>);
 
 impl<R: Runtime> Clone for ShardLog<R> {
     fn clone(&self) -> Self {
