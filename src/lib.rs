@@ -70,7 +70,8 @@
 //! and reads each partition with [`Partition::fetch`](partition::Partition::fetch), which is
 //! [`PartitionLog::read`](log::PartitionLog::read) below the durable offset: shares of the tail's
 //! memory where it reaches far enough back, otherwise `read_cold` (`log/reader.rs`), direct reads of
-//! the segment with every CRC checked. With too little to answer, it waits until
+//! the segment with every CRC checked, and base offset and leader epoch, which the CRC leaves out,
+//! against what the log knows. With too little to answer, it waits until
 //! the [`Partition::changed`](partition::Partition::changed) of one of them reports, and looks at
 //! those alone again, or for the deadline. The records leave as they are stored, in the pieces that
 //! hold them.

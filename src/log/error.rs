@@ -1,6 +1,7 @@
 //! What can go wrong with a log, an enum per operation.
 
 use std::io;
+use std::path::Path;
 
 use crate::log::producers::ProducerError;
 
@@ -28,6 +29,17 @@ pub enum StorageError {
     /// The operating system refused.
     #[error("{0}")]
     Io(String),
+}
+
+impl StorageError {
+    /// Of a sync that failed: final, unless the disk was full.
+    pub(super) fn of_sync(path: &Path, error: io::Error) -> Self {
+        let reason = format!("{}: {error}", path.display());
+        match Self::from(error) {
+            Self::DiskFull => Self::DiskFull,
+            _ => Self::Offline(reason),
+        }
+    }
 }
 
 impl From<io::Error> for StorageError {

@@ -29,7 +29,7 @@ use crate::model::{Offset, PartitionId, RESERVED_TOPIC_NAME};
 use crate::rt::{Budget, Event, File, Runtime, TaskClass};
 
 /// The logs of one shard. Clones are the same. Lives on its shard.
-pub struct ShardLog<R: Runtime>(Rc<ShardLogInner<R>>);
+pub struct ShardLog<R: Runtime>(pub(super) Rc<ShardLogInner<R>>);
 
 impl<R: Runtime> Clone for ShardLog<R> {
     fn clone(&self) -> Self {
@@ -114,7 +114,8 @@ impl<R: Runtime> ShardLog<R> {
             .options
             .data_dir
             .join(partition_dir(&spec.topic, spec.id.index));
-        partition_dirs::create_dir(core, &spec, &dir).await?;
+        let made = partition_dirs::create_dir(core, &spec, &dir).await;
+        made.map_err(|error| core.failed(error))?;
         let partition = Rc::new(new_partition(core.clone(), &spec, core.rt.wall_clock_ms()));
         self.0
             .partitions
@@ -140,7 +141,19 @@ impl<R: Runtime> ShardLog<R> {
         let Some(partition) = self.0.partitions.borrow_mut().remove(&id) else {
             return Ok(());
         };
-        partition_dirs::delete(&partition).await
+        let deleted = partition_dirs::delete(&partition).await;
+        deleted.map_err(|error| self.0.core.failed(error))
+    }
+
+    /// Takes a directory off its name that the creation of a partition has left unfinished.
+    pub async fn discard_unfinished(
+        &self,
+        topic: &str,
+        id: PartitionId,
+    ) -> Result<(), StorageError> {
+        let core = &self.0.core;
+        let discarded = partition_dirs::discard(&core.rt, &core.options.data_dir, topic, id).await;
+        discarded.map_err(|error| core.failed(error))
     }
 
     /// Why the log directory is offline, if it is.

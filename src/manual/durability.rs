@@ -51,12 +51,12 @@
 //! Below `fsync` nothing reaches a segment before a flush of the journal, so that a segment never
 //! knows more than the journal; segments are flushed before a checkpoint that counts on them.
 //!
-//! **Errors.** A failed write or flush is final: the log directory goes offline on every shard,
-//! what was not yet acknowledged gets KAFKA_STORAGE_ERROR, and nothing is acknowledged until the
-//! next start. A failed or corrupt *read* concerns the partition that was read. A full disk is no
-//! failure: room is reserved before a batch is accepted, so a full disk refuses batches with
-//! KAFKA_STORAGE_ERROR (retriable), reads and deletions go on, and writing goes on when there is
-//! room again.
+//! **Errors.** A failed write or flush, of a file or of the names in a directory, is final: the log
+//! directory goes offline on every shard, what was not yet acknowledged gets KAFKA_STORAGE_ERROR, and
+//! nothing is acknowledged until the next start. A failed or corrupt *read* concerns the partition
+//! that was read. A full disk is no failure: room is reserved before a batch is accepted, so a full
+//! disk refuses batches with KAFKA_STORAGE_ERROR (retriable), reads and deletions go on, and writing
+//! goes on when there is room again.
 //!
 //! # The eleven rules
 //!
@@ -120,8 +120,12 @@
 //! - **Rot under an unreadable entry table.** Whose records were lost cannot be told, so every partition
 //!   of the node for which no later entry is replayed goes offline. An offline partition stays so over
 //!   restarts; there is no command yet that repairs it.
-//! - **Rot in a segment** is found when it is read: the read fails, nothing wrong is served. There is one
-//!   replica, so there is nothing to heal it from.
+//! - **Rot in a segment** is found when it is read: each batch's CRC must hold, its base offset must be
+//!   the one at which the batch before ends, and its leader epoch the one that the log knows there.
+//!   Batches before and behind a damaged one are read; the read that begins at it fails with
+//!   KAFKA_STORAGE_ERROR, nothing wrong is served, and nothing is passed over. So does a read of a
+//!   segment whose file is missing. The error is logged once for each place. There is one replica, so
+//!   there is nothing to heal it from.
 //! - **The device's word.** RWF_DSYNC is as good as the device's flush.
 //! - **Fewer shards than before** leave the journals of the others on disk, unused (512 MiB each).
 //! - **One directory.** The loss of the disk is the loss of the data: replication does not exist yet.

@@ -39,10 +39,11 @@
 //! ```
 //!
 //! Space is reserved ahead with fallocate: 256 KiB at first, then in steps that double up to 64 MiB.
-//! What was reserved and not written reads as zeros, which are no batch. Segment files are never
-//! recycled, because an old batch could look like the next one. A segment is sealed when its last
-//! bytes have moved: cut, fsynced, its indexes finished. Kafka's own `DumpLogSegments` reads sealed
-//! segments (`scripts/dump-log-segments`).
+//! What was reserved and not written reads as zeros, which are no batch; a clean stop cuts it off.
+//! Segment files are never recycled, because an old batch could look like the next one. A segment is
+//! sealed when its last bytes have moved: cut, fsynced, its indexes finished. Kafka's own
+//! `DumpLogSegments` reads sealed segments, and after a clean stop the active one, too
+//! (`scripts/dump-log-segments`).
 //!
 //! Batches are stored as they came. The broker fills in two fields, base offset and partition leader
 //! epoch, which lie outside the CRC of the batch; with another `compression.type` or with

@@ -1,9 +1,10 @@
 //! A data directory in which something is lost or damaged: the start is refused, and nothing is
-//! removed.
+//! removed; or a topic cannot be used, and can be deleted.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use corelane::wire::ErrorCode;
 
@@ -101,6 +102,60 @@ fn somebody_elses_partitions_refuse_the_start() {
     says(&refused(&options, &data), 3, &["orders-0", "move it away"]);
     assert!(segment.exists());
     fs::rename(&foreign, dir.path().join("orders-0")).expect("renamed");
+    everything_is_there(&data, &options);
+}
+
+/// Changes a bit of the first place in a journal where these bytes are.
+fn rot_journal(data: &Path, bytes: &[u8]) {
+    for entry in fs::read_dir(data.join("shard-0/journal")).expect("the journal") {
+        let path = entry.expect("a file").path();
+        let journal = fs::read(&path).expect("a journal file");
+        let found = journal.windows(bytes.len()).position(|at| at == bytes);
+        if let Some(at) = found {
+            return flip(&path, at as u64);
+        }
+    }
+    panic!("not in the journal");
+}
+
+/// Deletes a topic whose partition is not as it should be, and makes it again, with other records.
+#[track_caller]
+fn made_again(broker: &Broker, data: &Path, topic: &str) {
+    let mut connection = broker.connect();
+    assert_eq!(connection.delete_topic(topic), ErrorCode::None);
+    assert!(!data.join(format!("{topic}-0")).exists());
+    assert_eq!(connection.create_topic(topic, 1, &[]), ErrorCode::None);
+    let values = (0..RECORDS).map(|n| n.to_string().into_bytes());
+    let written = connection.produce(topic, 0, &Batch::of(values).bytes());
+    assert_eq!(written, Ok(0));
+}
+
+#[test]
+fn topics_that_cannot_be_used_are_deleted_and_made_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = Options::new(1);
+    let data = dir.path().join("data");
+    let broker = Broker::start(&data, &options);
+    let mut connection = broker.connect();
+    for topic in ["first", "last"] {
+        assert_eq!(connection.create_topic(topic, 1, &[]), ErrorCode::None);
+        let value = format!("a value in {topic}").into_bytes();
+        let written = connection.produce(topic, 0, &Batch::of([value]).bytes());
+        assert_eq!(written, Ok(0));
+    }
+    // An idle shard notes that all was flushed.
+    std::thread::sleep(Duration::from_millis(500));
+    broker.kill();
+    rot_journal(&data, b"a value in first");
+
+    let broker = Broker::start(&data, &options);
+    let one = Batch::of([b"one more".to_vec()]).bytes();
+    let refused = broker.connect().produce("first", 0, &one);
+    assert_eq!(refused, Err(ErrorCode::KafkaStorageError));
+    made_again(&broker, &data, "first");
+    fs::rename(data.join("last-0"), dir.path().join("last-0")).expect("renamed");
+    made_again(&broker, &data, "last");
+    assert!(broker.stop().success());
     everything_is_there(&data, &options);
 }
 
