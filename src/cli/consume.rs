@@ -26,7 +26,12 @@ pub(super) struct Command {
     #[arg(required = true, value_name = "TOPIC")]
     topics: Vec<String>,
     /// Where to begin, and where to end: start, end, 47, +2, -3, 10:20, @TIME:@TIME, …
-    #[arg(short, long = "offset", value_name = "OFFSET", allow_hyphen_values = true)]
+    #[arg(
+        short,
+        long = "offset",
+        value_name = "OFFSET",
+        allow_hyphen_values = true
+    )]
     offsets: Vec<OffsetRange>,
     /// Stop after so many records
     #[arg(short, long = "number", value_name = "N")]
@@ -166,7 +171,10 @@ async fn consume(
             };
             printer.print(&fetched, span)?;
             let next = consumer.position(&key.0, key.1);
-            if span.to.is_some_and(|to| next.is_some_and(|next| next.0 >= to)) {
+            if span
+                .to
+                .is_some_and(|to| next.is_some_and(|next| next.0 >= to))
+            {
                 consumer.unassign(&key.0, key.1);
             }
         }
@@ -189,7 +197,10 @@ async fn added(
             continue;
         };
         let partitions = metadata.topics.get(topic).map(|found| &found.partitions);
-        let fresh = partitions.into_iter().flatten().map(|partition| partition.index);
+        let fresh = partitions
+            .into_iter()
+            .flatten()
+            .map(|partition| partition.index);
         let fresh: Vec<i32> = fresh
             .filter(|partition| !known.contains_key(&(topic.clone(), *partition)))
             .collect();
@@ -227,7 +238,10 @@ async fn partitions(
     match wanted.iter().find(|partition| !all.contains(partition)) {
         Some(missing) => Err(CliError::new(
             Exit::NotFound,
-            format!("'{topic}' has no partition {missing}, only 0 to {}", all.len() - 1),
+            format!(
+                "'{topic}' has no partition {missing}, only 0 to {}",
+                all.len() - 1
+            ),
         )),
         None => Ok(wanted.to_vec()),
     }
@@ -290,7 +304,9 @@ impl Bounds {
                 Some(to) if to <= from => "nothing to read".to_owned(),
                 _ => format!("waiting for offset {from}"),
             };
-            context.say(format_args!("partition {partition} ends at offset {end}: {then}"));
+            context.say(format_args!(
+                "partition {partition} ends at offset {end}: {then}"
+            ));
         }
         let ask = from.min(end);
         Span { from, to, ask }

@@ -77,7 +77,11 @@ impl<'c> Checker<'c> {
         let missing = self.corpus.records() as u64 - self.records;
         CliError::new(
             Exit::Failure,
-            format!("{}: {} did not come back: {why}", self.topic, counted(missing as u64, "record")),
+            format!(
+                "{}: {} did not come back: {why}",
+                self.topic,
+                counted(missing, "record")
+            ),
         )
     }
 

@@ -55,7 +55,10 @@ impl Corpus {
         if bytes.is_empty() {
             let what = match is_all {
                 true => format!("{} is empty", path.display()),
-                false => format!("{} has no line of at most {limit_bytes} bytes", path.display()),
+                false => format!(
+                    "{} has no line of at most {limit_bytes} bytes",
+                    path.display()
+                ),
             };
             return Err(CliError::new(Exit::Failure, what));
         }

@@ -42,7 +42,10 @@ pub(super) fn make(dir: &Path) -> Result<(), CliError> {
         refused(format!("the directory {shown} cannot be made: {error}")).fix(OTHER)
     })?;
     rustix::fs::access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
-        let what = format!("the directory {shown} cannot be used: {}", io::Error::from(error));
+        let what = format!(
+            "the directory {shown} cannot be used: {}",
+            io::Error::from(error)
+        );
         refused(what).fix(format!("sudo chown \"$(id -un)\" {shown}, or {OTHER}"))
     })
 }
@@ -96,7 +99,10 @@ fn holder(path: &Path) -> Option<Holder> {
         let Some(id) = locker(&locks, file.metadata()?.ino()) else {
             return Ok(None);
         };
-        Ok(running(id, &fs::read_to_string(format!("/proc/{id}/stat"))?))
+        Ok(running(
+            id,
+            &fs::read_to_string(format!("/proc/{id}/stat"))?,
+        ))
     };
     Some(runs().ok().flatten().unwrap_or(Holder::Other))
 }

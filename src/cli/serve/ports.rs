@@ -47,7 +47,9 @@ fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
         return Ok((Ipv4Addr::UNSPECIFIED, port).into());
     }
     let mut addresses = (host, port).to_socket_addrs()?;
-    addresses.next().ok_or_else(|| io::ErrorKind::NotFound.into())
+    addresses
+        .next()
+        .ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// Why an address cannot be listened on, with what helps.
@@ -88,7 +90,15 @@ mod tests {
         for good in ["127.0.0.1:9092", "[::1]:9092", ":9092", "localhost:0"] {
             assert_eq!(parse_listen(good), Ok(good.to_owned()));
         }
-        for bad in ["127.0.0.1", "", "9092", "::1", "host:99999", "a:b", "PLAINTEXT://a"] {
+        for bad in [
+            "127.0.0.1",
+            "",
+            "9092",
+            "::1",
+            "host:99999",
+            "a:b",
+            "PLAINTEXT://a",
+        ] {
             assert!(parse_listen(bad).is_err(), "{bad}");
         }
     }

@@ -72,7 +72,10 @@ impl Command {
 
 /// Brokers take it without a word when a key is unset that they do not know.
 async fn check_unset(client: &Client<Rt>, altered: &Altered) -> Result<(), CliError> {
-    let mut unset = altered.changes.iter().filter(|change| change.value.is_none());
+    let mut unset = altered
+        .changes
+        .iter()
+        .filter(|change| change.value.is_none());
     let Some(first) = unset.next() else {
         return Ok(());
     };
@@ -84,7 +87,11 @@ async fn check_unset(client: &Client<Rt>, altered: &Altered) -> Result<(), CliEr
         Err(error) => return Err(error.into()),
     };
     let is_known = |key: &str| known.iter().any(|config| config.name == key);
-    match [first].into_iter().chain(unset).find(|change| !is_known(&change.key)) {
+    match [first]
+        .into_iter()
+        .chain(unset)
+        .find(|change| !is_known(&change.key))
+    {
         None => Ok(()),
         Some(Change { key, .. }) => {
             let what = format!("topic '{}' has no config '{key}'", altered.name);

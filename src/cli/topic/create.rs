@@ -99,7 +99,11 @@ impl Report for Created {
         };
         let line = |topic: &Topic| match topic.partitions {
             partitions if partitions < 0 => format!("{verb} {}\n", topic.name),
-            known => format!("{verb} {} with {}\n", topic.name, counted(known, "partition")),
+            known => format!(
+                "{verb} {} with {}\n",
+                topic.name,
+                counted(known, "partition")
+            ),
         };
         self.topics.iter().map(line).collect()
     }

@@ -30,7 +30,10 @@ impl Command {
             let mut plan = Vec::new();
             for name in &self.topics {
                 let topic = existing_topic(&client, name).await?;
-                plan.push(format!("{name} ({})", counted(topic.partitions.len() as u64, "partition")));
+                plan.push(format!(
+                    "{name} ({})",
+                    counted(topic.partitions.len() as u64, "partition")
+                ));
             }
             if !self.dry_run {
                 asking.confirm(&format!("delete {} with all records", plan.join(", ")))?;
