@@ -54,7 +54,7 @@
 //! **Errors.** A failed write or flush, of a file or of the names in a directory, is final: the log
 //! directory goes offline on every shard, what was not yet acknowledged gets KAFKA_STORAGE_ERROR, and
 //! nothing is acknowledged until the next start. A failed or corrupt *read* concerns the partition
-//! that was read. A full disk is no failure: room is reserved before a batch is accepted, so a full
+//! that was read. A full disk, or quota, is no failure: room is reserved before a batch is accepted, so a full
 //! disk refuses batches with KAFKA_STORAGE_ERROR (retriable), reads and deletions go on, and writing
 //! goes on when there is room again.
 //!
