@@ -34,7 +34,7 @@ pub(super) struct Command {
     /// Stop at the end of each partition, as it is at the beginning
     #[arg(short, long)]
     exit: bool,
-    /// How a record is shown: json, or a text with %t topic, %p partition, %o offset, %k key,
+    /// How a record is shown: json (a document per record, without a schema name), or a text with %t topic, %p partition, %o offset, %k key,
     /// %s or %v value, %K and %S their sizes, %T timestamp in ms, %h headers
     #[arg(short = 'f', long, value_name = "FORMAT", default_value = "%s\\n")]
     record_format: Style,
@@ -94,8 +94,19 @@ impl Command {
     }
 }
 
-/// Where each partition ends: `None` is never.
-type Ends = BTreeMap<(String, i32), Option<i64>>;
+/// What of each partition is printed.
+type Spans = BTreeMap<(String, i32), Span>;
+
+/// The offsets of a partition that are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    /// The first.
+    from: i64,
+    /// The one before which reading stops; `None` is never.
+    to: Option<i64>,
+    /// Where the broker is asked from: `from`, or the log's end where that is still before it.
+    ask: i64,
+}
 
 async fn consume(
     client: Client<Rt>,
@@ -104,15 +115,15 @@ async fn consume(
     context: Context,
 ) -> Result<(), CliError> {
     let mut consumer = Consumer::new(client.clone(), ConsumerOptions::default());
-    let mut ends = Ends::new();
+    let mut spans = Spans::new();
     for topic in &command.topics {
         let partitions = partitions(&client, topic, &command.partitions).await?;
         let bounds = Bounds::of(&client, topic, &partitions, &command).await?;
         for partition in partitions {
-            let (from, to) = bounds.range(partition, &context);
-            if to.is_none_or(|to| from < to) {
-                consumer.assign(topic, partition, Offset(from));
-                ends.insert((topic.clone(), partition), to);
+            let span = bounds.span(partition, &context);
+            if span.to.is_none_or(|to| span.from < to) {
+                consumer.assign(topic, partition, Offset(span.ask));
+                spans.insert((topic.clone(), partition), span);
             }
         }
     }
@@ -126,12 +137,12 @@ async fn consume(
     while !consumer.is_idle() && printer.left > 0 {
         for fetched in consumer.poll().await? {
             let key = (fetched.topic.to_string(), fetched.partition);
-            let Some(end) = ends.get(&key).copied() else {
+            let Some(span) = spans.get(&key).copied() else {
                 continue;
             };
-            printer.print(&fetched, end.unwrap_or(i64::MAX))?;
+            printer.print(&fetched, span)?;
             let next = consumer.position(&key.0, key.1);
-            if end.is_some_and(|end| next.is_some_and(|next| next.0 >= end)) {
+            if span.to.is_some_and(|to| next.is_some_and(|next| next.0 >= to)) {
                 consumer.unassign(&key.0, key.1);
             }
         }
@@ -166,6 +177,8 @@ struct Bounds {
     ends: BTreeMap<i32, i64>,
     from: Asked,
     to: Option<Asked>,
+    /// Nothing behind the end, as it is now, is waited for.
+    stop_at_end: bool,
 }
 
 /// A point, with the offsets of its time where it has one.
@@ -185,32 +198,43 @@ impl Bounds {
             .offsets
             .iter()
             .fold(OffsetRange::ALL, |range, more| range.and(*more));
-        let to = range.to.or(command.exit.then_some(Point::End));
         let from = range.from.unwrap_or(Point::Start);
         Ok(Self {
             starts: list(client, topic, partitions, When::Start).await?,
             ends: list(client, topic, partitions, When::End).await?,
             from: Asked::of(client, topic, partitions, from).await?,
-            to: match to {
+            to: match range.to {
                 Some(to) => Some(Asked::of(client, topic, partitions, to).await?),
                 None => None,
             },
+            stop_at_end: command.exit,
         })
     }
 
-    /// What to read of a partition: the first offset, and the one before which to stop.
-    fn range(&self, partition: i32, context: &Context) -> (i64, Option<i64>) {
+    /// What to read of a partition.
+    fn span(&self, partition: i32, context: &Context) -> Span {
         let start = self.starts.get(&partition).copied().unwrap_or(0);
         let end = self.ends.get(&partition).copied().unwrap_or(start);
         let asked = self.from.offset(partition, start, end);
-        let from = asked.clamp(start, end);
+        let from = asked.max(start);
+        let to = self.to.as_ref().map(|to| to.offset(partition, start, end));
+        let to = match to {
+            to if self.stop_at_end => Some(to.unwrap_or(end).min(end)),
+            to => to,
+        };
         if from != asked {
             context.say(format_args!(
-                "partition {partition} holds offsets {start} to {end}: reading from {from}, not {asked}"
+                "partition {partition} begins at offset {start}: reading from there, not from {asked}"
             ));
+        } else if from > end {
+            let then = match to {
+                Some(to) if to <= from => "nothing to read".to_owned(),
+                _ => format!("waiting for offset {from}"),
+            };
+            context.say(format_args!("partition {partition} ends at offset {end}: {then}"));
         }
-        let to = self.to.as_ref().map(|to| to.offset(partition, start, end));
-        (from, to)
+        let ask = from.min(end);
+        Span { from, to, ask }
     }
 }
 
@@ -266,7 +290,7 @@ struct Printer {
 }
 
 impl Printer {
-    fn print(&mut self, fetched: &Fetched, end: i64) -> Result<(), CliError> {
+    fn print(&mut self, fetched: &Fetched, span: Span) -> Result<(), CliError> {
         let Self {
             out,
             style,
@@ -274,9 +298,10 @@ impl Printer {
             codecs,
             left,
         } = self;
+        let end = span.to.unwrap_or(i64::MAX);
         let mut printed = Ok(());
         fetched.for_each_record(codecs, |offset, timestamp_ms, record| {
-            if *left == 0 || offset.0 >= end || printed.is_err() {
+            if *left == 0 || !(span.from..end).contains(&offset.0) || printed.is_err() {
                 return;
             }
             let shown = Shown {

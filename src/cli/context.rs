@@ -12,12 +12,13 @@ use super::output::{Report, print};
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
-    /// Brokers to ask for the others [default: $CORELANE_BROKERS, else 127.0.0.1:9092]
+    /// Brokers to ask for the others; without a port it is 9092 [default: $CORELANE_BROKERS, else
+    /// 127.0.0.1:9092]
     #[arg(
         short,
         long,
         global = true,
-        value_name = "HOST:PORT,…",
+        value_name = "HOST[:PORT],…",
         value_delimiter = ','
     )]
     pub brokers: Option<Vec<String>>,
@@ -63,7 +64,7 @@ pub enum Format {
     /// Columns for people
     #[default]
     Table,
-    /// One JSON document with a schema name
+    /// One JSON document with a schema name; of consume, one per record without
     Json,
 }
 
@@ -102,17 +103,19 @@ impl Context {
 
     /// Brokers to connect to first, as HOST:PORT.
     pub fn brokers(&self) -> Vec<String> {
+        self.given_brokers()
+            .unwrap_or_else(|| vec!["127.0.0.1:9092".into()])
+    }
+
+    /// Brokers that were named by a flag or by the environment.
+    pub fn given_brokers(&self) -> Option<Vec<String>> {
         let from_variable = || {
-            let variable = self
-                .brokers_variable
-                .as_deref()
-                .filter(|text| !text.trim().is_empty());
-            let list = variable.unwrap_or("127.0.0.1:9092");
-            list.split(',')
-                .map(|broker| broker.trim().to_string())
-                .collect()
+            let list = self.brokers_variable.as_deref();
+            let list = list.filter(|text| !text.trim().is_empty())?;
+            let brokers = list.split(',').map(|broker| broker.trim().to_string());
+            Some(brokers.collect())
         };
-        self.args.brokers.clone().unwrap_or_else(from_variable)
+        self.args.brokers.clone().or_else(from_variable)
     }
 
     /// Brokers that were named on the command line.
