@@ -16,7 +16,7 @@ use crate::log::partition_files::{
 use crate::log::rules::{Rule, holds};
 use crate::log::small_file::{put_small, read_small, sync_names};
 use crate::log::state::LogInner;
-use crate::model::{Offset, PartitionIndex, TopicId};
+use crate::model::{Offset, PartitionId, PartitionIndex, TopicId};
 use crate::rt::{File, OpenMode, Runtime, TaskClass};
 
 /// Creates a partition's directory with its first, empty segment; durable when it returns.
@@ -82,6 +82,21 @@ pub async fn put_aside_stranger<R: Runtime>(
         }
         _ => Ok(()),
     }
+}
+
+/// Renames the directory that a partition has, if there is one.
+pub async fn discard<R: Runtime>(
+    rt: &R,
+    data_dir: &Path,
+    topic: &str,
+    id: PartitionId,
+) -> Result<(), StorageError> {
+    let dir = data_dir.join(partition_dir(topic, id.index));
+    if topic_of(rt, &dir).await? != Some(id.topic) {
+        return Ok(());
+    }
+    let aside = data_dir.join(deleted_dir(topic, id.index, id.topic));
+    rename_durably(rt, data_dir, &dir, &aside).await
 }
 
 /// The topic id that a directory belongs to; `None` when it is not there or was never finished.

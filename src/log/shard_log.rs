@@ -145,6 +145,17 @@ impl<R: Runtime> ShardLog<R> {
         deleted.map_err(|error| self.0.core.failed(error))
     }
 
+    /// Takes a directory off its name that the creation of a partition has left unfinished.
+    pub async fn discard_unfinished(
+        &self,
+        topic: &str,
+        id: PartitionId,
+    ) -> Result<(), StorageError> {
+        let core = &self.0.core;
+        let discarded = partition_dirs::discard(&core.rt, &core.options.data_dir, topic, id).await;
+        discarded.map_err(|error| core.failed(error))
+    }
+
     /// Why the log directory is offline, if it is.
     pub fn offline_reason(&self) -> Option<String> {
         self.0.core.offline_reason()

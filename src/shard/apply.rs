@@ -127,17 +127,35 @@ impl<R: Runtime> Shard<R> {
 
     async fn delete_topic(&self, topic: TopicId) -> bool {
         let _turn = self.inner.changing.acquire(1).await;
-        let mut all_deleted = true;
         self.inner.partitions.borrow_mut().remove_topic(topic);
-        // The log's list, not the shard's: one that is offline is in the log alone.
-        let logs = self.inner.log.partitions().into_iter();
-        for id in logs.map(|log| log.id()).filter(|id| id.topic == topic) {
-            if let Err(error) = self.inner.log.delete_partition(id).await {
-                tracing::error!(%topic, index = %id.index, %error, "partition cannot be deleted");
+        let image = self.image();
+        let Some(topic) = image.leaving_topics().find(|leaving| leaving.id == topic) else {
+            return true;
+        };
+        let mut all_deleted = true;
+        for (index, state) in topic.indexed() {
+            let id = PartitionId {
+                topic: topic.id,
+                index,
+            };
+            if state.placement != self.inner.place {
+                continue;
+            }
+            if let Err(error) = self.delete_partition(&topic.name, id).await {
+                let topic = &topic.name;
+                tracing::error!(%topic, %index, %error, "partition cannot be deleted");
                 all_deleted = false;
             }
         }
         all_deleted
+    }
+
+    /// By the log's list, not the shard's: one that is offline is in the log alone, and one whose
+    /// creation failed half-way is in neither.
+    async fn delete_partition(&self, topic: &str, id: PartitionId) -> Result<(), StorageError> {
+        let log = &self.inner.log;
+        log.delete_partition(id).await?;
+        log.discard_unfinished(topic, id).await
     }
 
     fn reconfigure_topic(&self, id: TopicId) {
