@@ -5,6 +5,12 @@ use std::path::Path;
 
 use crate::log::producers::ProducerError;
 
+/// Whether there is no room, on the device or in a quota: no failure, as there may be later.
+pub(super) fn is_disk_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
 /// A failure of storage. Clones because one failed write fails everyone who waits for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
@@ -14,7 +20,7 @@ pub enum StorageError {
     /// This partition alone cannot be used.
     #[error("partition is offline: {0}")]
     PartitionOffline(String),
-    /// The file system has no room; the operation may be tried again.
+    /// The file system has no room, or the quota none; the operation may be tried again.
     #[error("no space left on device")]
     DiskFull,
     /// The partition has been deleted.
@@ -44,9 +50,9 @@ impl StorageError {
 
 impl From<io::Error> for StorageError {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::StorageFull => Self::DiskFull,
-            _ => Self::Io(error.to_string()),
+        match is_disk_full(&error) {
+            true => Self::DiskFull,
+            false => Self::Io(error.to_string()),
         }
     }
 }

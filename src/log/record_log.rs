@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::codec::{Fields, open_header, seal_header};
+use super::error::is_disk_full;
 use super::lock::open_locked;
 use super::rules::{Rule, holds};
 use super::small_file::reserve_durably;
@@ -225,7 +226,7 @@ impl<R: Runtime> RecordLog<R> {
         let room = end.next_multiple_of(STEP_BYTES);
         match reserve_durably(&self.file, room).await {
             Ok(()) => self.room = room,
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(error) if is_disk_full(&error) => {
                 return Err(RecordLogError::DiskFull);
             }
             Err(source) => return Err(self.io(source)),

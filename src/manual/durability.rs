@@ -54,7 +54,7 @@
 //! **Errors.** A failed write or flush, of a file or of the names in a directory, is final: the log
 //! directory goes offline on every shard, what was not yet acknowledged gets KAFKA_STORAGE_ERROR, and
 //! nothing is acknowledged until the next start. A failed or corrupt *read* concerns the partition
-//! that was read. A full disk is no failure: room is reserved before a batch is accepted, so a full
+//! that was read. A full disk, or quota, is no failure: room is reserved before a batch is accepted, so a full
 //! disk refuses batches with KAFKA_STORAGE_ERROR (retriable), reads and deletions go on, and writing
 //! goes on when there is room again.
 //!
@@ -119,7 +119,8 @@
 //!   says so, and a clean stop does.
 //! - **Rot under an unreadable entry table.** Whose records were lost cannot be told, so every partition
 //!   of the node for which no later entry is replayed goes offline. An offline partition stays so over
-//!   restarts; there is no command yet that repairs it.
+//!   restarts; there is no command yet that repairs it. Each start logs its reason once,
+//!   `corelane topic describe` shows it as OFFLINE, and its topic can be deleted.
 //! - **Rot in a segment** is found when it is read: each batch's CRC must hold, its base offset must be
 //!   the one at which the batch before ends, and its leader epoch the one that the log knows there.
 //!   Batches before and behind a damaged one are read; the read that begins at it fails with

@@ -61,7 +61,7 @@ impl<R: Runtime> Shard<R> {
                     topic: topic.id,
                     index: *index,
                 };
-                self.inner.partitions.borrow().get(id).is_none()
+                self.inner.partitions.borrow().get(id).is_none() && self.offline(id).is_none()
             })
             .collect();
         let mut creating = FuturesUnordered::new();
@@ -72,6 +72,22 @@ impl<R: Runtime> Shard<R> {
             creating.push(self.create(topic, index, state));
         }
         while creating.next().await.is_some() {}
+    }
+
+    /// Why a partition that has files cannot be used; nothing repairs it.
+    fn offline(&self, id: PartitionId) -> Option<StorageError> {
+        let failure = self.inner.log.partition(id)?.failure()?;
+        matches!(failure, StorageError::PartitionOffline(_)).then_some(failure)
+    }
+
+    /// Tells of the partitions that the start has found damaged. Once: they stay so.
+    pub(super) fn tell_offline(&self) {
+        for log in self.inner.log.partitions() {
+            if let Some(error) = self.offline(log.id()) {
+                tracing::error!(topic = %log.topic(), index = %log.id().index, %error,
+                    "neither reads nor writes until the topic is deleted");
+            }
+        }
     }
 
     async fn create(&self, topic: &Arc<Topic>, index: PartitionIndex, state: &PartitionState) {

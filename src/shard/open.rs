@@ -52,6 +52,7 @@ impl<R: Runtime> Shard<R> {
                 changing: Budget::new(1),
             }),
         };
+        shard.tell_offline();
         shard.repair().await;
         Ok(shard)
     }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use corelane::wire::ErrorCode;
@@ -130,10 +131,19 @@ fn made_again(broker: &Broker, data: &Path, topic: &str) {
     assert_eq!(written, Ok(0));
 }
 
+fn described(broker: &Broker, topic: &str) -> String {
+    let mut corelane = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    let address = broker.address().to_string();
+    corelane.args(["topic", "describe", topic, "-b", &address]);
+    let output = corelane.output().expect("corelane runs");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
 #[test]
 fn topics_that_cannot_be_used_are_deleted_and_made_again() {
     let dir = tempfile::tempdir().expect("a directory");
-    let options = Options::new(1);
+    let options = Options::new(1).set("log.retention.check.interval.ms", 50);
     let data = dir.path().join("data");
     let broker = Broker::start(&data, &options);
     let mut connection = broker.connect();
@@ -152,6 +162,17 @@ fn topics_that_cannot_be_used_are_deleted_and_made_again() {
     let one = Batch::of([b"one more".to_vec()]).bytes();
     let refused = broker.connect().produce("first", 0, &one);
     assert_eq!(refused, Err(ErrorCode::KafkaStorageError));
+    assert!(described(&broker, "first").contains("OFFLINE"));
+    assert!(described(&broker, "last").contains("online"));
+    // Several rounds of making what is missing.
+    std::thread::sleep(Duration::from_millis(300));
+    let log = broker.log();
+    assert_eq!(
+        log.matches("until the topic is deleted").count(),
+        1,
+        "{log}"
+    );
+    assert!(!log.contains("cannot be created"), "{log}");
     made_again(&broker, &data, "first");
     fs::rename(data.join("last-0"), dir.path().join("last-0")).expect("renamed");
     made_again(&broker, &data, "last");

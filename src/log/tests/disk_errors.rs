@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::log::checkpoint::checkpointer;
+use crate::rt::TaskClass;
 use crate::sim::{EIO, ENOSPC, Fault, FaultOn};
 
+/// A quota is used up.
+const EDQUOT: i32 = 122;
 const SOON: Duration = Duration::from_millis(50);
 
 impl Scene {
@@ -142,12 +145,12 @@ fn a_checkpoint_does_not_take_the_files_of_a_topic_that_follows() {
         // Opening takes turns: the checkpoint waits for its own.
         let turn = core.files.opening().acquire(1).await;
         let of_checkpoint = shard.0.clone();
-        rt.spawn(crate::rt::TaskClass::Background, async move {
+        rt.spawn(TaskClass::Background, async move {
             checkpointer::write_checkpoint(&of_checkpoint).await.ok();
         });
         rt.sleep(SOON).await;
         let deleting = shard.clone();
-        rt.spawn(crate::rt::TaskClass::Background, async move {
+        rt.spawn(TaskClass::Background, async move {
             deleting.delete_partition(id(1)).await.unwrap();
         });
         rt.sleep(SOON).await;
@@ -162,5 +165,30 @@ fn a_checkpoint_does_not_take_the_files_of_a_topic_that_follows() {
                 .iter()
                 .any(|(path, _)| path.contains("-delete/"))
         );
+    });
+}
+
+#[test]
+fn a_quota_that_is_used_up_is_no_failure() {
+    let mut scene = Scene::new();
+    scene.options.move_bytes = 4096;
+    scene.fails(FaultOn::Write, "/journal/0001", EDQUOT);
+    scene.live(async |rt, shard| {
+        scene.fails(FaultOn::SyncDir, "/t-0", EDQUOT);
+        let made = shard.create_partition(scene.spec(id(1))).await;
+        assert_eq!(made.err(), Some(StorageError::DiskFull));
+        let log = shard.create_partition(scene.spec(id(1))).await.unwrap();
+        scene.fails(FaultOn::Allocate, "/t-0/", EDQUOT);
+        scene.fails(FaultOn::Allocate, "/t-0/", EDQUOT);
+        let refused = log.append(&batch(0), 0).await;
+        assert_eq!(refused, Err(AppendError::DiskFull));
+        // The journal's files are prepared behind, and tried again after a while.
+        rt.sleep(40 * SOON).await;
+        scene.fails(FaultOn::Write, "/t-0/", EDQUOT);
+        fill(&log, 90).await;
+        while log.marks().segment_durable < Offset(700) {
+            rt.sleep(SOON).await;
+        }
+        assert_eq!(shard.offline_reason(), None);
     });
 }
