@@ -48,18 +48,19 @@
 //!    idempotent producers, waits for room in segment, journal and memory, and then, in one step
 //!    that neither waits nor fails: assigns offsets, copies the batch into the tail, and joins the
 //!    group that the journal gathers ([`Journal::append`](log::journal::Journal::append)). The
-//!    batch is now [`Accepted`](partition::Accepted). At level `memory` it is durable with that.
-//!    Behind the request's last batch the handler returns `Reply::Respond` with a future, which
-//!    joins the connection's queue, and the connection's next request is read.
+//!    batch is now [`Accepted`](partition::Accepted). At level `memory`
+//!    `LogInner::accept` has moved the durable offset as well. Behind the request's last batch the
+//!    handler returns `Reply::Respond` with a future, which joins the connection's queue, and the
+//!    connection's next request is read.
 //! 6. The journal's writer (`log/journal/writer.rs`) writes the group: one direct write for
 //!    everything that the shard has accepted since the last one. When it and every earlier write
 //!    have completed, `Shared::complete` calls the function that `ShardLog::open` gave the journal,
-//!    `hand_back` (`log/core.rs`): `Partition::on_completed` moves the durable offset and wakes
+//!    `hand_back` (`log/core.rs`): `LogInner::on_completed` moves the durable offset and wakes
 //!    `changed`.
 //! 7. That completes [`Accepted::acknowledged`](partition::Accepted::acknowledged), which the
 //!    handler's future `acknowledge` waits for, and
 //!    `Connection::write_responses` sends the response, in the order of the requests.
-//! 8. Later and in the background: when enough has gathered, `Partition::request_move` puts the
+//! 8. Later and in the background: when enough has gathered, `LogInner::request_move` puts the
 //!    partition in the movers' queue, they (`log/moves.rs`) write it to the segment file, a
 //!    checkpoint (`log/checkpoint/checkpointer.rs`) says so, and the journal may forget it.
 //!
@@ -69,9 +70,11 @@
 //! and reads each partition with [`Partition::fetch`](partition::Partition::fetch), which is
 //! [`PartitionLog::read`](log::PartitionLog::read) below the durable offset: shares of the tail's
 //! memory where it reaches far enough back, otherwise `read_cold` (`log/reader.rs`), direct reads of
-//! the segment with every CRC checked. With too little to answer, it waits for
-//! [`Partition::changed`](partition::Partition::changed) or the deadline. The records leave as they
-//! are stored, in the pieces that hold them.
+//! the segment with every CRC checked, and base offset and leader epoch, which the CRC leaves out,
+//! against what the log knows. With too little to answer, it waits until
+//! the [`Partition::changed`](partition::Partition::changed) of one of them reports, and looks at
+//! those alone again, or for the deadline. The records leave as they are stored, in the pieces that
+//! hold them.
 
 pub mod cli;
 pub mod client;

@@ -1,5 +1,15 @@
 //! The binary's words and exit codes.
 
+#![expect(clippy::disallowed_methods, reason = "real processes and real time")]
+
+mod common;
+#[path = "cli/reading.rs"]
+mod reading;
+#[path = "cli/topics.rs"]
+mod topics;
+#[path = "cli/writing.rs"]
+mod writing;
+
 use assert_cmd::Command;
 
 fn corelane(words: &[&str]) -> Command {
@@ -108,11 +118,20 @@ fn a_broker_that_does_not_answer_is_exit_4() {
         let (out, err) = run(&[words, &["-b", NOBODY]].concat(), 4);
         assert_eq!((out.as_str(), err.as_str()), ("", expected), "{words:?}");
     }
-    let (_, err) = run(&["info", "-b", "no port"], 2);
-    assert!(
-        err.starts_with("error: broker address 'no port': "),
-        "{err}"
-    );
+    for command in ["info", "api"] {
+        let mut command = corelane(&[command]);
+        let done = command.env("CORELANE_BROKERS", NOBODY).assert().code(4);
+        assert_eq!(String::from_utf8_lossy(&done.get_output().stderr), expected);
+    }
+    // A name that does not resolve is no slip of the command line: it may tomorrow (RFC 2606).
+    let (_, err) = run(&["info", "-b", "no.invalid"], 4);
+    let expected = "error: no broker answers at no.invalid: no.invalid: failed to lookup";
+    assert!(err.starts_with(expected), "{err}");
+    for address in ["127.0.0.1:99999", "no host", ":9092"] {
+        let (_, err) = run(&["info", "-b", address], 2);
+        let expected = format!("error: broker address '{address}' is not HOST:PORT\n  fix ");
+        assert!(err.starts_with(&expected), "{err}");
+    }
 }
 
 #[test]
@@ -194,6 +213,9 @@ fn errors_are_json_where_results_are() {
 fn help_is_a_result_and_no_command_is_not() {
     let (out, err) = run(&["--help"], 0);
     assert!(out.contains("Examples:") && err.is_empty(), "{out}{err}");
+    for code in [0, 1, 2, 3, 4, 5, 6, 130] {
+        assert!(out.contains(&format!("\n  {code:<5}")), "{code}: {out}");
+    }
     let (out, err) = run(&[], 2);
     assert!(out.is_empty() && err.contains("Usage:"), "{out}{err}");
 }
@@ -206,6 +228,10 @@ fn colour_is_asked_for() {
         let output = command.assert().code(0).get_output().clone();
         output.stdout.contains(&0x1b)
     };
+    let error = |words: &[&str]| run(words, 2).1.contains("\x1b[1;31merror:");
+    assert!(!error(&["nonsense"]));
+    assert!(error(&["nonsense", "--color", "always"]));
+    assert!(error(&["topic", "alter", "t", "--color=always"]));
     assert!(!help(&[], &["--help"]));
     assert!(help(&[], &["--help", "--color", "always"]));
     assert!(help(&[("CLICOLOR_FORCE", "1")], &["--help"]));

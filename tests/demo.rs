@@ -36,6 +36,26 @@ fn every_record_comes_back() {
 }
 
 #[test]
+fn wrong_input_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let empty = dir.path().join("empty");
+    std::fs::write(&empty, "").expect("is written");
+    let data = dir.path().join("data");
+    for (input, code) in [(dir.path().join("none"), 6), (empty, 1)] {
+        let output = Command::new(env!("CARGO_BIN_EXE_corelane"))
+            .args(["demo", "--data-dir"])
+            .arg(&data)
+            .arg("--input")
+            .arg(&input)
+            .output()
+            .expect("the demo runs");
+        let talk = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{talk}");
+        assert!(talk.starts_with("error: ") && !data.exists(), "{talk}");
+    }
+}
+
+#[test]
 fn one_flipped_byte_is_noticed() {
     let flip = "f=$(find \"$DEMO_DATA\" -path '*demo-none-*' -name '*.log' -size +200k | head -n 1) && \
                 printf '\\377\\376\\375' | dd of=\"$f\" bs=1 seek=100000 conv=notrunc status=none";

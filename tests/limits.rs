@@ -1,9 +1,11 @@
-//! What the broker costs when idle, how it starts and stops, a full disk, wrong settings, and what
+//! What the broker costs when idle, how it starts and stops, a full disk, a damaged one, wrong settings, and what
 //! each dynamic key changes.
 
 #![expect(clippy::disallowed_methods, reason = "real processes and real time")]
 
 mod common;
+#[path = "limits/damage.rs"]
+mod damage;
 #[path = "limits/disk_full.rs"]
 mod disk_full;
 #[path = "limits/dynamic.rs"]

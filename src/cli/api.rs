@@ -10,7 +10,8 @@ use super::{Align, CliError, Context, Report, Table};
 use crate::client::Abilities;
 use crate::wire::{ApiKey, api_name};
 
-/// List the Kafka APIs and versions that this program speaks; with -b, next to a broker's
+/// List the Kafka APIs and versions that this program speaks; with -b or CORELANE_BROKERS, next to
+/// a broker's
 #[derive(Args)]
 pub(super) struct Command {}
 
@@ -47,7 +48,7 @@ struct Compared {
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
-        if context.named_brokers().is_none() {
+        if context.given_brokers().is_none() {
             let apis = ApiKey::ALL.iter().copied().map(Api::from).collect();
             return context.print(&Apis { apis });
         }

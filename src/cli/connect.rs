@@ -70,6 +70,9 @@ impl From<ClientError> for CliError {
             ClientError::Unreachable { .. } => {
                 told.fix("corelane serve, or name another broker: -b HOST:PORT")
             }
+            ClientError::Address { .. } => told.fix(
+                "-b HOST:PORT, as in 127.0.0.1:9092; the port may be left out when it is 9092",
+            ),
             _ => told,
         }
     }

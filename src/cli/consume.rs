@@ -26,7 +26,12 @@ pub(super) struct Command {
     #[arg(required = true, value_name = "TOPIC")]
     topics: Vec<String>,
     /// Where to begin, and where to end: start, end, 47, +2, -3, 10:20, @TIME:@TIME, …
-    #[arg(short, long = "offset", value_name = "OFFSET", allow_hyphen_values = true)]
+    #[arg(
+        short,
+        long = "offset",
+        value_name = "OFFSET",
+        allow_hyphen_values = true
+    )]
     offsets: Vec<OffsetRange>,
     /// Stop after so many records
     #[arg(short, long = "number", value_name = "N")]
@@ -34,13 +39,16 @@ pub(super) struct Command {
     /// Stop at the end of each partition, as it is at the beginning
     #[arg(short, long)]
     exit: bool,
-    /// How a record is shown: json, or a text with %t topic, %p partition, %o offset, %k key,
+    /// How a record is shown: json (a document per record, without a schema name), or a text with %t topic, %p partition, %o offset, %k key,
     /// %s or %v value, %K and %S their sizes, %T timestamp in ms, %h headers
     #[arg(short = 'f', long, value_name = "FORMAT", default_value = "%s\\n")]
     record_format: Style,
     /// Read these partitions alone
     #[arg(short, long = "partition", value_name = "N", value_delimiter = ',')]
     partitions: Vec<i32>,
+    /// How often to look for partitions that were added
+    #[arg(long, value_parser = super::context::parse_duration, default_value = "30s")]
+    metadata_age: super::context::DurationArg,
     /// Read as a member of a group (not there yet)
     #[arg(short, long, hide = true)]
     group: Option<String>,
@@ -92,10 +100,32 @@ impl Command {
         let inner = context.clone();
         with_client(context, |client| consume(client, self, style, inner))
     }
+
+    /// What is asked for of every partition.
+    fn range(&self) -> OffsetRange {
+        let ranges = self.offsets.iter();
+        ranges.fold(OffsetRange::ALL, |range, more| range.and(*more))
+    }
+
+    /// Whether partitions that are added while it reads belong to what was asked for.
+    fn may_grow(&self) -> bool {
+        self.partitions.is_empty() && !self.exit && self.range().to.is_none()
+    }
 }
 
-/// Where each partition ends: `None` is never.
-type Ends = BTreeMap<(String, i32), Option<i64>>;
+/// What of each partition is printed.
+type Spans = BTreeMap<(String, i32), Span>;
+
+/// The offsets of a partition that are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    /// The first.
+    from: i64,
+    /// The one before which reading stops; `None` is never.
+    to: Option<i64>,
+    /// Where the broker is asked from: `from`, or the log's end where that is still before it.
+    ask: i64,
+}
 
 async fn consume(
     client: Client<Rt>,
@@ -104,15 +134,16 @@ async fn consume(
     context: Context,
 ) -> Result<(), CliError> {
     let mut consumer = Consumer::new(client.clone(), ConsumerOptions::default());
-    let mut ends = Ends::new();
+    let mut spans = Spans::new();
     for topic in &command.topics {
         let partitions = partitions(&client, topic, &command.partitions).await?;
-        let bounds = Bounds::of(&client, topic, &partitions, &command).await?;
+        let (range, exit) = (command.range(), command.exit);
+        let bounds = Bounds::of(&client, topic, &partitions, range, exit).await?;
         for partition in partitions {
-            let (from, to) = bounds.range(partition, &context);
-            if to.is_none_or(|to| from < to) {
-                consumer.assign(topic, partition, Offset(from));
-                ends.insert((topic.clone(), partition), to);
+            let span = bounds.span(partition, &context);
+            if span.to.is_none_or(|to| span.from < to) {
+                consumer.assign(topic, partition, Offset(span.ask));
+                spans.insert((topic.clone(), partition), span);
             }
         }
     }
@@ -123,21 +154,74 @@ async fn consume(
         codecs: Codecs::new(),
         left: command.number.unwrap_or(u64::MAX),
     };
+    let rt = client.rt().clone();
+    let mut looked_at = rt.now();
     while !consumer.is_idle() && printer.left > 0 {
+        if command.may_grow() && rt.now() - looked_at >= command.metadata_age.0 {
+            looked_at = rt.now();
+            for (topic, partition, span) in added(&client, &command, &spans, &context).await {
+                consumer.assign(&topic, partition, Offset(span.ask));
+                spans.insert((topic, partition), span);
+            }
+        }
         for fetched in consumer.poll().await? {
             let key = (fetched.topic.to_string(), fetched.partition);
-            let Some(end) = ends.get(&key).copied() else {
+            let Some(span) = spans.get(&key).copied() else {
                 continue;
             };
-            printer.print(&fetched, end.unwrap_or(i64::MAX))?;
+            printer.print(&fetched, span)?;
             let next = consumer.position(&key.0, key.1);
-            if end.is_some_and(|end| next.is_some_and(|next| next.0 >= end)) {
+            if span
+                .to
+                .is_some_and(|to| next.is_some_and(|next| next.0 >= to))
+            {
                 consumer.unassign(&key.0, key.1);
             }
         }
         printer.out.flush()?;
     }
     Ok(printer.out.flush()?)
+}
+
+/// What there is to read of partitions that were not there before.
+async fn added(
+    client: &Client<Rt>,
+    command: &Command,
+    known: &Spans,
+    context: &Context,
+) -> Vec<(String, i32, Span)> {
+    let mut added = Vec::new();
+    for topic in &command.topics {
+        // What does not work here is tried again; the fetches tell whether the topic can be read.
+        let Ok(metadata) = client.refresh(Some(&[topic])).await else {
+            continue;
+        };
+        let partitions = metadata.topics.get(topic).map(|found| &found.partitions);
+        let fresh = partitions
+            .into_iter()
+            .flatten()
+            .map(|partition| partition.index);
+        let fresh: Vec<i32> = fresh
+            .filter(|partition| !known.contains_key(&(topic.clone(), *partition)))
+            .collect();
+        if fresh.is_empty() {
+            continue;
+        }
+        let from = match command.range().from {
+            from @ Some(Point::Exact(_) | Point::Time(_)) => from,
+            // All that they hold has come since reading began.
+            _ => Some(Point::Start),
+        };
+        let range = OffsetRange { from, to: None };
+        let Ok(bounds) = Bounds::of(client, topic, &fresh, range, false).await else {
+            continue;
+        };
+        for partition in fresh {
+            context.say(format_args!("partition {partition} of {topic} is new"));
+            added.push((topic.clone(), partition, bounds.span(partition, context)));
+        }
+    }
+    added
 }
 
 /// The partitions to read of a topic.
@@ -154,7 +238,10 @@ async fn partitions(
     match wanted.iter().find(|partition| !all.contains(partition)) {
         Some(missing) => Err(CliError::new(
             Exit::NotFound,
-            format!("'{topic}' has no partition {missing}, only 0 to {}", all.len() - 1),
+            format!(
+                "'{topic}' has no partition {missing}, only 0 to {}",
+                all.len() - 1
+            ),
         )),
         None => Ok(wanted.to_vec()),
     }
@@ -166,6 +253,8 @@ struct Bounds {
     ends: BTreeMap<i32, i64>,
     from: Asked,
     to: Option<Asked>,
+    /// Nothing behind the end, as it is now, is waited for.
+    stop_at_end: bool,
 }
 
 /// A point, with the offsets of its time where it has one.
@@ -179,38 +268,48 @@ impl Bounds {
         client: &Client<Rt>,
         topic: &str,
         partitions: &[i32],
-        command: &Command,
+        range: OffsetRange,
+        stop_at_end: bool,
     ) -> Result<Self, CliError> {
-        let range = command
-            .offsets
-            .iter()
-            .fold(OffsetRange::ALL, |range, more| range.and(*more));
-        let to = range.to.or(command.exit.then_some(Point::End));
         let from = range.from.unwrap_or(Point::Start);
         Ok(Self {
             starts: list(client, topic, partitions, When::Start).await?,
             ends: list(client, topic, partitions, When::End).await?,
             from: Asked::of(client, topic, partitions, from).await?,
-            to: match to {
+            to: match range.to {
                 Some(to) => Some(Asked::of(client, topic, partitions, to).await?),
                 None => None,
             },
+            stop_at_end,
         })
     }
 
-    /// What to read of a partition: the first offset, and the one before which to stop.
-    fn range(&self, partition: i32, context: &Context) -> (i64, Option<i64>) {
+    /// What to read of a partition.
+    fn span(&self, partition: i32, context: &Context) -> Span {
         let start = self.starts.get(&partition).copied().unwrap_or(0);
         let end = self.ends.get(&partition).copied().unwrap_or(start);
         let asked = self.from.offset(partition, start, end);
-        let from = asked.clamp(start, end);
+        let from = asked.max(start);
+        let to = self.to.as_ref().map(|to| to.offset(partition, start, end));
+        let to = match to {
+            to if self.stop_at_end => Some(to.unwrap_or(end).min(end)),
+            to => to,
+        };
         if from != asked {
             context.say(format_args!(
-                "partition {partition} holds offsets {start} to {end}: reading from {from}, not {asked}"
+                "partition {partition} begins at offset {start}: reading from there, not from {asked}"
+            ));
+        } else if from > end {
+            let then = match to {
+                Some(to) if to <= from => "nothing to read".to_owned(),
+                _ => format!("waiting for offset {from}"),
+            };
+            context.say(format_args!(
+                "partition {partition} ends at offset {end}: {then}"
             ));
         }
-        let to = self.to.as_ref().map(|to| to.offset(partition, start, end));
-        (from, to)
+        let ask = from.min(end);
+        Span { from, to, ask }
     }
 }
 
@@ -266,7 +365,7 @@ struct Printer {
 }
 
 impl Printer {
-    fn print(&mut self, fetched: &Fetched, end: i64) -> Result<(), CliError> {
+    fn print(&mut self, fetched: &Fetched, span: Span) -> Result<(), CliError> {
         let Self {
             out,
             style,
@@ -274,9 +373,10 @@ impl Printer {
             codecs,
             left,
         } = self;
+        let end = span.to.unwrap_or(i64::MAX);
         let mut printed = Ok(());
         fetched.for_each_record(codecs, |offset, timestamp_ms, record| {
-            if *left == 0 || offset.0 >= end || printed.is_err() {
+            if *left == 0 || !(span.from..end).contains(&offset.0) || printed.is_err() {
                 return;
             }
             let shown = Shown {

@@ -12,12 +12,13 @@ use super::output::{Report, print};
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
-    /// Brokers to ask for the others [default: $CORELANE_BROKERS, else 127.0.0.1:9092]
+    /// Brokers to ask for the others; without a port it is 9092 [default: $CORELANE_BROKERS, else
+    /// 127.0.0.1:9092]
     #[arg(
         short,
         long,
         global = true,
-        value_name = "HOST:PORT,…",
+        value_name = "HOST[:PORT],…",
         value_delimiter = ','
     )]
     pub brokers: Option<Vec<String>>,
@@ -39,7 +40,7 @@ pub struct GlobalArgs {
     /// Say more; twice: still more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
-    /// Whether to use colours
+    /// Whether help, errors and logs have colours; results have none
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub color: ColorWhen,
     /// Show no progress bars
@@ -63,7 +64,7 @@ pub enum Format {
     /// Columns for people
     #[default]
     Table,
-    /// One JSON document with a schema name
+    /// One JSON document with a schema name; of consume, one per record without
     Json,
 }
 
@@ -90,9 +91,7 @@ pub struct Context {
 impl Context {
     /// From the flags and the environment.
     pub fn new(args: GlobalArgs, variable: impl Fn(&str) -> Option<String>) -> Self {
-        let color = args
-            .color
-            .applies(std::io::stderr().is_terminal(), &variable);
+        let color = args.color.on_standard_error(&variable);
         Self {
             args,
             brokers_variable: variable("CORELANE_BROKERS"),
@@ -102,17 +101,19 @@ impl Context {
 
     /// Brokers to connect to first, as HOST:PORT.
     pub fn brokers(&self) -> Vec<String> {
+        self.given_brokers()
+            .unwrap_or_else(|| vec!["127.0.0.1:9092".into()])
+    }
+
+    /// Brokers that were named by a flag or by the environment.
+    pub fn given_brokers(&self) -> Option<Vec<String>> {
         let from_variable = || {
-            let variable = self
-                .brokers_variable
-                .as_deref()
-                .filter(|text| !text.trim().is_empty());
-            let list = variable.unwrap_or("127.0.0.1:9092");
-            list.split(',')
-                .map(|broker| broker.trim().to_string())
-                .collect()
+            let list = self.brokers_variable.as_deref();
+            let list = list.filter(|text| !text.trim().is_empty())?;
+            let brokers = list.split(',').map(|broker| broker.trim().to_string());
+            Some(brokers.collect())
         };
-        self.args.brokers.clone().unwrap_or_else(from_variable)
+        self.args.brokers.clone().or_else(from_variable)
     }
 
     /// Brokers that were named on the command line.
@@ -183,6 +184,11 @@ impl Context {
 }
 
 impl ColorWhen {
+    /// Whether what is said on standard error is coloured.
+    pub(super) fn on_standard_error(self, variable: impl Fn(&str) -> Option<String>) -> bool {
+        self.applies(std::io::stderr().is_terminal(), variable)
+    }
+
     /// Colour on a terminal unless told otherwise (no-color.org, bixense.com/clicolors).
     fn applies(self, is_terminal: bool, variable: impl Fn(&str) -> Option<String>) -> bool {
         let set = |name| variable(name).is_some_and(|value| !value.is_empty());
@@ -202,6 +208,16 @@ impl From<ColorWhen> for ColorChoice {
             ColorWhen::Auto => Self::Auto,
             ColorWhen::Always => Self::Always,
             ColorWhen::Never => Self::Never,
+        }
+    }
+}
+
+impl From<ColorChoice> for ColorWhen {
+    fn from(choice: ColorChoice) -> Self {
+        match choice {
+            ColorChoice::Auto => Self::Auto,
+            ColorChoice::Always => Self::Always,
+            ColorChoice::Never => Self::Never,
         }
     }
 }

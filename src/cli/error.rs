@@ -22,8 +22,10 @@ pub enum Exit {
     Threshold = 5,
     /// What was named does not exist.
     NotFound = 6,
-    /// Stopped by the user.
+    /// Stopped by the user (SIGINT).
     Interrupted = 130,
+    /// Stopped by a service manager or the like (SIGTERM).
+    Terminated = 143,
 }
 
 impl Exit {
@@ -48,6 +50,8 @@ pub struct CliError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     With(Exit),
+    /// The user wanted it so, and what was done is said already.
+    Silently(Exit),
     /// Whoever read our output has seen enough, as `head` has: no error at all.
     ClosedPipe,
 }
@@ -76,6 +80,13 @@ impl CliError {
         Self::new(Exit::Usage, what)
     }
 
+    /// The user stopped the command, which has said what it did until then.
+    pub fn stopped(exit: Exit) -> Self {
+        let mut stopped = Self::new(exit, "stopped");
+        stopped.end = End::Silently(exit);
+        stopped
+    }
+
     /// Says why it happened.
     pub fn cause(self, cause: impl Into<String>) -> Self {
         self.detail("cause", cause)
@@ -102,14 +113,14 @@ impl CliError {
     }
 
     /// Prints it to standard error and gives the exit code.
-    pub fn report(&self, json: bool) -> u8 {
-        if self.end != End::ClosedPipe {
-            let text = if json {
-                self.to_json()
-            } else {
-                self.to_string()
-            };
-            say(format_args!("{text}"));
+    pub fn report(&self, json: bool, color: bool) -> u8 {
+        if let End::With(_) = self.end {
+            let text = self.to_string();
+            match text.strip_prefix("error:") {
+                _ if json => say(format_args!("{}", self.to_json())),
+                Some(rest) if color => say(format_args!("\x1b[1;31merror:\x1b[0m{rest}")),
+                _ => say(format_args!("{text}")),
+            }
         }
         self.exit_code()
     }
@@ -117,7 +128,7 @@ impl CliError {
     /// The exit code.
     pub fn exit_code(&self) -> u8 {
         match self.end {
-            End::With(exit) => exit as u8,
+            End::With(exit) | End::Silently(exit) => exit as u8,
             End::ClosedPipe => Exit::OK,
         }
     }

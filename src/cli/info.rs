@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::connect::{Rt, with_client};
-use super::{Align, CliError, Context, Report, Table, count};
+use super::{Align, CliError, Context, Report, Table, count, counted};
 use crate::client::{Client, Resource};
 use crate::wire::ApiKey;
 
@@ -86,11 +86,11 @@ impl Report for Info {
     fn text(&self) -> String {
         let version = |version: Option<i16>| version.map_or("-".into(), |v| v.to_string());
         let mut text = format!(
-            "cluster     {}   controller {}\ntopics      {}, {} partitions\n",
+            "cluster     {}   controller {}\ntopics      {}, {}\n",
             self.cluster_id.as_deref().unwrap_or("-"),
             self.controller,
             count(self.topics as u64),
-            count(self.partitions as u64),
+            counted(self.partitions as u64, "partition"),
         );
         if let Some(durability) = &self.durability {
             text.push_str(&format!("durability  {durability}\n"));

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{CliError, Exit};
 
@@ -10,30 +12,50 @@ use super::{CliError, Exit};
 const PIECE_BYTES: usize = 1 << 20;
 const PIECES_AHEAD: usize = 4;
 
-/// Pieces of the input, in order; read by a thread of their own, since a pipe may keep one waiting.
-pub(super) type Pieces = flume::Receiver<Result<Vec<u8>, CliError>>;
+/// The input in pieces, in order; read by a thread of its own, since a pipe may keep one waiting.
+pub(super) struct Input {
+    pieces: flume::Receiver<Piece>,
+    is_stopped: Arc<AtomicBool>,
+}
 
-/// Begins to read files one behind the other; `-`, or no file at all, is standard input.
-pub(super) fn read_pieces(files: Vec<PathBuf>) -> Result<Pieces, CliError> {
-    let (sender, pieces) = flume::bounded(PIECES_AHEAD);
-    let files = if files.is_empty() {
-        vec!["-".into()]
-    } else {
-        files
-    };
-    let read = move || {
-        for file in files {
-            // The other side is gone when the command has failed: then nobody wants more.
-            if let Err(error) = read_file(&file, &sender)
-                && sender.send(Err(error)).is_err()
-            {
-                return;
+/// Bytes of the input, or why there are no more.
+type Piece = Result<Vec<u8>, CliError>;
+
+impl Input {
+    /// Begins to read files one behind the other; `-`, or no file at all, is standard input.
+    pub(super) fn open(files: Vec<PathBuf>) -> Result<Self, CliError> {
+        let (sender, pieces) = flume::bounded(PIECES_AHEAD);
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let files = if files.is_empty() {
+            vec!["-".into()]
+        } else {
+            files
+        };
+        let stopped = is_stopped.clone();
+        let read = move || {
+            for file in files {
+                // The other side is gone when the command has failed: then nobody wants more.
+                if let Err(error) = read_file(&file, &sender, &stopped)
+                    && sender.send(Err(error)).is_err()
+                {
+                    return;
+                }
             }
-        }
-    };
-    let thread = std::thread::Builder::new().name("input".into());
-    thread.spawn(read)?;
-    Ok(pieces)
+        };
+        let thread = std::thread::Builder::new().name("input".into());
+        thread.spawn(read)?;
+        Ok(Self { pieces, is_stopped })
+    }
+
+    /// The next piece; none when the input has ended.
+    pub(super) async fn next(&self) -> Option<Piece> {
+        self.pieces.recv_async().await.ok()
+    }
+
+    /// Reads no further. What was read already still comes.
+    pub(super) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Size of the input, where it is files alone.
@@ -47,17 +69,21 @@ pub(super) fn total_bytes(files: &[PathBuf]) -> Option<u64> {
         .try_fold(0, |sum, found| Some(sum + found?.len()))
 }
 
+/// Why a file of the input cannot be read.
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> CliError {
+    let exit = match error.kind() {
+        io::ErrorKind::NotFound => Exit::NotFound,
+        _ => Exit::Failure,
+    };
+    CliError::new(exit, format!("{}: {error}", path.display()))
+}
+
 fn read_file(
     path: &Path,
-    sender: &flume::Sender<Result<Vec<u8>, CliError>>,
+    sender: &flume::Sender<Piece>,
+    is_stopped: &AtomicBool,
 ) -> Result<(), CliError> {
-    let failed = |error: io::Error| {
-        let exit = match error.kind() {
-            io::ErrorKind::NotFound => Exit::NotFound,
-            _ => Exit::Failure,
-        };
-        CliError::new(exit, format!("{}: {error}", path.display()))
-    };
+    let failed = |error| unreadable(path, &error);
     let mut source: Box<dyn Read> = if path.as_os_str() == "-" {
         Box::new(io::stdin())
     } else {
@@ -65,6 +91,9 @@ fn read_file(
     };
     let mut ends_with_line_feed = true;
     loop {
+        if is_stopped.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let mut piece = vec![0; PIECE_BYTES];
         let count = source.read(&mut piece).map_err(failed)?;
         piece.truncate(count);
@@ -89,6 +118,11 @@ pub(super) struct Lines {
 }
 
 impl Lines {
+    /// Bytes of a line whose end has not come.
+    pub(super) fn unfinished_bytes(&self) -> usize {
+        self.held.len()
+    }
+
     /// Takes a piece and gives the bytes of all lines that are whole now: cut them with
     /// [`lines_of`].
     pub(super) fn take(&mut self, piece: &[u8]) -> Vec<u8> {
@@ -152,11 +186,8 @@ mod tests {
         };
         let files = vec![file("1", "a\nb"), file("2", ""), file("3", "c\n\n")];
         assert_eq!(total_bytes(&files), Some(6));
-        let pieces: Vec<Vec<u8>> = read_pieces(files)
-            .unwrap()
-            .iter()
-            .map(Result::unwrap)
-            .collect();
+        let input = Input::open(files).unwrap();
+        let pieces: Vec<Vec<u8>> = input.pieces.iter().map(Result::unwrap).collect();
         let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
         let expected: Vec<&[u8]> = vec![b"a", b"b", b"c", b""];
         assert_eq!(cut(&pieces), expected);
@@ -164,8 +195,8 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_an_error() {
-        let pieces = read_pieces(vec!["/nonexistent".into()]).unwrap();
-        let error = pieces.recv().unwrap().unwrap_err();
+        let input = Input::open(vec!["/nonexistent".into()]).unwrap();
+        let error = input.pieces.recv().unwrap().unwrap_err();
         assert_eq!(error.exit_code(), Exit::NotFound as u8);
     }
 }

@@ -8,6 +8,7 @@
 //! | `usage` | clap's errors in our words |
 //! | `logging`, `progress` | talk on standard error |
 //! | `connect` | a client for a command |
+//! | `signals` | SIGINT and SIGTERM: stop in good order |
 //! | `offsets`, `record/`, `input` | offsets and records as users write and read them |
 //!
 //! A command is a file with a struct `Command` (its arguments, `clap::Args`; the struct's
@@ -23,6 +24,7 @@ mod offsets;
 mod output;
 mod progress;
 mod record;
+mod signals;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -34,7 +36,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 
 pub use context::{Context, GlobalArgs};
 pub use error::{CliError, Exit, suggest};
-pub use output::{Align, Report, Table, bytes, count, megabytes_per_second};
+pub use output::{Align, Report, Table, bytes, count, counted, megabytes_per_second};
 
 macro_rules! commands {
     ($($module:ident => $variant:ident,)*) => {
@@ -66,12 +68,29 @@ commands! {
     version => Version,
 }
 
+const LONG_HELP: &str = "Exit codes:
+  0    done
+  1    failed on the way
+  2    the command line or a setting makes no sense
+  3    this host cannot run it: io_uring, a port or a directory is not to be had
+  4    no broker answers, or not in time
+  5    a threshold was crossed (no command has one yet)
+  6    what was named does not exist: a topic, a partition, a file
+  130  stopped by SIGINT, 143 by SIGTERM; produce writes what it has read before
+
+Examples:
+  corelane demo
+  corelane topic create logs -p 8
+  corelane produce logs access.log -z zstd
+";
+
 /// A log broker that speaks Kafka's protocol, one shard per core.
 #[derive(Parser)]
 #[command(
     name = "corelane",
     version,
     after_help = "Examples:\n  corelane demo\n  corelane topic create logs -p 8\n  corelane produce logs access.log -z zstd",
+    after_long_help = LONG_HELP,
     max_term_width = 100
 )]
 struct Arguments {
@@ -94,13 +113,13 @@ fn run(words: Vec<OsString>) -> u8 {
     let parsed = parser.try_get_matches_from(&words);
     let arguments = match parsed.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
-        Err(error) => return usage::report(&error, &Arguments::command(), &words, json),
+        Err(error) => return usage::report(&error, &Arguments::command(), &words, json, color),
     };
     let Arguments { global, command } = arguments;
     let context = Context::new(global, |name| std::env::var(name).ok());
     logging::start(&context);
     match command.run(&context) {
         Ok(()) => Exit::OK,
-        Err(error) => error.report(context.json()),
+        Err(error) => error.report(context.json(), context.color()),
     }
 }

@@ -102,6 +102,13 @@ pub fn count(number: impl Into<i128>) -> String {
     grouped
 }
 
+/// So many of something whose plural ends with an s: 1 record, 2,000 records.
+pub fn counted(number: impl Into<i128>, one: &str) -> String {
+    let number = number.into();
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {one}{plural}", count(number))
+}
+
 /// A size with three digits and a decimal unit: 1.53 GB.
 pub fn bytes(size: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
@@ -140,6 +147,8 @@ mod tests {
     fn numbers_are_grouped() {
         let shown = [0, 7, 999, 1000, -1_234_567].map(|n: i64| count(n));
         assert_eq!(shown, ["0", "7", "999", "1,000", "-1,234,567"]);
+        let shown = [0, 1, 2000].map(|n: i64| counted(n, "record"));
+        assert_eq!(shown, ["0 records", "1 record", "2,000 records"]);
     }
 
     #[test]

@@ -1,23 +1,27 @@
 //! `corelane serve`: runs the broker.
 
+mod directory;
+mod failure;
+mod ports;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-
-use super::{CliError, Context, Exit};
+use self::failure::{launch_error, serve_error};
+use super::signals::watch;
+use super::{CliError, Context, Exit, counted};
 use crate::config::{BrokerConfig, Host, ResourcePlan, Settings, Sources};
-use crate::rt::{LaunchError, Probe, ShardHandle, Shards, allowed_cpus, run_shards};
-use crate::server::{ServeError, ShardSetup, Started, run_node, run_shard};
+use crate::rt::{Probe, ShardHandle, Shards, allowed_cpus, run_shards};
+use crate::server::{ShardSetup, Started, run_node, run_shard};
 use crate::shard::NodeOptions;
 
 /// Runs the broker until it is told to stop (SIGTERM, SIGINT).
 ///
 /// Settings: flags win over --set, --set over CORELANE_* variables, these over the file, and the
-/// file over the defaults.
+/// file over the defaults. An unknown key is an error; an unknown CORELANE_* variable is told and
+/// ignored, since container managers set some of their own (CORELANE_SERVICE_HOST).
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  corelane serve --data-dir /var/lib/corelane\n  \
                         corelane serve --listen 127.0.0.1:9092 --shards 2 --set num.partitions=4")]
@@ -32,7 +36,7 @@ pub struct Command {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
     /// Where shard 0 listens; shard s listens on PORT + s (listeners)
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = ports::parse_listen)]
     listen: Option<String>,
     /// Number of shards, or auto (corelane.shards)
     #[arg(long, value_name = "N")]
@@ -59,24 +63,18 @@ impl Command {
             context.say(format_args!("{line}"));
         }
         let (stop, stopped) = flume::bounded(2);
-        let mut signals = Signals::new([SIGTERM, SIGINT])
-            .map_err(|error| CliError::new(Exit::Failure, format!("signals: {error}")))?;
-        let handle = signals.handle();
-        let watcher = std::thread::Builder::new().name("signals".into()).spawn(move || {
-            for (count, signal) in signals.forever().enumerate() {
-                if count > 0 {
-                    // Whoever asks twice does not want to wait for connections to drain.
-                    signal_hook::low_level::exit(128 + signal);
-                }
-                let _ = stop.send(());
-            }
-        });
-        let served = serve(plan, stopped, context);
-        handle.close();
-        if let Ok(watcher) = watcher {
-            let _ = watcher.join();
+        let _watch = watch(move |_| {
+            // It is gone when the broker has stopped by itself.
+            let _ = stop.send(());
+        })?;
+        if !directory::wait_until_free(plan.config.log_dir(), &stopped, context)? {
+            return Ok(());
         }
-        served
+        ports::check(&plan.config.client_listeners(), plan.shards, &stopped)?;
+        directory::make(plan.config.log_dir())?;
+        serve(plan, stopped, context)?;
+        context.say(format_args!("stopped in good order"));
+        Ok(())
     }
 
     fn plan(&self, context: &Context) -> Result<Plan, CliError> {
@@ -175,28 +173,6 @@ fn serve(plan: Plan, stopped: flume::Receiver<()>, context: &Context) -> Result<
     Ok(())
 }
 
-fn launch_error(error: LaunchError) -> CliError {
-    CliError::new(Exit::Host, error.to_string())
-}
-
-fn serve_error(error: ServeError) -> CliError {
-    let exit = match &error {
-        ServeError::Bind { .. } | ServeError::Start(_) => Exit::Host,
-        ServeError::Log { .. } | ServeError::Lost(_) => Exit::Failure,
-    };
-    let fix = match &error {
-        ServeError::Bind { .. } => {
-            Some("stop what listens there, or choose other ports with --listen HOST:PORT")
-        }
-        _ => None,
-    };
-    let error = CliError::new(exit, error.to_string());
-    match fix {
-        Some(fix) => error.fix(fix),
-        None => error,
-    }
-}
-
 /// What the broker says of itself once it serves: to people on standard error, and as one JSON line
 /// on standard output with `--format json`.
 struct Banner {
@@ -239,7 +215,7 @@ impl Banner {
              \x20 shards      {shards}, {} MiB each\n\
              \x20 data        {}  cluster {}\n\
              \x20 durability  {}{}\n\
-             \x20 recovered   {} partitions, {} bytes of journal replayed in {:.1} ms",
+             \x20 recovered   {}, {} bytes of journal replayed in {:.1} ms",
             env!("CARGO_PKG_VERSION"),
             std::process::id(),
             first.collect::<Vec<_>>().join(", "),
@@ -252,7 +228,7 @@ impl Banner {
                 "written" => ": acknowledged survives a crash of process and kernel, not of power",
                 _ => ": acknowledged is lost with the process; for measuring only",
             },
-            report.partitions,
+            counted(report.partitions as u64, "partition"),
             report.journal_bytes_replayed,
             report.elapsed.as_secs_f64() * 1e3,
         );

@@ -5,10 +5,17 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ColorChoice, Command, Error};
 
+use super::context::ColorWhen;
 use super::error::{CliError, Exit, suggest};
 
 /// Prints clap's outcome, help and version included, and gives the exit code.
-pub(super) fn report(error: &Error, root: &Command, words: &[OsString], json: bool) -> u8 {
+pub(super) fn report(
+    error: &Error,
+    root: &Command,
+    words: &[OsString],
+    json: bool,
+    color: ColorChoice,
+) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // Help that nobody reads to its end is no error.
@@ -19,7 +26,11 @@ pub(super) fn report(error: &Error, root: &Command, words: &[OsString], json: bo
             let _ = error.print();
             Exit::Usage as u8
         }
-        _ => explain(error, root, words).report(json),
+        _ => {
+            let variable = |name: &str| std::env::var(name).ok();
+            let color = ColorWhen::from(color).on_standard_error(variable);
+            explain(error, root, words).report(json, color)
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! Records into batches: full ones leave at once, others when they have lingered.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::future::select;
 use hdrhistogram::Histogram;
 
 use super::partitioner::{Sticky, partition_of};
@@ -47,15 +48,41 @@ pub struct NewRecord<'a> {
     pub headers: &'a [Header<'a>],
 }
 
-/// What became of the batches so far.
+impl NewRecord<'_> {
+    /// Bytes of key, value and headers.
+    pub fn payload_bytes(&self) -> usize {
+        let optional = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+        let headers = self.headers.iter();
+        let headers = headers.map(|header| header.key.len() + optional(header.value));
+        optional(self.key) + optional(self.value) + headers.sum::<usize>()
+    }
+}
+
+/// What became of the batches so far. Records have numbers, from 1, in the order in which they were
+/// taken.
 #[derive(Debug)]
 pub struct Deliveries {
+    taken: Cell<u64>,
     records: Cell<u64>,
     bytes: Cell<u64>,
     latency_us: RefCell<Histogram<u64>>,
     failure: RefCell<Option<ClientError>>,
+    failed: Cell<Option<Span>>,
+    /// The first record of every batch that is not acknowledged.
+    open: RefCell<BTreeSet<u64>>,
     under_way: Cell<usize>,
     changed: Event,
+}
+
+/// The records of one batch. Others may lie between them, in batches of other partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Number of the first.
+    pub first: u64,
+    /// Number of the last.
+    pub last: u64,
+    /// How many there are.
+    pub count: u64,
 }
 
 /// Gathers the records of one topic into batches of a producer.
@@ -74,6 +101,9 @@ pub struct Batcher<R: Runtime> {
 struct OpenBatch {
     records: BatchBuilder,
     due: Duration,
+    first: u64,
+    last: u64,
+    payload_bytes: u64,
 }
 
 impl<R: Runtime> fmt::Debug for Batcher<R> {
@@ -115,14 +145,27 @@ impl<R: Runtime> Batcher<R> {
             Some(key) => partition_of(key, self.partitions),
             None => self.sticky.current(),
         });
+        let payload_bytes = record.payload_bytes();
+        if payload_bytes >= self.options.batch_bytes {
+            // It fills a batch alone: should it be too large, nothing else is refused with it.
+            self.send(chosen).await?;
+        }
         let due = self.rt.now() + self.options.linger;
+        let number = self.deliveries.taken.get() + 1;
         let open = self.open.entry(chosen).or_insert_with(|| OpenBatch {
             records: BatchBuilder::new(),
             due,
+            first: number,
+            last: number,
+            payload_bytes: 0,
         });
         if open.records.is_empty() {
-            open.due = due;
+            (open.due, open.first, open.payload_bytes) = (due, number, 0);
+            self.deliveries.open.borrow_mut().insert(number);
         }
+        open.last = number;
+        open.payload_bytes += payload_bytes as u64;
+        self.deliveries.taken.set(number);
         open.records
             .append(
                 record.timestamp_ms,
@@ -182,7 +225,8 @@ impl<R: Runtime> Batcher<R> {
     }
 
     async fn send(&mut self, partition: i32) -> Result<(), ClientError> {
-        let Some(open) = self.open.get_mut(&partition) else {
+        let open = self.open.get_mut(&partition);
+        let Some(open) = open.filter(|open| !open.records.is_empty()) else {
             return Ok(());
         };
         let bytes = open.records.batch_bytes();
@@ -192,10 +236,16 @@ impl<R: Runtime> Batcher<R> {
             .acquire(bytes.min(self.options.in_flight_bytes));
         let memory = memory.await;
         self.deliveries.check()?;
-        let records = open.records.count() as u64;
+        let span = Span {
+            first: open.first,
+            last: open.last,
+            count: open.records.count() as u64,
+        };
+        let payload_bytes = open.payload_bytes;
         let delivery = self
             .producer
-            .send(&self.topic, partition, &mut open.records)?;
+            .send(&self.topic, partition, &mut open.records)
+            .inspect_err(|_| self.deliveries.failed.set(Some(span)))?;
         if partition == self.sticky.current() {
             self.sticky.advance();
         }
@@ -206,7 +256,7 @@ impl<R: Runtime> Batcher<R> {
             let delivered = delivery.await;
             let took = rt.now() - sent_at;
             match delivered {
-                Ok(result) => deliveries.note(result, records, bytes as u64, took),
+                Ok(result) => deliveries.note(result, span, payload_bytes, took),
                 // The producer is gone, and with it the reason.
                 Err(_) => deliveries.changed.notify(),
             }
@@ -228,10 +278,13 @@ impl<R: Runtime> Batcher<R> {
 impl Default for Deliveries {
     fn default() -> Self {
         Self {
+            taken: Cell::default(),
             records: Cell::default(),
             bytes: Cell::default(),
             latency_us: RefCell::new(histogram()),
             failure: RefCell::default(),
+            failed: Cell::default(),
+            open: RefCell::default(),
             under_way: Cell::default(),
             changed: Event::new(),
         }
@@ -239,12 +292,37 @@ impl Default for Deliveries {
 }
 
 impl Deliveries {
+    /// Records taken, the number of the last one.
+    pub fn taken(&self) -> u64 {
+        self.taken.get()
+    }
+
     /// Records acknowledged.
     pub fn records(&self) -> u64 {
         self.records.get()
     }
 
-    /// Uncompressed batch bytes acknowledged.
+    /// So many of the first records are acknowledged, each of them; later ones may be as well.
+    pub fn all_up_to(&self) -> u64 {
+        match self.open.borrow().first() {
+            Some(first) => first - 1,
+            None => self.taken(),
+        }
+    }
+
+    /// The first of the batches that failed.
+    pub fn failed(&self) -> Option<Span> {
+        self.failed.get()
+    }
+
+    /// Waits until the fate of every batch under way is known, but no longer than `limit`.
+    pub async fn settle<R: Runtime>(&self, rt: &R, limit: Duration) {
+        let all = || (self.under_way.get() == 0).then_some(());
+        let settled = std::pin::pin!(self.changed.wait_until(all));
+        select(settled, std::pin::pin!(rt.sleep(limit))).await;
+    }
+
+    /// Bytes of keys, values and headers acknowledged.
     pub fn bytes(&self) -> u64 {
         self.bytes.get()
     }
@@ -259,22 +337,19 @@ impl Deliveries {
         self.failure.take().map_or(Ok(()), Err)
     }
 
-    fn note(
-        &self,
-        result: Result<Delivered, ClientError>,
-        records: u64,
-        bytes: u64,
-        took: Duration,
-    ) {
+    fn note(&self, result: Result<Delivered, ClientError>, span: Span, bytes: u64, took: Duration) {
         match result {
             Ok(_) => {
-                self.records.set(self.records.get() + records);
+                self.records.set(self.records.get() + span.count);
+                self.open.borrow_mut().remove(&span.first);
                 self.bytes.set(self.bytes.get() + bytes);
                 let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
                 self.latency_us.borrow_mut().saturating_record(took_us);
             }
             Err(error) => {
                 self.failure.borrow_mut().get_or_insert(error);
+                let earlier = self.failed.get().filter(|known| known.first < span.first);
+                self.failed.set(Some(earlier.unwrap_or(span)));
             }
         }
     }

@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
 
+use super::address::{resolve, split};
 use super::{Answer, ClientError, Connection};
 use crate::model::TopicId;
 use crate::rt::Runtime;
@@ -18,7 +19,7 @@ use crate::wire::{ErrorCode, Request};
 /// How a client behaves.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// Bootstrap addresses, each HOST:PORT.
+    /// Bootstrap addresses, each HOST:PORT; without a port it is 9092.
     pub brokers: Vec<String>,
     /// How long one operation may take, retries included.
     pub timeout: Duration,
@@ -165,7 +166,15 @@ impl<R: Runtime> Client<R> {
     pub async fn any(&self) -> Result<Connection<R>, ClientError> {
         let mut last = "no address given".to_owned();
         for broker in &self.inner.options.brokers {
-            for address in resolve(broker)? {
+            let (host, port) = split(broker)?;
+            let addresses = match resolve(host, port) {
+                Ok(addresses) => addresses,
+                Err(error) => {
+                    last = format!("{host}: {error}");
+                    continue;
+                }
+            };
+            for address in addresses {
                 match self.connection(address).await {
                     Ok(connection) => return Ok(connection),
                     Err(error) => last = error.to_string(),
@@ -188,17 +197,21 @@ impl<R: Runtime> Client<R> {
             ));
         };
         let name = format!("{}:{}", broker.host, broker.port);
+        let unreachable = |last: String| ClientError::Unreachable {
+            brokers: name.clone(),
+            last,
+        };
+        let port = u16::try_from(broker.port);
+        let port = port.map_err(|_| unreachable("no such port".into()))?;
+        let addresses = resolve(&broker.host, port);
         let mut last = None;
-        for address in resolve(&name)? {
+        for address in addresses.map_err(|error| unreachable(error.to_string()))? {
             match self.connection(address).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = Some(error),
             }
         }
-        Err(last.unwrap_or(ClientError::Unreachable {
-            brokers: name,
-            last: String::new(),
-        }))
+        Err(last.unwrap_or_else(|| unreachable(String::new())))
     }
 
     /// A working connection to the controller, or to whatever broker forwards to it.
@@ -376,21 +389,6 @@ pub(super) fn refused(what: impl Into<String>, code: ErrorCode) -> ClientError {
         code,
         message: None,
     }
-}
-
-fn resolve(broker: &str) -> Result<Vec<SocketAddr>, ClientError> {
-    let wrong = |reason: String| ClientError::Address {
-        address: broker.to_owned(),
-        reason,
-    };
-    let addresses: Vec<_> = broker
-        .to_socket_addrs()
-        .map_err(|error| wrong(error.to_string()))?
-        .collect();
-    if addresses.is_empty() {
-        return Err(wrong("resolves to nothing".to_owned()));
-    }
-    Ok(addresses)
 }
 
 fn read_metadata(response: MetadataResponse<'_>) -> Metadata {

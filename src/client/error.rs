@@ -15,13 +15,11 @@ pub enum ClientError {
         /// The last failure.
         last: String,
     },
-    /// An address that is not HOST:PORT or does not resolve.
-    #[error("broker address '{address}': {reason}")]
+    /// An address that is none.
+    #[error("broker address '{address}' is not HOST:PORT")]
     Address {
         /// As given.
         address: String,
-        /// What is wrong with it.
-        reason: String,
     },
     /// The connection broke.
     #[error("connection to {broker}: {source}")]
@@ -66,6 +64,20 @@ pub enum ClientError {
         code: ErrorCode,
         /// The broker's words.
         message: Option<String>,
+    },
+    /// A batch that no broker would take: it was not sent.
+    #[error(
+        "a batch of {bytes} bytes for {topic}-{partition}, and a request may have {limit_bytes}"
+    )]
+    TooLarge {
+        /// Topic name.
+        topic: String,
+        /// Partition index.
+        partition: i32,
+        /// Its size, compressed.
+        bytes: usize,
+        /// The largest that is sent.
+        limit_bytes: usize,
     },
     /// It took longer than allowed.
     #[error("{what}: no answer in time")]

@@ -4,6 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `connection` | one broker: requests pipelined, responses matched in order |
+//! | `address` | brokers as users name them |
 //! | `cluster` | bootstrap, metadata, who leads what, retries |
 //! | `admin/` | topics, configs, offsets, log directories |
 //! | `producer` | batches per partition, idempotence, several requests in flight |
@@ -11,6 +12,7 @@
 //! | `consumer` | partitions from explicit offsets to an end or for ever |
 //! | `error` | what can go wrong, and whether it is worth another try |
 
+mod address;
 mod admin;
 mod batcher;
 mod cluster;
@@ -25,7 +27,7 @@ mod tests;
 pub use admin::{
     Abilities, Config, ConfigSource, CreatedTopic, ListedOffset, LogDir, NewTopic, Resource, When,
 };
-pub use batcher::{Batcher, BatcherOptions, Deliveries, NewRecord};
+pub use batcher::{Batcher, BatcherOptions, Deliveries, NewRecord, Span};
 pub use cluster::{Backoff, Broker, Client, ClientOptions, Metadata, Partition, Topic};
 pub use connection::{Answer, Connection, PendingAnswer};
 pub use consumer::{Consumer, ConsumerOptions, Fetched};

@@ -98,10 +98,20 @@ fn partitions_are_dealt_out_in_turns_from_where_there_are_fewest() {
 fn names_are_kafkas() {
     let image = started(1);
     let refused = |name: &str| create(&image, topic(name, 1, 1)).is_err();
-    for bad in ["", ".", "..", "a/b", "ä", "a b", "a\0", &"x".repeat(250)] {
+    for bad in [
+        "",
+        ".",
+        "..",
+        "shard",
+        "a/b",
+        "ä",
+        "a b",
+        "a\0",
+        &"x".repeat(250),
+    ] {
         assert!(refused(bad), "{bad:?}");
     }
-    for good in ["...", "A.b_c-9", &"x".repeat(249)] {
+    for good in ["...", "shards", "shard-0", "A.b_c-9", &"x".repeat(249)] {
         assert!(!refused(good), "{good:?}");
     }
     let image = create(&image, topic("a.b_c", 1, 1)).expect("created");

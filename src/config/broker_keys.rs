@@ -46,10 +46,10 @@ key_table! {
     /// With durability memory, the longest time in milliseconds until a batch is written behind its
     /// acknowledgement.
     corelane_flush_ms: i64 = "corelane.flush.ms", Some("100"), Between(1, 60_000), ReadOnly;
-    /// Size in bytes of each shard's journal, which is written in turns. At least twice the largest
-    /// record batch.
+    /// Size of each shard's journal, which is written in turns, in bytes or with a suffix as in
+    /// 512M. At least twice the largest record batch.
     corelane_journal_bytes: i64 =
-        "corelane.journal.bytes", Some("536870912"), AtLeast(8 << 20), ReadOnly;
+        "corelane.journal.bytes", Some("536870912"), SizeFrom(8 << 20), ReadOnly;
     /// Whether every record of a batch is parsed before the batch is accepted, not the batch header
     /// and its checksum alone.
     corelane_validate_records: bool = "corelane.validate.records", Some("false"), Any, ReadOnly;

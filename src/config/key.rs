@@ -66,6 +66,8 @@ pub(super) enum Valid {
     Any,
     /// Integers from here on.
     AtLeast(i64),
+    /// Sizes in bytes from here on, also with a suffix as in 512M: for keys of our own.
+    SizeFrom(i64),
     /// Integers from the first to the second, both included.
     Between(i64, i64),
     /// One value, because other ones promise what does not exist yet.

@@ -27,12 +27,19 @@ pub(super) trait ConfigValue: Sized {
 
 /// Reads text and checks it against the values that are valid.
 pub(super) fn parse<T: ConfigValue>(text: &str, valid: Valid) -> Result<T, String> {
-    let value = T::from_text(text.trim())?;
+    let text = text.trim();
+    let value = match valid {
+        Valid::SizeFrom(_) => {
+            let bytes = parse_bytes(text).ok_or("must be a size such as 512M, 1G or 1073741824")?;
+            T::from_text(&bytes.to_string())?
+        }
+        _ => T::from_text(text)?,
+    };
     let in_range = |low: i64, high: i64| value.integer().is_none_or(|n| (low..=high).contains(&n));
     match valid {
         Valid::Any => Ok(value),
-        Valid::AtLeast(low) if in_range(low, i64::MAX) => Ok(value),
-        Valid::AtLeast(low) => Err(format!("must be at least {low}")),
+        Valid::AtLeast(low) | Valid::SizeFrom(low) if in_range(low, i64::MAX) => Ok(value),
+        Valid::AtLeast(low) | Valid::SizeFrom(low) => Err(format!("must be at least {low}")),
         Valid::Between(low, high) if in_range(low, high) => Ok(value),
         Valid::Between(low, high) => Err(format!("must be from {low} to {high}")),
         Valid::Only(only, _) if value.text().as_deref() == Some(only) => Ok(value),
@@ -162,6 +169,20 @@ impl<T: ConfigValue> ConfigValue for Option<T> {
     }
 }
 
+/// A size in bytes with a binary suffix: K, M, G or T, also as Ki, KiB and so on.
+pub(super) fn parse_bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "ki" | "kib" => 10,
+        "m" | "mi" | "mib" => 20,
+        "g" | "gi" | "gib" => 30,
+        "t" | "ti" | "tib" => 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
 /// The words of a list.
 pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(',')
@@ -190,6 +211,25 @@ mod tests {
         );
         assert!(parse::<i32>("2147483648", Valid::Any).is_err());
         assert!(parse::<f64>("NaN", Valid::Any).is_err());
+    }
+
+    #[test]
+    fn sizes_have_binary_suffixes() {
+        assert_eq!(parse_bytes("8G"), Some(8 << 30));
+        assert_eq!(parse_bytes("512MiB"), Some(512 << 20));
+        assert_eq!(parse_bytes("77"), Some(77));
+        assert_eq!(parse_bytes("99999999999T"), None);
+        assert_eq!(parse_bytes("8X"), None);
+        assert_eq!(parse::<i64>("32M", Valid::SizeFrom(1)), Ok(32 << 20));
+        assert_eq!(parse::<i64>("33554432", Valid::SizeFrom(1)), Ok(32 << 20));
+        assert!(parse::<i64>("1K", Valid::SizeFrom(1025)).is_err());
+        assert!(parse::<i64>("-1", Valid::SizeFrom(1)).is_err());
+        assert!(
+            parse::<i64>("8388608T", Valid::SizeFrom(1)).is_err(),
+            "64 bits"
+        );
+        // Kafka's own keys are as in Kafka.
+        assert!(parse::<i64>("32M", Valid::AtLeast(1)).is_err());
     }
 
     #[test]

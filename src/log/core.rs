@@ -13,6 +13,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::{Rc, Weak};
 
+use crate::log::damage::Damage;
 use crate::log::error::StorageError;
 use crate::log::index_cache::IndexCache;
 use crate::log::journal::{Entry, Journal, JournalError, JournalPermit, Sequence};
@@ -59,6 +60,7 @@ pub struct Core<R: Runtime> {
     pub journal: Journal<R, Token<R>>,
     pub files: OpenFiles<R>,
     pub indexes: IndexCache,
+    pub damage: Damage,
     /// Memory of all tails.
     pub tail_memory: Budget,
     /// Whose turn it is to wait for tail memory piece by piece.
@@ -102,6 +104,7 @@ impl<R: Runtime> Core<R> {
         Self {
             files: OpenFiles::new(rt.clone(), options.open_files),
             indexes: IndexCache::default(),
+            damage: Damage::default(),
             tail_memory: Budget::new(options.tail_bytes),
             memory_turn: Budget::new(1),
             cold_reads: Budget::new(options.cold_reads.max(1)),
@@ -160,6 +163,14 @@ impl<R: Runtime> Core<R> {
         self.tell_progress();
         self.move_wanted.notify();
         self.went_offline.notify();
+    }
+
+    /// Gives an error back, and takes the directory offline when it is one that is final.
+    pub fn failed(&self, error: StorageError) -> StorageError {
+        if let StorageError::Offline(reason) = &error {
+            self.take_offline(reason);
+        }
+        error
     }
 
     /// Journals an entry; returns the write to which the last of it goes.

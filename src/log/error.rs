@@ -1,8 +1,15 @@
 //! What can go wrong with a log, an enum per operation.
 
 use std::io;
+use std::path::Path;
 
 use crate::log::producers::ProducerError;
+
+/// Whether there is no room, on the device or in a quota: no failure, as there may be later.
+pub(super) fn is_disk_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
 
 /// A failure of storage. Clones because one failed write fails everyone who waits for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,7 +20,7 @@ pub enum StorageError {
     /// This partition alone cannot be used.
     #[error("partition is offline: {0}")]
     PartitionOffline(String),
-    /// The file system has no room; the operation may be tried again.
+    /// The file system has no room, or the quota none; the operation may be tried again.
     #[error("no space left on device")]
     DiskFull,
     /// The partition has been deleted.
@@ -30,11 +37,22 @@ pub enum StorageError {
     Io(String),
 }
 
+impl StorageError {
+    /// Of a sync that failed: final, unless the disk was full.
+    pub(super) fn of_sync(path: &Path, error: io::Error) -> Self {
+        let reason = format!("{}: {error}", path.display());
+        match Self::from(error) {
+            Self::DiskFull => Self::DiskFull,
+            _ => Self::Offline(reason),
+        }
+    }
+}
+
 impl From<io::Error> for StorageError {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::StorageFull => Self::DiskFull,
-            _ => Self::Io(error.to_string()),
+        match is_disk_full(&error) {
+            true => Self::DiskFull,
+            false => Self::Io(error.to_string()),
         }
     }
 }

@@ -23,6 +23,7 @@
 //! | *reading* | |
 //! | `reader` | from segment files, what is no longer in the tail |
 //! | `walk` | batch after batch through a file |
+//! | `damage` | what reads have found damaged, to be told once |
 //! | `timestamps` | finding records by time |
 //! | `index/`, `index_cache`, `index_files` | where in a segment an offset or a time is |
 //! | *kept beside the batches* | |
@@ -43,6 +44,7 @@ mod append;
 pub mod checkpoint;
 mod codec;
 mod core;
+mod damage;
 pub mod epochs;
 mod error;
 mod eviction;
@@ -76,6 +78,8 @@ pub mod simulation;
 pub mod small_file;
 mod state;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod timestamps;
 mod walk;
 
@@ -85,7 +89,9 @@ pub use options::{
     Durability, KnownPartition, LogConfig, LogOptions, PartitionSpec, RecoveryOptions,
 };
 pub use partition::{Appended, PartitionLog};
-pub use recovery::{Recovered, RecoveredPartition, RecoveryError, RecoveryReport, recover};
+pub use recovery::{
+    Recovered, RecoveredPartition, RecoveryError, RecoveryReport, recover, refuse_strangers,
+};
 pub use segment::SegmentFacts;
 pub use shard_log::ShardLog;
 pub use tail::{ReadAsk, ReadBatches};

@@ -4,7 +4,7 @@ use std::io;
 use std::rc::{Rc, Weak};
 
 use crate::log::core::Core;
-use crate::log::error::StorageError;
+use crate::log::error::{StorageError, is_disk_full};
 use crate::log::index_files::IndexTail;
 use crate::log::marks::{Position, block_floor};
 use crate::log::move_plan::{MovePlan, Urgency, plan_move};
@@ -171,7 +171,7 @@ async fn write_retrying<R: Runtime>(
     const RETRY: std::time::Duration = std::time::Duration::from_millis(100);
     loop {
         match file.write_at(pieces.clone(), at, core.write_mode()).await {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => core.rt.sleep(RETRY).await,
+            Err(error) if is_disk_full(&error) => core.rt.sleep(RETRY).await,
             result => return result,
         }
         core.check_online().map_err(io::Error::other)?;

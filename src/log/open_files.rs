@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use crate::log::error::StorageError;
 use crate::log::lock::open_locked;
 use crate::log::partition_files::{SegmentFile, segment_path};
+use crate::log::small_file::sync_names;
 use crate::model::{Offset, PartitionId};
 use crate::rt::{Budget, Create, File, OpenMode, Runtime};
 
@@ -57,7 +59,10 @@ impl<R: Runtime> OpenFiles<R> {
 
     /// Creates the data file of a segment that begins, durably. What an interrupted attempt left
     /// is emptied first.
-    pub async fn create(&self, key: SegmentKey, dir: &Path) -> io::Result<R::File> {
+    ///
+    /// # Errors
+    /// `Offline` when a sync has failed; whoever calls this takes the directory offline.
+    pub async fn create(&self, key: SegmentKey, dir: &Path) -> Result<R::File, StorageError> {
         let path = segment_path(dir, key.1, SegmentFile::Log);
         let mode = OpenMode {
             direct: true,
@@ -66,9 +71,11 @@ impl<R: Runtime> OpenFiles<R> {
         let file = open_locked(&self.rt, &path, mode).await?;
         if file.size()? > 0 {
             file.set_len(0).await?;
-            file.sync().await?;
+            // Another attempt would find it empty, and not sync it any more.
+            let synced = file.sync().await;
+            synced.map_err(|e| StorageError::Offline(format!("{}: {e}", path.display())))?;
         }
-        self.rt.sync_dir(dir).await?;
+        sync_names(&self.rt, dir).await?;
         self.put(key, file.clone());
         Ok(file)
     }
@@ -86,6 +93,12 @@ impl<R: Runtime> OpenFiles<R> {
     /// Closes all files.
     pub fn clear(&self) {
         self.open.borrow_mut().clear();
+    }
+
+    /// The turns of opening.
+    #[cfg(test)]
+    pub fn opening(&self) -> &Budget {
+        &self.opening
     }
 
     fn cached(&self, key: SegmentKey) -> Option<R::File> {

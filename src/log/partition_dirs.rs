@@ -11,12 +11,12 @@ use crate::log::moves::{drop_gone, wait_idle};
 use crate::log::options::PartitionSpec;
 use crate::log::partition_files::{
     PARTITION_METADATA, PartitionDir, SegmentFile, decode_partition_metadata, deleted_dir,
-    encode_partition_metadata, partition_dir, segment_path,
+    encode_partition_metadata, is_shard_dir, partition_dir, segment_path,
 };
 use crate::log::rules::{Rule, holds};
-use crate::log::small_file::{read_small, replace_small};
+use crate::log::small_file::{put_small, read_small, sync_names};
 use crate::log::state::LogInner;
-use crate::model::{Offset, PartitionIndex, TopicId};
+use crate::model::{Offset, PartitionId, PartitionIndex, TopicId};
 use crate::rt::{File, OpenMode, Runtime, TaskClass};
 
 /// Creates a partition's directory with its first, empty segment; durable when it returns.
@@ -38,8 +38,7 @@ pub async fn create_dir<R: Runtime>(
     refuse_records(core, dir).await?;
     make_dir(&core.rt, dir, spec.id.topic).await?;
     core.files.create((spec.id, Offset::ZERO), dir).await?;
-    core.rt.sync_dir(data_dir).await?;
-    Ok(())
+    sync_names(&core.rt, data_dir).await
 }
 
 /// A partition that has records was recovered, and its owner has it: whoever creates it again must
@@ -62,8 +61,8 @@ async fn refuse_records<R: Runtime>(core: &Core<R>, dir: &Path) -> Result<(), St
 pub async fn make_dir<R: Runtime>(rt: &R, dir: &Path, topic: TopicId) -> Result<(), StorageError> {
     rt.create_dir(dir).await?;
     let text = encode_partition_metadata(topic).into_bytes();
-    replace_small(rt, &dir.join(PARTITION_METADATA), text).await?;
-    Ok(())
+    put_small(rt, &dir.join(PARTITION_METADATA), text).await?;
+    sync_names(rt, dir).await
 }
 
 /// Renames a directory that has the partition's name and belongs to another topic id: its topic was
@@ -85,6 +84,21 @@ pub async fn put_aside_stranger<R: Runtime>(
     }
 }
 
+/// Renames the directory that a partition has, if there is one.
+pub async fn discard<R: Runtime>(
+    rt: &R,
+    data_dir: &Path,
+    topic: &str,
+    id: PartitionId,
+) -> Result<(), StorageError> {
+    let dir = data_dir.join(partition_dir(topic, id.index));
+    if topic_of(rt, &dir).await? != Some(id.topic) {
+        return Ok(());
+    }
+    let aside = data_dir.join(deleted_dir(topic, id.index, id.topic));
+    rename_durably(rt, data_dir, &dir, &aside).await
+}
+
 /// The topic id that a directory belongs to; `None` when it is not there or was never finished.
 pub async fn topic_of<R: Runtime>(rt: &R, dir: &Path) -> io::Result<Option<TopicId>> {
     let text = read_small(rt, &dir.join(PARTITION_METADATA)).await?;
@@ -98,10 +112,16 @@ pub async fn rename_durably<R: Runtime>(
     from: &Path,
     to: &Path,
 ) -> Result<(), StorageError> {
+    if from
+        .file_name()
+        .is_some_and(|name| is_shard_dir(&name.to_string_lossy()))
+    {
+        let why = format!("{} is a shard's directory", from.display());
+        return Err(StorageError::Conflict(why));
+    }
     remove_tree(rt, to).await?;
     rt.rename(from, to).await?;
-    rt.sync_dir(data_dir).await?;
-    Ok(())
+    sync_names(rt, data_dir).await
 }
 
 /// Takes a partition, which is no longer listed, off its name; removes its files behind.
@@ -115,6 +135,7 @@ pub async fn delete<R: Runtime>(partition: &Rc<LogInner<R>>) -> Result<(), Stora
     wait_idle(partition).await;
     core.files.forget_partition(partition.id);
     core.indexes.remove_partition(partition.id);
+    core.damage.forget_partition(partition.id);
     let delay_ms = {
         let mut state = partition.state.borrow_mut();
         state.tail.clear();
@@ -125,11 +146,24 @@ pub async fn delete<R: Runtime>(partition: &Rc<LogInner<R>>) -> Result<(), Stora
     let data_dir = &core.options.data_dir;
     let aside = deleted_dir(&partition.topic, partition.id.index, partition.id.topic);
     let aside = data_dir.join(aside);
+    if !is_there(&core.rt, &partition.dir).await? {
+        // It may be why the partition was offline.
+        tracing::warn!(dir = %partition.dir.display(), "a deleted partition has no directory");
+        return Ok(());
+    }
     rename_durably(&core.rt, data_dir, &partition.dir, &aside).await?;
     let rt = core.rt.clone();
     core.rt
         .spawn(TaskClass::Background, remove_later(rt, aside, delay_ms));
     Ok(())
+}
+
+async fn is_there<R: Runtime>(rt: &R, dir: &Path) -> io::Result<bool> {
+    match rt.read_dir(dir).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 async fn remove_later<R: Runtime>(rt: R, dir: PathBuf, delay_ms: i64) {

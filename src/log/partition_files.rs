@@ -9,7 +9,8 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use crate::model::{
-    DirectoryId, MAX_TOPIC_NAME_BYTES, NodeId, Offset, PartitionIndex, TopicId, is_topic_name,
+    DirectoryId, MAX_TOPIC_NAME_BYTES, NodeId, Offset, PartitionIndex, RESERVED_TOPIC_NAME,
+    TopicId, is_topic_name,
 };
 
 /// Longest file name of Linux file systems.
@@ -64,6 +65,13 @@ impl<'a> PartitionDir<'a> {
 /// Name of a live partition's directory.
 pub fn partition_dir(topic: &str, index: PartitionIndex) -> String {
     format!("{topic}-{index}")
+}
+
+/// Whether a directory of this name is a shard's; it parses as a partition's, too.
+pub fn is_shard_dir(name: &str) -> bool {
+    name.strip_prefix(RESERVED_TOPIC_NAME)
+        .and_then(|rest| rest.strip_prefix('-'))
+        .is_some_and(|number| number.parse::<u16>().is_ok())
 }
 
 /// Name under which a deleted partition's directory waits for its removal, the topic's name shortened

@@ -1,5 +1,6 @@
 //! Reading what is no longer in memory: whole batches from segment files, checked before they leave.
 
+use std::cmp::Ordering;
 use std::io;
 use std::rc::Rc;
 
@@ -13,7 +14,7 @@ use crate::log::tail::{ReadAsk, ReadBatches};
 use crate::log::walk::{SegmentWalk, WalkError};
 use crate::model::Offset;
 use crate::model::batch::BatchView;
-use crate::rt::Runtime;
+use crate::rt::{Buf, Runtime};
 
 /// Longest single read.
 const MAX_READ_BYTES: usize = 1 << 20;
@@ -26,6 +27,8 @@ pub(super) struct FilePart {
     pub facts: SegmentFacts,
     /// Whole batches end here.
     pub limit: u64,
+    /// Offset behind the last of them.
+    pub end: Offset,
 }
 
 impl State {
@@ -47,16 +50,15 @@ impl State {
 
     pub fn file_part(&self, facts: &SegmentFacts) -> FilePart {
         let durable = self.segment_durable.at;
-        let limit = if facts.base_offset < durable.segment {
-            facts.size_bytes
-        } else if facts.base_offset == durable.segment {
-            durable.byte
-        } else {
-            0
+        let (limit, end) = match facts.base_offset.cmp(&durable.segment) {
+            Ordering::Less => (facts.size_bytes, facts.end_offset),
+            Ordering::Equal => (durable.byte, self.segment_durable.offset),
+            Ordering::Greater => (0, facts.base_offset),
         };
         FilePart {
             facts: *facts,
             limit,
+            end,
         }
     }
 }
@@ -79,7 +81,7 @@ impl<R: Runtime> LogInner<R> {
             return Err(ReadError::OutOfRange);
         };
         let result = self.read_part(&part, ask).await;
-        result.map_err(|error| self.read_failed(error, ask.from))
+        result.map_err(|error| self.read_failed(error, &part))
     }
 
     async fn read_part(&self, part: &FilePart, ask: ReadAsk) -> Result<ReadBatches, WalkError> {
@@ -87,18 +89,44 @@ impl<R: Runtime> LogInner<R> {
         let mut walk = self.walk_to(part, ask.from, read_bytes).await?;
         walk.verify();
         let mut read = ReadBatches::nothing(ask.from);
-        while let Some((_, batch)) = walk.next().await? {
-            let Ok(view) = BatchView::first(&batch) else {
-                break;
+        loop {
+            let batch = match self.next_checked(&mut walk).await {
+                Ok(Some(batch)) => batch,
+                Ok(None) => return Ok(read),
+                // What lies before is whole; the next read begins here, and gets the error.
+                Err(_) if read.bytes > 0 => return Ok(read),
+                Err(error) => return Err(error),
             };
-            if !ask.takes(read.bytes, batch.len(), view.end_offset()) {
-                break;
+            // The walk has checked the base offset.
+            let end = walk.next_offset().unwrap_or(part.end);
+            if !ask.takes(read.bytes, batch.len(), end) {
+                return Ok(read);
             }
             read.bytes += batch.len();
-            read.next_offset = view.end_offset();
+            read.next_offset = end;
             read.pieces.push(batch);
         }
-        Ok(read)
+    }
+
+    /// The next batch of a walk that verifies, with what its CRC leaves out: base offset (by the
+    /// walk) and leader epoch.
+    pub async fn next_checked(&self, walk: &mut SegmentWalk<R>) -> Result<Option<Buf>, WalkError> {
+        let Some((position, batch)) = walk.next().await? else {
+            return Ok(None);
+        };
+        let view = BatchView::first(&batch);
+        let view = view.map_err(|error| WalkError::Break { position, error })?;
+        let found = view.leader_epoch();
+        // The log start, which may have risen meanwhile, leaves no epochs that end before it.
+        let known = self.state.borrow().epochs.epoch_at(view.last_offset());
+        match known {
+            Some(expected) if expected != found => Err(WalkError::Epoch {
+                position,
+                found,
+                expected,
+            }),
+            _ => Ok(Some(batch)),
+        }
     }
 
     /// A walk that stands before the batch that holds `offset`.
@@ -108,16 +136,24 @@ impl<R: Runtime> LogInner<R> {
         offset: Offset,
         read_bytes: usize,
     ) -> Result<SegmentWalk<R>, WalkError> {
-        let entry = self.floor_offset(part, offset).await?;
-        match self.walk_from(part, entry, offset, read_bytes).await {
-            Err(WalkError::Break { .. }) if entry.position > 0 => {
-                // The index lied: without it.
-                self.core.indexes.remove((self.id, part.facts.base_offset));
-                let start = SegmentIndex::new(part.facts.base_offset).floor_offset(offset);
-                self.walk_from(part, start, offset, read_bytes).await
+        let mut below = offset;
+        // Where a batch is not what its entry of the index says, either may be damaged. The entry
+        // before leads there as well.
+        for _ in 0..2 {
+            let entry = self.floor_offset(part, below).await?;
+            let walk = self.walk_from(part, entry, offset, read_bytes).await;
+            let start = u64::from(entry.position);
+            match walk {
+                Err(error) if start > 0 && error.position() == Some(start) => {
+                    below = entry.offset.plus(-1);
+                }
+                walk => return walk,
             }
-            walk => walk,
         }
+        // The index lied: without it.
+        self.core.indexes.remove((self.id, part.facts.base_offset));
+        let start = SegmentIndex::new(part.facts.base_offset).floor_offset(offset);
+        self.walk_from(part, start, offset, read_bytes).await
     }
 
     async fn walk_from(
@@ -127,22 +163,28 @@ impl<R: Runtime> LogInner<R> {
         offset: Offset,
         read_bytes: usize,
     ) -> Result<SegmentWalk<R>, WalkError> {
-        let mut walk = self
-            .open_walk(part, u64::from(entry.position), read_bytes)
-            .await?;
-        let mut is_first = true;
-        while let Some((position, batch)) = walk.next().await? {
-            let view = BatchView::first(&batch).map_err(|error| broken(position, error))?;
-            if is_first && !entry.matches(&view) {
-                return Err(broken(position, crate::model::batch::BatchError::Truncated));
-            }
-            is_first = false;
-            if view.last_offset() >= offset {
-                walk.step_back(position);
-                break;
-            }
+        let start = u64::from(entry.position);
+        let mut walk = self.open_walk(part, start, read_bytes).await?;
+        if start == 0 {
+            walk.expect(part.facts.base_offset);
         }
-        Ok(walk)
+        while let Some((position, batch)) = walk.next().await? {
+            let view = BatchView::first(&batch);
+            let view = view.map_err(|error| WalkError::Break { position, error })?;
+            let end = match walk.next_offset() {
+                Some(end) => end,
+                None => agreed_end(&entry, &view)?,
+            };
+            if end > offset {
+                walk.step_back(position, begin_of(&view, end));
+                return Ok(walk);
+            }
+            walk.expect(end);
+        }
+        Err(WalkError::Short {
+            position: walk.position(),
+            expected: part.end,
+        })
     }
 
     /// A walk through the file of a segment from a byte where a batch begins.
@@ -224,37 +266,48 @@ impl<R: Runtime> LogInner<R> {
         let interval = self.state.borrow().config.index_interval_bytes;
         let mut index = SegmentIndex::new(part.facts.base_offset);
         let mut walk = self.open_walk(part, 0, MAX_READ_BYTES).await?;
-        while let Ok(Some((position, batch))) = walk.next().await {
-            if let Ok(view) = BatchView::first(&batch) {
+        walk.expect(part.facts.base_offset);
+        loop {
+            let (position, batch) = match walk.next().await {
+                Ok(Some(next)) => next,
+                Err(WalkError::Io(error)) => return Err(error),
+                // Whoever looks for what lies behind damage comes upon it from the last entry.
+                Ok(None) | Err(_) => break,
+            };
+            if let (Ok(view), Some(end)) = (BatchView::first(&batch), walk.next_offset()) {
                 let position = u32::try_from(position).unwrap_or(u32::MAX);
-                index.append(&IndexedBatch::of(&view, position), interval);
+                let indexed = IndexedBatch {
+                    last_offset: end.plus(-1),
+                    ..IndexedBatch::of(&view, position)
+                };
+                index.append(&indexed, interval);
             }
         }
         index.finish();
         Ok(index)
     }
 
-    /// What a failed read means for whoever asked. Other partitions are not concerned.
-    pub fn read_failed(&self, error: WalkError, offset: Offset) -> ReadError {
-        let base = self
-            .state
-            .borrow()
-            .file_part_of(offset)
-            .map(|part| part.facts.base_offset);
-        match error {
-            // The segment was removed meanwhile.
+    /// What a failed read of a segment means for whoever asked. Other partitions are not concerned.
+    pub fn read_failed(&self, error: WalkError, part: &FilePart) -> ReadError {
+        let path = segment_path(&self.dir, part.facts.base_offset, SegmentFile::Log);
+        let path = path.display();
+        let error = match error {
             WalkError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
-                ReadError::OutOfRange
+                // The log start rises before a segment is removed.
+                if part.facts.end_offset <= self.state.borrow().marks.log_start {
+                    return ReadError::OutOfRange;
+                }
+                StorageError::Corrupt(format!("{path} is missing"))
             }
-            WalkError::Io(error) => ReadError::from(error),
-            broken @ WalkError::Break { .. } => {
-                let base = base.unwrap_or_default();
-                let path = segment_path(&self.dir, base, SegmentFile::Log);
-                let message = format!("{}: {broken}", path.display());
-                tracing::error!("{message}");
-                ReadError::Storage(StorageError::Corrupt(message))
-            }
+            WalkError::Io(error) => StorageError::Io(format!("{path}: {error}")),
+            damaged => StorageError::Corrupt(format!("{path}: {damaged}")),
+        };
+        let key = (self.id, part.facts.base_offset);
+        if self.core.damage.is_news(key, &error.to_string()) {
+            tracing::error!(topic = %self.topic, index = %self.id.index, %error,
+                "records cannot be read; this is said once");
         }
+        ReadError::Storage(error)
     }
 }
 
@@ -263,6 +316,20 @@ fn is_whole(index: &SegmentIndex, facts: &SegmentFacts) -> bool {
     facts.max_timestamp_ms < 0 || index.largest_timestamp().timestamp_ms == facts.max_timestamp_ms
 }
 
-fn broken(position: u64, error: crate::model::batch::BatchError) -> WalkError {
-    WalkError::Break { position, error }
+/// Where a batch ends that was found by its entry of the index, if the two agree.
+fn agreed_end(entry: &OffsetEntry, batch: &BatchView<'_>) -> Result<Offset, WalkError> {
+    let end = entry.offset.plus(1);
+    match entry.matches(batch) {
+        true => Ok(end),
+        false => Err(WalkError::Offset {
+            position: u64::from(entry.position),
+            found: batch.base_offset(),
+            expected: begin_of(batch, end),
+        }),
+    }
+}
+
+/// The base offset of a batch that ends at `end`.
+fn begin_of(batch: &BatchView<'_>, end: Offset) -> Offset {
+    end.plus(-1 - i64::from(batch.last_offset_delta()))
 }

@@ -3,11 +3,16 @@
 //! Each record starts on a fresh block, so that writing one never touches another. All numbers
 //! are little-endian. A record names the log's random id and its own index: what an earlier log
 //! left behind, or bytes within a record, are never taken for one.
+//!
+//! Behind each record, once it is durable, goes an empty one, the *seal*, and only then is the
+//! record acknowledged. So a damaged record with nothing behind it was cut while it was written, and
+//! one with anything behind it has rotted.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::codec::{Fields, open_header, seal_header};
+use super::error::is_disk_full;
 use super::lock::open_locked;
 use super::rules::{Rule, holds};
 use super::small_file::reserve_durably;
@@ -16,6 +21,8 @@ use crate::rt::{ArenaFull, BLOCK_BYTES, BufMut, Create, File, OpenMode, Runtime,
 const MAGIC: u32 = u32::from_le_bytes(*b"CLRL");
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 48;
+/// What proves that the record before it was durable.
+const SEAL: &[u8] = &[];
 /// The file grows in steps of this length.
 const STEP_BYTES: u64 = 1 << 20;
 /// What is kept free for the records that make room on a full disk.
@@ -82,12 +89,14 @@ pub struct RecordLog<R: Runtime> {
     end: u64,
     room: u64,
     failed: bool,
+    /// Whether there is no record without its seal.
+    is_sealed: bool,
 }
 
 impl<R: Runtime> RecordLog<R> {
     /// Opens `dir/log`, directory and file created when missing, and returns every record in
-    /// order; the first is the snapshot if there was one. A torn last record is ignored: it was
-    /// never acknowledged.
+    /// order; the first is the snapshot if there was one. A torn last record is ignored: without a
+    /// seal it was never acknowledged.
     pub async fn open(rt: &R, dir: &Path) -> Result<(Self, Vec<Vec<u8>>), RecordLogError> {
         let path = dir.join("log");
         let opened = open_file(rt, dir, &path).await;
@@ -102,13 +111,18 @@ impl<R: Runtime> RecordLog<R> {
             end: 0,
             room,
             failed: false,
+            is_sealed: true,
         };
         let records = log.replay().await?;
+        if !log.is_sealed {
+            log.grow_to(log.end + record_bytes(0)).await?;
+            log.write(SEAL, WriteMode::Durable).await?;
+        }
         log.grow_ahead().await;
         Ok((log, records))
     }
 
-    /// Appends a record; durable when this returns. After an error other than `DiskFull` and
+    /// Appends a record, which is not empty; durable when this returns. After an error other than `DiskFull` and
     /// `TooLarge` it is unknown whether the record is there, and the log takes no more.
     pub async fn append(&mut self, record: &[u8], reserve: Reserve) -> Result<(), RecordLogError> {
         if record.len() > LONGEST_RECORD_BYTES {
@@ -119,7 +133,7 @@ impl<R: Runtime> RecordLog<R> {
             Reserve::Keep => RESERVE_BYTES,
             Reserve::Use => 0,
         };
-        let bytes = record_bytes(record.len());
+        let bytes = record_bytes(record.len()) + record_bytes(0);
         self.grow_to(self.end + bytes + kept).await?;
         let mode = if holds(Rule::MetadataDurableFirst) {
             WriteMode::Durable
@@ -127,6 +141,7 @@ impl<R: Runtime> RecordLog<R> {
             WriteMode::Plain
         };
         self.write(record, mode).await?;
+        self.write(SEAL, mode).await?;
         self.grow_ahead().await;
         Ok(())
     }
@@ -160,6 +175,7 @@ impl<R: Runtime> RecordLog<R> {
             end: 0,
             room: 0,
             failed: false,
+            is_sealed: true,
         };
         if let Err(error) = next.append(snapshot, Reserve::Keep).await {
             self.rt.remove_file(&path).await.ok();
@@ -210,7 +226,7 @@ impl<R: Runtime> RecordLog<R> {
         let room = end.next_multiple_of(STEP_BYTES);
         match reserve_durably(&self.file, room).await {
             Ok(()) => self.room = room,
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(error) if is_disk_full(&error) => {
                 return Err(RecordLogError::DiskFull);
             }
             Err(source) => return Err(self.io(source)),
@@ -234,7 +250,10 @@ impl<R: Runtime> RecordLog<R> {
             self.id = header.id;
             self.end += record_bytes(record.len());
             self.next_index += 1;
-            records.push(record);
+            self.is_sealed = record == SEAL;
+            if !self.is_sealed {
+                records.push(record);
+            }
         }
         self.check_nothing_later(size).await?;
         Ok(records)

@@ -57,7 +57,8 @@ impl<R: Runtime> LogInner<R> {
     pub(super) async fn roll(self: &Rc<Self>, now_ms: i64) -> Result<(), AppendError> {
         self.wait_own_entries().await?;
         let end = self.state.borrow().marks.log_end;
-        self.core.files.create((self.id, end), &self.dir).await?;
+        let created = self.core.files.create((self.id, end), &self.dir).await;
+        created.map_err(|error| self.core.failed(error))?;
         self.check_usable()?;
         {
             let mut state = self.state.borrow_mut();

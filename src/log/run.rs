@@ -11,6 +11,8 @@ use super::codec::{Fields, open_header, seal_header};
 use super::lock::open_locked;
 use crate::rt::{BLOCK_BYTES, File, OpenMode, Runtime, WriteMode};
 
+/// The file, in the data directory.
+pub const RUN_FILE: &str = "run";
 const MAGIC: u32 = u32::from_le_bytes(*b"CLRN");
 const VERSION: u32 = 1;
 const SLOT_BYTES: usize = 48;
@@ -88,7 +90,7 @@ pub struct RunFile<R: Runtime> {
 impl<R: Runtime> RunFile<R> {
     /// Opens `data_dir/run`, created when missing, waiting for its lock.
     pub async fn open(rt: &R, data_dir: &Path) -> Result<Self, RunError> {
-        let path = data_dir.join("run");
+        let path = data_dir.join(RUN_FILE);
         let failed = |source| RunError::Io {
             path: path.clone(),
             source,

@@ -2,8 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::path::Path;
 use std::rc::Rc;
+
+use futures_util::stream::{self, StreamExt};
 
 use crate::log::checkpoint::CheckpointSlots;
 use crate::log::checkpoint::checkpointer::{self, Slots, run_checkpointer};
@@ -22,14 +25,11 @@ use crate::log::segment::SegmentFacts;
 use crate::log::state::{ActiveSegment, LogInner, State};
 use crate::log::tail::Tail;
 use crate::log::{epochs::EpochCache, partition_dirs};
-use crate::model::{Offset, PartitionId};
-use crate::rt::{Budget, Event, Runtime, TaskClass};
-
-/// The name whose partitions' directories would be those of the shards.
-const RESERVED_TOPIC: &str = "shard";
+use crate::model::{Offset, PartitionId, RESERVED_TOPIC_NAME};
+use crate::rt::{Budget, Event, File, Runtime, TaskClass};
 
 /// The logs of one shard. Clones are the same. Lives on its shard.
-pub struct ShardLog<R: Runtime>(Rc<ShardLogInner<R>>);
+pub struct ShardLog<R: Runtime>(pub(super) Rc<ShardLogInner<R>>);
 
 impl<R: Runtime> Clone for ShardLog<R> {
     fn clone(&self) -> Self {
@@ -106,16 +106,16 @@ impl<R: Runtime> ShardLog<R> {
         if let Some(existing) = self.partition(spec.id) {
             return Ok(existing);
         }
-        if spec.topic == RESERVED_TOPIC {
-            let why =
-                format!("a topic named {RESERVED_TOPIC:?} would share directories with the shards");
+        if spec.topic == RESERVED_TOPIC_NAME {
+            let why = format!("topic {RESERVED_TOPIC_NAME:?} would share directories with shards");
             return Err(StorageError::Conflict(why));
         }
         let dir = core
             .options
             .data_dir
             .join(partition_dir(&spec.topic, spec.id.index));
-        partition_dirs::create_dir(core, &spec, &dir).await?;
+        let made = partition_dirs::create_dir(core, &spec, &dir).await;
+        made.map_err(|error| core.failed(error))?;
         let partition = Rc::new(new_partition(core.clone(), &spec, core.rt.wall_clock_ms()));
         self.0
             .partitions
@@ -141,7 +141,19 @@ impl<R: Runtime> ShardLog<R> {
         let Some(partition) = self.0.partitions.borrow_mut().remove(&id) else {
             return Ok(());
         };
-        partition_dirs::delete(&partition).await
+        let deleted = partition_dirs::delete(&partition).await;
+        deleted.map_err(|error| self.0.core.failed(error))
+    }
+
+    /// Takes a directory off its name that the creation of a partition has left unfinished.
+    pub async fn discard_unfinished(
+        &self,
+        topic: &str,
+        id: PartitionId,
+    ) -> Result<(), StorageError> {
+        let core = &self.0.core;
+        let discarded = partition_dirs::discard(&core.rt, &core.options.data_dir, topic, id).await;
+        discarded.map_err(|error| core.failed(error))
     }
 
     /// Why the log directory is offline, if it is.
@@ -175,11 +187,40 @@ impl<R: Runtime> ShardLog<R> {
         core.tell_progress();
         core.move_wanted.notify();
         checkpointer::write_checkpoint(&self.0).await?;
+        cut_reserved(self.0.all()).await;
         core.journal.close(true).await?;
         self.0.slots.borrow_mut().take();
         core.files.clear();
         Ok(())
     }
+}
+
+/// Gives back the space that is reserved behind the logs' ends: Kafka's tools take the zeros there
+/// for damage. Nothing depends on it, so a failure is no more than told.
+async fn cut_reserved<R: Runtime>(partitions: Vec<Rc<LogInner<R>>>) {
+    const AT_A_TIME: usize = 64;
+    let cuts = partitions.into_iter().map(|partition| async move {
+        if let Err(error) = cut_active(&partition).await {
+            tracing::warn!(dir = %partition.dir.display(), %error, "reserved space not given back");
+        }
+    });
+    let done = stream::iter(cuts).buffer_unordered(AT_A_TIME);
+    done.collect::<()>().await;
+}
+
+async fn cut_active<R: Runtime>(partition: &Rc<LogInner<R>>) -> io::Result<()> {
+    let (base, end) = {
+        let mut state = partition.state.borrow_mut();
+        let end = state.tail.end();
+        let is_cut = std::mem::take(&mut state.active.reserved_bytes) <= end.byte;
+        if is_cut || state.unusable.is_some() || state.moved != end {
+            return Ok(());
+        }
+        (state.active.facts.base_offset, end.byte)
+    };
+    let key = (partition.id, base);
+    let file = partition.core.files.get(key, &partition.dir).await?;
+    file.set_len(end).await
 }
 
 fn start_tasks<R: Runtime>(shard: &Rc<ShardLogInner<R>>) {

@@ -4,6 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::log::error::StorageError;
 use crate::rt::{Buf, File, OpenMode, Runtime, WriteMode};
 
 /// No file that is read this way is longer; one that claims to be is refused.
@@ -50,7 +51,12 @@ pub async fn write_small<R: Runtime>(
 
 /// Replaces a file, durably when it returns.
 pub async fn replace_small<R: Runtime>(rt: &R, path: &Path, bytes: Vec<u8>) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
+    put_small(rt, path, bytes).await?;
+    rt.sync_dir(path.parent().unwrap_or(Path::new("."))).await
+}
+
+/// Replaces a file; durable once its directory is synced, too.
+pub async fn put_small<R: Runtime>(rt: &R, path: &Path, bytes: Vec<u8>) -> io::Result<()> {
     let fresh = fresh_path(path);
     let file = rt.open(&fresh, OpenMode::BUFFERED_CREATE).await?;
     // An attempt that was cut short may have left a longer one.
@@ -58,8 +64,16 @@ pub async fn replace_small<R: Runtime>(rt: &R, path: &Path, bytes: Vec<u8>) -> i
     file.write_at(vec![Buf::from_vec(bytes)], 0, WriteMode::Plain)
         .await?;
     file.sync().await?;
-    rt.rename(&fresh, path).await?;
-    rt.sync_dir(dir).await
+    rt.rename(&fresh, path).await
+}
+
+/// Makes the names in a directory durable.
+///
+/// # Errors
+/// What is final: after a sync that failed, one that succeeds says nothing of the names before.
+pub async fn sync_names<R: Runtime>(rt: &R, dir: &Path) -> Result<(), StorageError> {
+    let synced = rt.sync_dir(dir).await;
+    synced.map_err(|error| StorageError::of_sync(dir, error))
 }
 
 /// Reserves the first `bytes` of a file; durable when it returns.

@@ -208,12 +208,21 @@ impl<R: Runtime> Drop for InUse<R> {
 }
 
 impl<R: Runtime> LogInner<R> {
-    /// Keeps the partition's directory where it is.
+    /// Keeps the directory of a usable partition where it is.
     pub fn use_files(self: &Rc<Self>) -> Result<InUse<R>, StorageError> {
+        self.state.borrow().check_usable()?;
+        self.keep_files().ok_or(StorageError::Deleted)
+    }
+
+    /// Keeps the directory of a partition, which may be offline, where it is; none when the
+    /// partition was deleted.
+    pub fn keep_files(self: &Rc<Self>) -> Option<InUse<R>> {
         let mut state = self.state.borrow_mut();
-        state.check_usable()?;
+        if state.unusable == Some(StorageError::Deleted) {
+            return None;
+        }
         state.users += 1;
-        Ok(InUse(self.clone()))
+        Some(InUse(self.clone()))
     }
 
     /// Fails when the partition or the whole directory cannot be used.

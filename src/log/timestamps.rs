@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::compress::{Codec, Codecs, output_limit_bytes};
 use crate::log::error::{ReadError, StorageError};
 use crate::log::index::{OffsetEntry, SegmentIndex, TimeEntry};
-use crate::log::marks::Position;
+use crate::log::marks::{Boundary, Position};
 use crate::log::partition::PartitionLog;
 use crate::log::reader::FilePart;
 use crate::log::state::LogInner;
@@ -107,20 +107,27 @@ impl<R: Runtime> LogInner<R> {
         mut part: FilePart,
         wanted: Wanted,
     ) -> Result<Option<Found>, ReadError> {
-        let mut from = 0;
+        let base = part.facts.base_offset;
+        let mut from = Boundary {
+            offset: base,
+            at: Position::new(base, 0),
+        };
         loop {
-            if part.limit > from
+            if part.limit > from.at.byte
                 && let Some(found) = self.find_in_file(&part, from, wanted).await?
             {
                 return Ok(Some(found));
             }
-            from = part.limit;
+            let at = Position::new(base, part.limit);
+            from = Boundary {
+                offset: part.end,
+                at,
+            };
             let state = self.state.borrow();
-            let at = Position::new(part.facts.base_offset, from);
             match state.tail.batches().iter().find(|batch| batch.end() > at) {
                 Some(next) if next.at == at => return find_in_tail(&state.tail, at, wanted),
                 // What was in memory has left it while the file was read.
-                _ if state.file_part(&part.facts).limit > from => {
+                _ if state.file_part(&part.facts).limit > at.byte => {
                     part = state.file_part(&part.facts);
                 }
                 _ => return Ok(None),
@@ -131,7 +138,7 @@ impl<R: Runtime> LogInner<R> {
     async fn find_in_file(
         self: &Rc<Self>,
         part: &FilePart,
-        from: u64,
+        from: Boundary,
         wanted: Wanted,
     ) -> Result<Option<Found>, ReadError> {
         let _permit = self.core.cold_reads.acquire(1).await;
@@ -141,10 +148,13 @@ impl<R: Runtime> LogInner<R> {
             let time = index.times().floor(wanted.at_ms.saturating_sub(1));
             (time, index.floor_offset(time.offset))
         };
-        let hint = self.with_index(part, look).await?;
-        let found = match self.search(part, Some(hint), from, wanted).await {
-            Err(SearchError::Walk(WalkError::Break { .. }) | SearchError::Index) => {
-                // The index lied, or the segment is damaged: without it.
+        let hint = self.with_index(part, look).await;
+        let hint = hint.map_err(|error| self.read_failed(error.into(), part))?;
+        // What was searched before is not searched again, and the hint not needed.
+        let hint = Some(hint).filter(|(_, entry)| u64::from(entry.position) > from.at.byte);
+        let found = match self.search(part, hint, from, wanted).await {
+            // The index lied, or the batch that it named is damaged: without it.
+            Err(error) if hint.is_some_and(|(_, entry)| error.concerns(&entry)) => {
                 let key = (self.id, part.facts.base_offset);
                 self.core.indexes.remove(key);
                 self.search(part, None, from, wanted).await
@@ -152,7 +162,7 @@ impl<R: Runtime> LogInner<R> {
             found => found,
         };
         found.map_err(|error| match error {
-            SearchError::Walk(error) => self.read_failed(error, part.facts.base_offset),
+            SearchError::Walk(error) => self.read_failed(error, part),
             SearchError::Read(error) => error,
             SearchError::Index => corrupt("an index that was not used".into()),
         })
@@ -161,21 +171,25 @@ impl<R: Runtime> LogInner<R> {
     async fn search(
         &self,
         part: &FilePart,
-        hint: Option<(TimeEntry, OffsetEntry)>,
-        from: u64,
+        mut hint: Option<(TimeEntry, OffsetEntry)>,
+        from: Boundary,
         wanted: Wanted,
     ) -> Result<Option<Found>, SearchError> {
-        // What was searched before is not searched again, and the hint not needed.
-        let mut hint = hint.filter(|(_, entry)| u64::from(entry.position) > from);
-        let start = hint.map_or(from, |(_, entry)| u64::from(entry.position));
+        let start = hint.map_or(from.at.byte, |(_, entry)| u64::from(entry.position));
         let walk = self.open_walk(part, start, READ_BYTES).await;
         let mut walk = walk.map_err(WalkError::from)?;
-        while let Some((position, batch)) = walk.next().await? {
-            let view = BatchView::first(&batch);
-            let view = view.map_err(|error| WalkError::Break { position, error })?;
+        walk.verify();
+        if hint.is_none() {
+            walk.expect(from.offset);
+        }
+        while let Some(batch) = self.next_checked(&mut walk).await? {
+            let view = BatchView::first(&batch).map_err(|error| corrupt(error.to_string()))?;
             if let Some((time, entry)) = hint {
-                if position == start && !entry.matches(&view) {
-                    return Err(SearchError::Index);
+                if walk.next_offset().is_none() {
+                    if !entry.matches(&view) {
+                        return Err(SearchError::Index);
+                    }
+                    walk.expect(view.end_offset());
                 }
                 if view.last_offset() >= time.offset {
                     if !time.matches(&view) {
@@ -202,6 +216,17 @@ enum SearchError {
     /// The index says what the batches do not.
     #[error("index does not match")]
     Index,
+}
+
+impl SearchError {
+    /// Whether it may be the index's fault, which led to this entry.
+    fn concerns(&self, entry: &OffsetEntry) -> bool {
+        match self {
+            Self::Index => true,
+            Self::Walk(error) => error.position() == Some(u64::from(entry.position)),
+            Self::Read(_) => false,
+        }
+    }
 }
 
 fn corrupt(what: String) -> ReadError {

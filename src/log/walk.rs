@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::log::marks::{block_ceil, block_floor};
 use crate::model::batch::{BatchError, BatchView, HEADER_BYTES};
+use crate::model::{LeaderEpoch, Offset};
 use crate::rt::{BLOCK_BYTES, Buf, BufMut, File, Runtime};
 
 /// Why a walk cannot go on.
@@ -21,6 +22,47 @@ pub enum WalkError {
         /// Why it is none.
         error: BatchError,
     },
+    /// A batch that does not go on where the one before ends.
+    #[error("at byte {position}: record batch has base offset {found}, {expected} is next")]
+    Offset {
+        /// Where.
+        position: u64,
+        /// Its base offset.
+        found: Offset,
+        /// What the log's count of offsets is there.
+        expected: Offset,
+    },
+    /// A batch of another leader epoch than the log knows there.
+    #[error("at byte {position}: record batch has leader epoch {found}, not {expected}")]
+    Epoch {
+        /// Where.
+        position: u64,
+        /// Its leader epoch.
+        found: LeaderEpoch,
+        /// The log's.
+        expected: LeaderEpoch,
+    },
+    /// All batches were walked, and some are missing.
+    #[error("at byte {position}: batches end before offset {expected}")]
+    Short {
+        /// Where the last one ends.
+        position: u64,
+        /// Where they should end.
+        expected: Offset,
+    },
+}
+
+impl WalkError {
+    /// Where what is wrong begins; unknown when reading failed.
+    pub fn position(&self) -> Option<u64> {
+        match self {
+            Self::Io(_) => None,
+            Self::Break { position, .. }
+            | Self::Offset { position, .. }
+            | Self::Epoch { position, .. }
+            | Self::Short { position, .. } => Some(*position),
+        }
+    }
 }
 
 /// A walk through a segment file up to a byte.
@@ -32,6 +74,8 @@ pub struct SegmentWalk<R: Runtime> {
     limit: u64,
     read_bytes: usize,
     verifies: bool,
+    /// Base offset of the next batch, where it is known.
+    next_offset: Option<Offset>,
     held: Option<(u64, Buf)>,
 }
 
@@ -45,13 +89,24 @@ impl<R: Runtime> SegmentWalk<R> {
             limit,
             read_bytes: read_bytes.max(BLOCK_BYTES).next_multiple_of(BLOCK_BYTES),
             verifies: false,
+            next_offset: None,
             held: None,
         }
     }
 
-    /// Checks the CRC of every batch from here on.
+    /// Checks the CRC of every batch from here on, and its base offset where that is known.
     pub fn verify(&mut self) {
         self.verifies = true;
+    }
+
+    /// Tells the base offset of the next batch; from here on the walk counts.
+    pub fn expect(&mut self, next_offset: Offset) {
+        self.next_offset = Some(next_offset);
+    }
+
+    /// Base offset of the next batch by count, where the walk counts.
+    pub fn next_offset(&self) -> Option<Offset> {
+        self.next_offset
     }
 
     /// Where the next batch begins.
@@ -59,9 +114,11 @@ impl<R: Runtime> SegmentWalk<R> {
         self.at
     }
 
-    /// Stays before the batch that was given out last, which began at `position`.
-    pub fn step_back(&mut self, position: u64) {
+    /// Stays before the batch that was given out last, which began at `position` with `base` by
+    /// count.
+    pub fn step_back(&mut self, position: u64, base: Offset) {
         self.at = position;
+        self.next_offset = Some(base);
     }
 
     /// The next whole batch and where it begins; none at the limit.
@@ -82,10 +139,30 @@ impl<R: Runtime> SegmentWalk<R> {
             true => BatchView::first_verified(&batch),
             false => BatchView::first(&batch),
         };
-        checked.map_err(|error| self.broken(error))?;
+        let view = checked.map_err(|error| self.broken(error))?;
+        self.count(&view)?;
         let position = self.at;
         self.at += length;
         Ok(Some((position, batch)))
+    }
+
+    /// A batch's base offset lies outside its CRC. What holds it is that the log has no gaps: each
+    /// batch begins where the one before ends. Batches that are only passed go by that count, too,
+    /// so that a damaged one does not hide those behind it.
+    fn count(&mut self, batch: &BatchView<'_>) -> Result<(), WalkError> {
+        let Some(expected) = self.next_offset else {
+            return Ok(());
+        };
+        let found = batch.base_offset();
+        if self.verifies && found != expected {
+            return Err(WalkError::Offset {
+                position: self.at,
+                found,
+                expected,
+            });
+        }
+        self.next_offset = Some(expected.plus(i64::from(batch.last_offset_delta()) + 1));
+        Ok(())
     }
 
     fn broken(&self, error: BatchError) -> WalkError {

@@ -51,12 +51,12 @@
 //! Below `fsync` nothing reaches a segment before a flush of the journal, so that a segment never
 //! knows more than the journal; segments are flushed before a checkpoint that counts on them.
 //!
-//! **Errors.** A failed write or flush is final: the log directory goes offline on every shard,
-//! what was not yet acknowledged gets KAFKA_STORAGE_ERROR, and nothing is acknowledged until the
-//! next start. A failed or corrupt *read* concerns the partition that was read. A full disk is no
-//! failure: room is reserved before a batch is accepted, so a full disk refuses batches with
-//! KAFKA_STORAGE_ERROR (retriable), reads and deletions go on, and writing goes on when there is
-//! room again.
+//! **Errors.** A failed write or flush, of a file or of the names in a directory, is final: the log
+//! directory goes offline on every shard, what was not yet acknowledged gets KAFKA_STORAGE_ERROR, and
+//! nothing is acknowledged until the next start. A failed or corrupt *read* concerns the partition
+//! that was read. A full disk, or quota, is no failure: room is reserved before a batch is accepted, so a full
+//! disk refuses batches with KAFKA_STORAGE_ERROR (retriable), reads and deletions go on, and writing
+//! goes on when there is room again.
 //!
 //! # The eleven rules
 //!
@@ -91,11 +91,13 @@
 //! 1. Takes the lock of the data directory (waiting up to 30 s for a predecessor), compares
 //!    `node.id` with `meta.properties`, reads `metadata/log`.
 //! 2. Reads `run`: which run is committed and how many shards, hence journals, it had. Both slots
-//!    damaged refuses the start.
+//!    damaged refuses the start, and so does none committed where metadata knows topics.
+//!    A partition's directory whose topic the metadata neither knows nor has deleted of late
+//!    refuses it, too: metadata was lost, or the directory is another broker's.
 //! 3. Reads each of those shards' newest whole checkpoint of that run; without one, refuses.
 //! 4. Renames directories of topics that are no more, and makes those that metadata knows and that
-//!    were never finished; on a full disk the shards do that later. A directory that should be there and is not refuses the start; an empty one
-//!    in its place takes the partition offline.
+//!    were never finished; on a full disk the shards do that later. A directory that should
+//!    be there and is not refuses the start; an empty one in its place takes the partition offline.
 //! 5. First pass over the journals, each from where its checkpoint says: log starts. A journal file that
 //!    is missing, or that ends before a place that must have been prepared, refuses the start: a torn
 //!    tail never looks like that. Then the lengths of segment files are compared with what was written
@@ -126,9 +128,14 @@
 //!   says so, and a clean stop does.
 //! - **Rot under an unreadable entry table.** Whose records were lost cannot be told, so every partition
 //!   of the node for which no later entry is replayed goes offline. An offline partition stays so over
-//!   restarts; there is no command yet that repairs it. Its files and the journals are kept.
-//! - **Rot in a segment** is found when it is read: the read fails, nothing wrong is served. There is one
-//!   replica, so there is nothing to heal it from.
+//!   restarts; there is no command yet that repairs it. Its files and the journals are kept. Each start logs its reason once,
+//!   `corelane topic describe` shows it as OFFLINE, and its topic can be deleted.
+//! - **Rot in a segment** is found when it is read: each batch's CRC must hold, its base offset must be
+//!   the one at which the batch before ends, and its leader epoch the one that the log knows there.
+//!   Batches before and behind a damaged one are read; the read that begins at it fails with
+//!   KAFKA_STORAGE_ERROR, nothing wrong is served, and nothing is passed over. So does a read of a
+//!   segment whose file is missing. The error is logged once for each place. There is one replica, so
+//!   there is nothing to heal it from.
 //! - **The device's word.** RWF_DSYNC is as good as the device's flush.
 //! - **Fewer shards than before** leave the journals of the others on disk, unused (512 MiB each).
 //! - **One directory.** The loss of the disk is the loss of the data: replication does not exist yet.

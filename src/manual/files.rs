@@ -40,10 +40,11 @@
 //! ```
 //!
 //! Space is reserved ahead with fallocate: 256 KiB at first, then in steps that double up to 64 MiB.
-//! What was reserved and not written reads as zeros, which are no batch. Segment files are never
-//! recycled, because an old batch could look like the next one. A segment is sealed when its last
-//! bytes have moved: cut, fsynced, its indexes finished. Kafka's own `DumpLogSegments` reads sealed
-//! segments (`scripts/dump-log-segments`).
+//! What was reserved and not written reads as zeros, which are no batch; a clean stop cuts it off.
+//! Segment files are never recycled, because an old batch could look like the next one. A segment is
+//! sealed when its last bytes have moved: cut, fsynced, its indexes finished. Kafka's own
+//! `DumpLogSegments` reads sealed segments, and after a clean stop the active one, too
+//! (`scripts/dump-log-segments`).
 //!
 //! Batches are stored as they came. The broker fills in two fields, base offset and partition leader
 //! epoch, which lie outside the CRC of the batch; with another `compression.type` or with
@@ -144,5 +145,6 @@
 //!
 //! One record is one change of metadata: its parts, each behind its length (4 bytes). When the log
 //! has doubled, and is at least 4 MiB long, a new one that begins with a snapshot replaces it. A
-//! reserve of 512 KiB is kept for deletions. A torn last record was never answered and is
-//! ignored; damage before the last record refuses the start.
+//! reserve of 512 KiB is kept for deletions. Behind each record, once it is durable, goes an empty
+//! one, its seal, and only then is the change applied and answered. So a torn record has no seal and
+//! was never answered: it is ignored. A damaged one with anything behind it refuses the start.

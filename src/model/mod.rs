@@ -8,4 +8,6 @@ pub use ids::{
     BrokerId, DirectoryId, LeaderEpoch, NodeId, NotAnId, Offset, PartitionId, PartitionIndex,
     ProducerEpoch, ProducerId, ShardIndex, TopicId,
 };
-pub use topic_name::{MAX_TOPIC_NAME_BYTES, is_topic_name, is_topic_name_byte};
+pub use topic_name::{
+    MAX_TOPIC_NAME_BYTES, RESERVED_TOPIC_NAME, is_topic_name, is_topic_name_byte,
+};

@@ -131,6 +131,7 @@ impl<R: Runtime> Connections<R> {
             connection: number,
             listener,
             local,
+            remote: peer,
         };
         let service = ConnectionService::new(self.context.clone(), client);
         let connections = self.clone();

@@ -1,6 +1,6 @@
 //! A shard from its seed to its end, and a node from its data directory to its last shard.
 //!
-//! The start of a node is in two places: [`run_node`] first has [`open_node`](crate::shard::open_node)
+//! The start of a node is in two places: [`run_node`] first has [`open_node`]
 //! (`shard/node.rs`) open the data directory, which gives a seed for every shard, and then starts
 //! the shards.
 
@@ -289,6 +289,7 @@ async fn serve<R: Runtime>(
     let context = Context {
         shard: shard.clone(),
         sessions: Rc::new(RefCell::new(sessions)),
+        refusals: Rc::default(),
     };
     let queued = usize::try_from(config.queued_max_request_bytes).unwrap_or(usize::MAX);
     let memory = queued.min(shard.rt().arena().limit_bytes() / REQUEST_MEMORY_SHARE);
@@ -342,9 +343,9 @@ async fn read_mailbox<R: Runtime>(
                 image,
                 done,
             } => {
-                shard.apply(&records, image).await;
+                let all_deleted = shard.apply(&records, image).await;
                 // Nobody waits any more when the node stops.
-                let _ = done.send(());
+                let _ = done.send(all_deleted);
             }
             ShardMessage::LogDirFailed(reason) => shard.take_offline(&reason),
             ShardMessage::Stop => {

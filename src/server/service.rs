@@ -1,8 +1,10 @@
 //! From a frame to its handler.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::connection::{Reply, ResponseFrame, Service};
 use super::errors::Code;
@@ -24,6 +26,32 @@ pub struct Context<R: Runtime> {
     pub shard: Shard<R>,
     /// Its fetch sessions.
     pub sessions: Rc<RefCell<SessionCache>>,
+    /// What was refused of late.
+    pub refusals: Rc<Refusals>,
+}
+
+/// Requests that cannot be read, so that their connection is closed. The client shows its user no
+/// more than a lost connection: the broker's log has to say why, but not as often as a hostile
+/// client likes.
+#[derive(Default)]
+pub struct Refusals {
+    told_at: Cell<Option<Duration>>,
+    untold: Cell<u64>,
+}
+
+impl Refusals {
+    const PAUSE: Duration = Duration::from_secs(1);
+
+    fn tell(&self, now: Duration, client: SocketAddr, what: &dyn Display, error: &dyn Display) {
+        let is_due = |told_at| now.saturating_sub(told_at) >= Self::PAUSE;
+        if !self.told_at.get().is_none_or(is_due) {
+            self.untold.set(self.untold.get() + 1);
+            return;
+        }
+        self.told_at.set(Some(now));
+        let others = self.untold.take();
+        tracing::warn!(%client, %what, %error, others, "request refused, connection closed");
+    }
 }
 
 impl<R: Runtime> Clone for Context<R> {
@@ -31,6 +59,7 @@ impl<R: Runtime> Clone for Context<R> {
         Self {
             shard: self.shard.clone(),
             sessions: self.sessions.clone(),
+            refusals: self.refusals.clone(),
         }
     }
 }
@@ -44,6 +73,8 @@ pub struct Peer {
     pub listener: usize,
     /// The address that the client connected to.
     pub local: SocketAddr,
+    /// The client's own.
+    pub remote: SocketAddr,
 }
 
 /// Serves one connection's requests.
@@ -66,7 +97,7 @@ pub struct Call {
 impl Call {
     /// The request's message.
     pub fn read<'a, M: Message<'a>>(&'a self) -> Result<M, DecodeError> {
-        M::decode(&self.frame[self.body_at..], self.version)
+        M::decode_lenient(&self.frame[self.body_at..], self.version)
     }
 
     /// The frame of a response that holds everything itself.
@@ -108,6 +139,13 @@ impl<R: Runtime> ConnectionService<R> {
     /// A service for one client.
     pub fn new(context: Context<R>, peer: Peer) -> Self {
         Self { context, peer }
+    }
+
+    fn refuse(&self, what: &dyn Display, error: &dyn Display) -> Reply {
+        let now = self.context.shard.rt().now();
+        let refusals = &self.context.refusals;
+        refusals.tell(now, self.peer.remote, what, error);
+        Reply::Close
     }
 
     async fn handle(&self, call: Call) -> Result<Reply, DecodeError> {
@@ -154,17 +192,12 @@ impl<R: Runtime> Service for ConnectionService<R> {
             }) => {
                 return Reply::ready(handlers::unsupported_api_versions(correlation_id));
             }
-            Err(error) => {
-                tracing::debug!(%error, "request refused");
-                return Reply::Close;
-            }
+            Err(error) => return self.refuse(&"a frame", &error),
         };
+        let (api, version) = (call.api, call.version);
         match self.handle(call).await {
             Ok(reply) => reply,
-            Err(error) => {
-                tracing::debug!(%error, "request refused");
-                Reply::Close
-            }
+            Err(error) => self.refuse(&format_args!("{api} version {version}"), &error),
         }
     }
 }

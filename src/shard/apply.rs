@@ -18,14 +18,17 @@ use crate::rt::Runtime;
 const CREATED_AT_ONCE: usize = 64;
 
 impl<R: Runtime> Shard<R> {
-    /// Applies records that lead to `image`. What fails on disk is logged, leaves the partition
+    /// Applies records that lead to `image`. What cannot be created is logged, leaves the partition
     /// broken for its clients, and is tried again with [`Shard::repair`].
-    pub async fn apply(&self, records: &[Record], image: Arc<Image>) {
+    ///
+    /// Gives whether all that is deleted is off its name.
+    pub async fn apply(&self, records: &[Record], image: Arc<Image>) -> bool {
         self.inner.image.replace(image);
+        let mut all_deleted = true;
         for record in records {
             match record {
                 Record::TopicCreated { .. } | Record::PartitionsAdded { .. } => {}
-                Record::TopicDeleted { id } => self.delete_topic(*id).await,
+                Record::TopicDeleted { id } => all_deleted &= self.delete_topic(*id).await,
                 Record::TopicConfigChanged { id, .. } => self.reconfigure_topic(*id),
                 Record::BrokerConfigChanged { .. } => self.reconfigure(),
                 Record::ClusterCreated { .. }
@@ -44,10 +47,12 @@ impl<R: Runtime> Shard<R> {
         if records.iter().any(creates) {
             self.repair().await;
         }
+        all_deleted
     }
 
     /// Creates the partitions that the image gives to this shard and that it does not have.
     pub async fn repair(&self) {
+        let _turn = self.inner.changing.acquire(1).await;
         let image = self.image();
         let missing: Vec<_> = image
             .partitions_of(self.inner.place)
@@ -56,7 +61,7 @@ impl<R: Runtime> Shard<R> {
                     topic: topic.id,
                     index: *index,
                 };
-                self.inner.partitions.borrow().get(id).is_none()
+                self.inner.partitions.borrow().get(id).is_none() && self.offline(id).is_none()
             })
             .collect();
         let mut creating = FuturesUnordered::new();
@@ -67,6 +72,22 @@ impl<R: Runtime> Shard<R> {
             creating.push(self.create(topic, index, state));
         }
         while creating.next().await.is_some() {}
+    }
+
+    /// Why a partition that has files cannot be used; nothing repairs it.
+    fn offline(&self, id: PartitionId) -> Option<StorageError> {
+        let failure = self.inner.log.partition(id)?.failure()?;
+        matches!(failure, StorageError::PartitionOffline(_)).then_some(failure)
+    }
+
+    /// Tells of the partitions that the start has found damaged. Once: they stay so.
+    pub(super) fn tell_offline(&self) {
+        for log in self.inner.log.partitions() {
+            if let Some(error) = self.offline(log.id()) {
+                tracing::error!(topic = %log.topic(), index = %log.id().index, %error,
+                    "neither reads nor writes until the topic is deleted");
+            }
+        }
     }
 
     async fn create(&self, topic: &Arc<Topic>, index: PartitionIndex, state: &PartitionState) {
@@ -104,13 +125,37 @@ impl<R: Runtime> Shard<R> {
         Ok(())
     }
 
-    async fn delete_topic(&self, topic: TopicId) {
-        let gone = self.inner.partitions.borrow_mut().remove_topic(topic);
-        for id in gone {
-            if let Err(error) = self.inner.log.delete_partition(id).await {
-                tracing::error!(%topic, index = %id.index, %error, "partition cannot be deleted");
+    async fn delete_topic(&self, topic: TopicId) -> bool {
+        let _turn = self.inner.changing.acquire(1).await;
+        self.inner.partitions.borrow_mut().remove_topic(topic);
+        let image = self.image();
+        let Some(topic) = image.leaving_topics().find(|leaving| leaving.id == topic) else {
+            return true;
+        };
+        let mut all_deleted = true;
+        for (index, state) in topic.indexed() {
+            let id = PartitionId {
+                topic: topic.id,
+                index,
+            };
+            if state.placement != self.inner.place {
+                continue;
+            }
+            if let Err(error) = self.delete_partition(&topic.name, id).await {
+                let topic = &topic.name;
+                tracing::error!(%topic, %index, %error, "partition cannot be deleted");
+                all_deleted = false;
             }
         }
+        all_deleted
+    }
+
+    /// By the log's list, not the shard's: one that is offline is in the log alone, and one whose
+    /// creation failed half-way is in neither.
+    async fn delete_partition(&self, topic: &str, id: PartitionId) -> Result<(), StorageError> {
+        let log = &self.inner.log;
+        log.delete_partition(id).await?;
+        log.discard_unfinished(topic, id).await
     }
 
     fn reconfigure_topic(&self, id: TopicId) {

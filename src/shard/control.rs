@@ -123,7 +123,12 @@ impl<R: Runtime> Controller<R> {
                 _ => None,
             })
             .collect();
-        self.commit(records).await?;
+        let all_deleted = self.commit(records).await?;
+        if !all_deleted && !deleted.is_empty() {
+            // The next start renames the directories, as long as it is told of the topic.
+            tracing::error!("a deleted topic keeps its name until the next start");
+            return Ok(self.image.clone());
+        }
         for id in deleted {
             let records = purge_topic(&self.image, id)?;
             self.commit(records).await?;
@@ -131,8 +136,9 @@ impl<R: Runtime> Controller<R> {
         Ok(self.image.clone())
     }
 
-    /// Durable first, then everywhere.
-    async fn commit(&mut self, records: Vec<Record>) -> Result<(), ChangeError> {
+    /// Durable first, then everywhere. Gives whether every shard has done it, with all that is
+    /// deleted off its name.
+    async fn commit(&mut self, records: Vec<Record>) -> Result<bool, ChangeError> {
         let image = Arc::new(self.image.apply_all(&records)?);
         self.log.append(&records).await?;
         self.image = image.clone();
@@ -148,7 +154,10 @@ impl<R: Runtime> Controller<R> {
             });
         }
         drop(done);
-        while applied.recv_async().await.is_ok() {}
-        Ok(())
+        let mut carried_out = 0;
+        while let Ok(all_deleted) = applied.recv_async().await {
+            carried_out += usize::from(all_deleted);
+        }
+        Ok(carried_out == self.shards.len())
     }
 }

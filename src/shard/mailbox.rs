@@ -15,8 +15,8 @@ pub enum ShardMessage {
         records: Arc<Vec<Record>>,
         /// The image that they lead to.
         image: Arc<Image>,
-        /// Where to say so.
-        done: flume::Sender<()>,
+        /// Where to say so, and whether all that is deleted is off its name.
+        done: flume::Sender<bool>,
     },
     /// The log directory can no longer be used.
     LogDirFailed(Arc<str>),

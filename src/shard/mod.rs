@@ -61,6 +61,9 @@ struct Inner<R: Runtime> {
     topology: RefCell<Arc<Topology>>,
     producer_ids: Cell<Option<ProducerIdBlock>>,
     allocating: Budget,
+    /// One at a time creates and deletes partitions: two at once would create one twice, the second
+    /// time over the records of the first, or create one that is being deleted.
+    changing: Budget,
 }
 
 /// Where a partition is that a client asked for.

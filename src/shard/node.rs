@@ -17,7 +17,7 @@ use crate::log::run::RunId;
 use crate::log::small_file::{read_small, replace_small};
 use crate::log::{
     KnownPartition, Recovered, RecoveredPartition, RecoveryError, RecoveryOptions, RecoveryReport,
-    lock, recover,
+    lock, recover, refuse_strangers,
 };
 use crate::model::{DirectoryId, NodeId, PartitionId, ShardIndex, TopicId};
 use crate::rt::{OpenMode, Runtime};
@@ -315,6 +315,7 @@ async fn recover_partitions<R: Runtime>(
 ) -> Result<Recovered, StartError> {
     // With another number of shards the partitions have other owners from now on. Whether the stop
     // was clean only recovery can tell, and placement does not depend on it.
+    let leaving = image.leaving_topics().map(|topic| topic.id).collect();
     let start = start_run(image, node, options.shards, true).map_err(MetadataError::from)?;
     let placed = image.apply_all(&start).map_err(MetadataError::from)?;
     let known: Vec<_> = placed
@@ -340,5 +341,6 @@ async fn recover_partitions<R: Runtime>(
         journal_file_bytes: options.config.journal_file_bytes(),
         memory_bytes: options.memory_bytes,
     };
+    refuse_strangers(rt, dir, &known, &leaving).await?;
     Ok(recover(rt, dir, recovery, &known).await?)
 }

@@ -49,8 +49,10 @@ impl<R: Runtime> Shard<R> {
                 topology: RefCell::new(Arc::new(Topology::default())),
                 producer_ids: Cell::new(None),
                 allocating: Budget::new(1),
+                changing: Budget::new(1),
             }),
         };
+        shard.tell_offline();
         shard.repair().await;
         Ok(shard)
     }

@@ -94,15 +94,30 @@ pub trait Message<'a>: Wire<'a> {
 
     /// Reads a body; it must fill the bytes to the last.
     fn decode(body: &'a [u8], version: i16) -> Result<Self, DecodeError> {
-        if !Self::KEY.supports(version) {
-            return Err(DecodeError::Version(version));
-        }
-        let mut reader = Reader::new(body, Self::KEY.version(version));
-        let mut message = Self::default();
-        message.read(&mut reader)?;
+        let (message, reader) = decode_front(body, version)?;
         reader.finish()?;
         Ok(message)
     }
+
+    /// Reads a body and ignores what follows it. A broker must: librdkafka up to 2.16 at least writes
+    /// the null list of a Metadata request for all topics in four bytes instead of one (its issue
+    /// 5049), so that three are left over, and Kafka answers it.
+    fn decode_lenient(body: &'a [u8], version: i16) -> Result<Self, DecodeError> {
+        Ok(decode_front(body, version)?.0)
+    }
+}
+
+fn decode_front<'a, M: Message<'a>>(
+    body: &'a [u8],
+    version: i16,
+) -> Result<(M, Reader<'a>), DecodeError> {
+    if !M::KEY.supports(version) {
+        return Err(DecodeError::Version(version));
+    }
+    let mut reader = Reader::new(body, M::KEY.version(version));
+    let mut message = M::default();
+    message.read(&mut reader)?;
+    Ok((message, reader))
 }
 
 /// A message that clients send.

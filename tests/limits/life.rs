@@ -16,6 +16,22 @@ fn bound<T>(full: T, gate: T) -> T {
 }
 
 #[test]
+fn a_stop_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = Options::new(1);
+    let mut broker = Broker::start(&dir.path().join("data"), &options);
+    broker.signal_stop();
+    assert!(broker.wait(Duration::from_secs(60)).success());
+    let last = broker.log().lines().last().map(str::to_owned);
+    assert_eq!(
+        last.as_deref(),
+        Some("stopped in good order"),
+        "{}",
+        broker.log()
+    );
+}
+
+#[test]
 fn a_thousand_idle_connections_cost_next_to_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut options = Options::new(2);
@@ -158,5 +174,32 @@ fn answered_until_the_end(mut connection: Connection, topic: &str, partition: i3
             Ok(Err(code)) => assert!(code.is_retriable(), "{code:?}"),
             Err(_) => return answered,
         }
+    }
+}
+
+#[test]
+fn a_clean_stop_leaves_segments_with_nothing_behind_their_batches() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, options) = (dir.path().join("data"), Options::new(1));
+    let segment = data.join("t-0/00000000000000000000.log");
+    let mut batches = 0;
+    for _ in 0..2 {
+        let broker = Broker::start(&data, &options);
+        let mut connection = broker.connect();
+        if batches == 0 {
+            assert_eq!(connection.create_topic("t", 1, &[]), ErrorCode::None);
+        }
+        for _ in 0..3 {
+            let batch = Batch::of([vec![1; 1000]]).bytes();
+            assert_eq!(connection.produce("t", 0, &batch), Ok(batches));
+            batches += 1;
+        }
+        let reserved = std::fs::metadata(&segment).expect("the segment").len();
+        assert!(reserved > 100_000, "{reserved} bytes are not reserved ones");
+        assert!(broker.stop().success());
+        let bytes = std::fs::read(&segment).expect("the segment");
+        let found = corelane::model::batch::Batches::new(&bytes);
+        let found: Result<Vec<_>, _> = found.collect();
+        assert_eq!(found.expect("batches to the end").len() as i64, batches);
     }
 }

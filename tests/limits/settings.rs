@@ -10,7 +10,7 @@ use crate::common::{Broker, Options};
 const END_LIMIT: Duration = Duration::from_secs(20);
 
 /// Runs a broker that must not start, and gives what it said.
-fn refused(options: &Options, dir: &Path) -> Output {
+pub fn refused(options: &Options, dir: &Path) -> Output {
     ended(Broker::command(dir, options))
 }
 
@@ -42,7 +42,7 @@ fn words(output: &Output) -> (Option<i32>, String) {
 }
 
 #[track_caller]
-fn says(output: &Output, exit: i32, parts: &[&str]) {
+pub fn says(output: &Output, exit: i32, parts: &[&str]) {
     let (code, text) = words(output);
     assert_eq!(code, Some(exit), "{text}");
     for part in parts {
@@ -122,10 +122,69 @@ fn ports_in_use_refuse_the_start() {
     let options = Options::new(2);
     let taken = std::net::TcpListener::bind(("127.0.0.1", options.port + 1)).expect("a free port");
     let output = refused(&options, &dir.path().join("data"));
-    says(&output, 3, &[&(options.port + 1).to_string(), "in use"]);
+    let port = (options.port + 1).to_string();
+    says(&output, 3, &[&port, "in use", "stop what listens there"]);
+    assert!(!dir.path().join("data").exists(), "the directory was made");
     drop(taken);
     // Nothing of the refused start is in the way of the next.
     let _broker = Broker::start(&dir.path().join("data"), &options);
+}
+
+#[test]
+fn addresses_that_are_none_of_this_host_get_a_fix_of_their_own() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let refused = |address: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+        command.args(["serve", "--shards", "2", "--listen", address]);
+        command.arg("--data-dir").arg(dir.path().join("data"));
+        ended(command)
+    };
+    // 192.0.2.0/24 is for documentation (RFC 5737), .invalid for no host (RFC 2606).
+    let elsewhere = refused("192.0.2.1:23000");
+    says(
+        &elsewhere,
+        3,
+        &["192.0.2.1:23000", "this host has no such address"],
+    );
+    let nowhere = refused("no.invalid:23000");
+    says(
+        &nowhere,
+        3,
+        &["no.invalid:23000", "choose an address of this host"],
+    );
+    let no_port = refused("127.0.0.1");
+    says(
+        &no_port,
+        2,
+        &["--listen", "HOST:PORT, such as 127.0.0.1:9092"],
+    );
+    assert!(!dir.path().join("data").exists(), "the directory was made");
+}
+
+#[test]
+fn directories_that_cannot_be_used_are_told_with_a_fix() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = Options::new(1);
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").expect("is written");
+    let fix = "choose another directory: --data-dir DIR (log.dirs)";
+    says(
+        &refused(&options, &file),
+        3,
+        &["is a file, not a directory", fix],
+    );
+    let nowhere = refused(&options, Path::new("/proc/none"));
+    says(&nowhere, 3, &["/proc/none cannot be made", fix]);
+    let data = dir.path().join("data");
+    Broker::start(&data, &options).stop();
+    let other = refused(&options.clone().set("node.id", 7), &data);
+    says(&other, 3, &["belongs to node 0", "--set node.id=0"]);
+    std::fs::write(data.join("meta.properties"), "version=1\n").expect("is written");
+    says(
+        &refused(&options, &data),
+        3,
+        &["meta.properties", "write it again"],
+    );
 }
 
 #[test]
@@ -134,11 +193,14 @@ fn a_directory_has_one_broker() {
     let data = dir.path().join("data");
     let mut broker = Broker::start(&data, &Options::new(1));
     let mut second = Broker::spawn(&data, &Options::new(1));
-    // It waits 30 s for the writes of a broker that was killed.
-    let status = second.wait(3 * END_LIMIT);
+    // It waits a little, since the first may be about to stop.
+    let status = second.wait(END_LIMIT);
     let log = second.log();
     assert_eq!(status.code(), Some(3), "{log}");
-    assert!(log.contains("data"), "{log}");
+    let holder = format!("data is in use by process {} (corelane", broker.pid());
+    assert!(log.contains(&holder), "{log}");
+    let fix = format!("kill {}", broker.pid());
+    assert!(log.contains(&fix), "{log}");
     assert!(broker.is_alive() && broker.connect().answers());
 }
 

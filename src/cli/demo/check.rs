@@ -1,7 +1,7 @@
 //! Every record that is read, compared with what was sent.
 
 use super::corpus::Corpus;
-use crate::cli::{CliError, Exit};
+use crate::cli::{CliError, Exit, counted};
 use crate::model::batch::RecordRef;
 
 /// Follows one reader through all partitions of a topic.
@@ -77,7 +77,11 @@ impl<'c> Checker<'c> {
         let missing = self.corpus.records() as u64 - self.records;
         CliError::new(
             Exit::Failure,
-            format!("{}: {missing} records did not come back: {why}", self.topic),
+            format!(
+                "{}: {} did not come back: {why}",
+                self.topic,
+                counted(missing, "record")
+            ),
         )
     }
 

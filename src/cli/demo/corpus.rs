@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use crate::cli::input::unreadable;
 use crate::cli::{CliError, Exit};
 use crate::client::{NewRecord, partition_of};
 use crate::model::batch::{Header, RecordRef};
@@ -36,29 +37,32 @@ impl Corpus {
     /// Most bytes that a corpus takes: it is held in memory, and positions have 32 bits.
     pub(super) const BYTES_MAX: u64 = u32::MAX as u64;
 
-    /// The first whole lines of a file, at most `limit_bytes`.
-    pub(super) fn load(
-        path: &Path,
-        limit_bytes: u64,
-        partitions: i32,
-        base_timestamp_ms: i64,
-    ) -> Result<Self, CliError> {
-        let failed = |error: std::io::Error| {
-            CliError::new(Exit::Failure, format!("{}: {error}", path.display()))
-        };
+    /// The first whole lines of a file, at most `limit_bytes`, each with its line feed. The last
+    /// line of the file needs none.
+    pub(super) fn read(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, CliError> {
+        let failed = |error| unreadable(path, &error);
         let mut bytes = Vec::new();
-        let file = File::open(path).map_err(failed)?;
-        let mut limited = file.take(limit_bytes.min(Self::BYTES_MAX));
+        let mut file = File::open(path).map_err(failed)?;
+        let mut limited = (&mut file).take(limit_bytes.min(Self::BYTES_MAX));
         limited.read_to_end(&mut bytes).map_err(failed)?;
+        let is_all = file.read(&mut [0]).map_err(failed)? == 0;
         match bytes.iter().rposition(|byte| *byte == b'\n') {
+            Some(last) if last + 1 == bytes.len() => {}
+            _ if is_all && !bytes.is_empty() => bytes.push(b'\n'),
             Some(last) => bytes.truncate(last + 1),
             None => bytes.clear(),
         }
         if bytes.is_empty() {
-            let what = format!("{} has no whole line", path.display());
+            let what = match is_all {
+                true => format!("{} is empty", path.display()),
+                false => format!(
+                    "{} has no line of at most {limit_bytes} bytes",
+                    path.display()
+                ),
+            };
             return Err(CliError::new(Exit::Failure, what));
         }
-        Ok(Self::of(bytes, partitions, base_timestamp_ms))
+        Ok(bytes)
     }
 
     /// `bytes` are lines, each with its line feed.
@@ -173,5 +177,30 @@ impl Expected<'_> {
                 value: None,
             },
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_of_the_input_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("input");
+        let read = |text: &str, limit| {
+            std::fs::write(&path, text).unwrap();
+            let bytes = Corpus::read(&path, limit).map_err(|error| error.exit_code())?;
+            Ok(String::from_utf8(bytes).unwrap())
+        };
+        assert_eq!(read("a\nbc", 100), Ok("a\nbc\n".into()));
+        assert_eq!(read("a\nbc\n", 100), Ok("a\nbc\n".into()));
+        assert_eq!(read("a\nbc", 4), Ok("a\nbc\n".into()));
+        assert_eq!(read("a\nbc", 3), Ok("a\n".into()), "cut within a line");
+        assert_eq!(read("abc", 2), Err(1));
+        assert_eq!(read("", 100), Err(1));
+        std::fs::remove_file(&path).unwrap();
+        let missing = Corpus::read(&path, 100).unwrap_err();
+        assert_eq!(missing.exit_code(), Exit::NotFound as u8);
     }
 }

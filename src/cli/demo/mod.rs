@@ -30,7 +30,7 @@ use self::flow::{Flow, Ingested};
 use self::report::{CodecRow, Demo};
 use super::connect::{self, MEMORY_BYTES, Rt};
 use super::info::durability;
-use super::{CliError, Context, Exit, bytes, count};
+use super::{CliError, Context, Exit, bytes, counted};
 use crate::client::{Client, ClientOptions, NewTopic};
 use crate::compress::Codec;
 use crate::config::{default_log_dir, default_shards};
@@ -66,10 +66,14 @@ const DEFAULT_BYTES: u64 = 256_000_000;
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
+        // Before anything is made that would have to be taken away again.
+        let limit = self.size.unwrap_or(Corpus::BYTES_MAX);
+        let input = self.input.as_ref();
+        let input = input.map(|path| Corpus::read(path, limit)).transpose()?;
         let dir = WorkDir::create(self.data_dir.clone(), self.keep)?;
         let inner = context.clone();
         let demo = run_one(MEMORY_BYTES, |rt| async move {
-            let demo = self.demo(&rt, &dir, &inner).await;
+            let demo = self.demo(&rt, &dir, input, &inner).await;
             match &demo {
                 Ok(_) => dir.remove(&inner)?,
                 Err(_) => inner.say(format_args!("the data stays in {}", dir.path.display())),
@@ -87,7 +91,13 @@ impl Command {
         Ok(())
     }
 
-    async fn demo(&self, rt: &Rt, dir: &WorkDir, context: &Context) -> Result<Demo, CliError> {
+    async fn demo(
+        &self,
+        rt: &Rt,
+        dir: &WorkDir,
+        input: Option<Vec<u8>>,
+        context: &Context,
+    ) -> Result<Demo, CliError> {
         let is_on_tmpfs = dir.is_on_tmpfs();
         if is_on_tmpfs {
             context.say(format_args!(
@@ -95,7 +105,7 @@ impl Command {
                 dir.path.display()
             ));
         }
-        let corpus = Arc::new(self.corpus(rt, dir, context)?);
+        let corpus = Arc::new(self.corpus(rt, dir, input, context)?);
         let mut stage = Stage::open(rt, dir, context).await?;
         let flows = self.flows(&stage, &corpus, context);
         let mut rows = Vec::new();
@@ -130,26 +140,29 @@ impl Command {
     }
 
     /// The lines to ingest; written first when no file is given.
-    fn corpus(&self, rt: &Rt, dir: &WorkDir, context: &Context) -> Result<Corpus, CliError> {
-        let limit = self.size.unwrap_or(match self.input {
-            Some(_) => Corpus::BYTES_MAX,
-            None => DEFAULT_BYTES,
-        });
-        let path = match &self.input {
-            Some(path) => path.clone(),
+    fn corpus(
+        &self,
+        rt: &Rt,
+        dir: &WorkDir,
+        input: Option<Vec<u8>>,
+        context: &Context,
+    ) -> Result<Corpus, CliError> {
+        let input = match input {
+            Some(input) => input,
             None => {
+                let limit = self.size.unwrap_or(DEFAULT_BYTES);
                 let path = dir.path.join("input.log");
                 let mut file = BufWriter::with_capacity(1 << 20, File::create(&path)?);
                 // The line that would pass the limit is not ingested.
                 lines::write_lines(&mut file, limit)?;
-                path
+                Corpus::read(&path, limit)?
             }
         };
-        let corpus = Corpus::load(&path, limit, self.partitions, rt.wall_clock_ms())?;
+        let corpus = Corpus::of(input, self.partitions, rt.wall_clock_ms());
         context.say(format_args!(
-            "{}: {} lines, {}",
-            path.display(),
-            count(corpus.records() as u64),
+            "{}: {}, {}",
+            self.input_name(),
+            counted(corpus.records() as u64, "line"),
             bytes(corpus.bytes())
         ));
         Ok(corpus)

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::cli::{Align, Report, Table, bytes, count};
+use crate::cli::{Align, Report, Table, bytes, count, counted};
 
 /// All codecs.
 #[derive(Serialize)]
@@ -88,11 +88,11 @@ impl Report for Demo {
             ]);
         }
         format!(
-            "input       {}, {} in {} lines, {} partitions\ndurability  {}\n{}",
+            "input       {}, {} in {}, {}\ndurability  {}\n{}",
             self.input,
             bytes(self.payload_bytes),
-            count(self.records_per_codec),
-            self.partitions,
+            counted(self.records_per_codec, "line"),
+            counted(self.partitions, "partition"),
             self.durability_text(),
             table.text()
         )

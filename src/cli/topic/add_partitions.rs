@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::cli::connect::{existing_topic, with_client};
-use crate::cli::{CliError, Context, Report};
+use crate::cli::{CliError, Context, Report, counted};
 
 /// Add partitions to a topic; keys may then go to other partitions than before
 #[derive(Args)]
@@ -52,8 +52,10 @@ impl Report for Added {
     fn text(&self) -> String {
         let verb = if self.dry_run { "would have" } else { "has" };
         format!(
-            "{} {verb} {} partitions, {} before\n",
-            self.name, self.partitions, self.partitions_before
+            "{} {verb} {}, {} before\n",
+            self.name,
+            counted(self.partitions, "partition"),
+            self.partitions_before
         )
     }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::key_value;
 use crate::cli::connect::with_client;
-use crate::cli::{CliError, Context, Exit, Report};
+use crate::cli::{CliError, Context, Exit, Report, counted};
 use crate::client::{ClientError, NewTopic};
 use crate::wire::ErrorCode;
 
@@ -43,7 +43,8 @@ struct Created {
 #[derive(Serialize)]
 struct Topic {
     name: String,
-    id: String,
+    /// Null when nothing was created.
+    id: Option<String>,
     partitions: i32,
     replication_factor: i16,
 }
@@ -63,7 +64,7 @@ impl Command {
                 match client.create_topic(&new, dry_run).await {
                     Ok(topic) => created.push(Topic {
                         name: new.name,
-                        id: topic.id.to_string(),
+                        id: (!dry_run).then(|| topic.id.to_string()),
                         partitions: topic.partitions,
                         replication_factor: topic.replication_factor,
                     }),
@@ -88,7 +89,7 @@ impl Command {
 }
 
 impl Report for Created {
-    const SCHEMA: &'static str = "corelane.topic.create/1";
+    const SCHEMA: &'static str = "corelane.topic.create/2";
 
     fn text(&self) -> String {
         let verb = if self.dry_run {
@@ -98,8 +99,11 @@ impl Report for Created {
         };
         let line = |topic: &Topic| match topic.partitions {
             partitions if partitions < 0 => format!("{verb} {}\n", topic.name),
-            1 => format!("{verb} {} with 1 partition\n", topic.name),
-            many => format!("{verb} {} with {many} partitions\n", topic.name),
+            known => format!(
+                "{verb} {} with {}\n",
+                topic.name,
+                counted(known, "partition")
+            ),
         };
         self.topics.iter().map(line).collect()
     }

@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::cli::connect::{existing_topic, with_client};
-use crate::cli::{CliError, Context, Report};
+use crate::cli::{CliError, Context, Report, counted};
 
 /// Delete topics and all their records
 #[derive(Args)]
@@ -30,7 +30,10 @@ impl Command {
             let mut plan = Vec::new();
             for name in &self.topics {
                 let topic = existing_topic(&client, name).await?;
-                plan.push(format!("{name} ({} partitions)", topic.partitions.len()));
+                plan.push(format!(
+                    "{name} ({})",
+                    counted(topic.partitions.len() as u64, "partition")
+                ));
             }
             if !self.dry_run {
                 asking.confirm(&format!("delete {} with all records", plan.join(", ")))?;

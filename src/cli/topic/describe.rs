@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::cli::connect::{Rt, existing_topic, with_client};
-use crate::cli::{Align, CliError, Context, Report, Table, bytes, count};
+use crate::cli::{Align, CliError, Context, Report, Table, bytes, count, counted};
 use crate::client::{Client, Config, ConfigSource, ListedOffset, Resource, When};
 use crate::rt::Runtime;
 
@@ -35,6 +35,8 @@ struct Description {
 struct Partition {
     partition: i32,
     leader: i32,
+    /// It has no leader, or its leader cannot use its files.
+    offline: bool,
     leader_epoch: i32,
     replicas: Vec<i32>,
     in_sync_replicas: Vec<i32>,
@@ -61,18 +63,22 @@ async fn describe(client: Client<Rt>, command: Command) -> Result<Description, C
         .filter(|partition| partition.leader >= 0)
         .map(|partition| partition.index)
         .collect();
-    let starts = client.list_offsets(name, &led, When::Start).await?;
-    let ends = client.list_offsets(name, &led, When::End).await?;
+    let starts = client
+        .list_usable_offsets(name, &led, When::Start)
+        .await?;
+    let ends = client.list_usable_offsets(name, &led, When::End).await?;
     let resource = Resource::Topic(topic.name.clone());
     let configs = client.configs(&resource, None).await?;
     let sizes = sizes(&client, name).await;
-    let offset = |listed: &BTreeMap<i32, ListedOffset>, index| {
-        let found: Option<&ListedOffset> = listed.get(&index);
-        Some(found?.offset?.0)
+    let offset = |listed: &BTreeMap<i32, Option<ListedOffset>>, index| {
+        let found: &Option<ListedOffset> = listed.get(&index)?;
+        Some((*found)?.offset?.0)
     };
+    let is_usable = |index| matches!(ends.get(&index), Some(Some(_)));
     let partition = |partition: &crate::client::Partition| Partition {
         partition: partition.index,
         leader: partition.leader,
+        offline: !is_usable(partition.index),
         leader_epoch: partition.leader_epoch,
         replicas: partition.replicas.clone(),
         in_sync_replicas: partition.in_sync.clone(),
@@ -124,9 +130,9 @@ impl Report for Description {
             .map(|size| format!("   {} on disk", bytes(size)))
             .unwrap_or_default();
         let mut text = format!(
-            "{}   {} partitions   replication factor {}{size}   id {}\n",
+            "{}   {}   replication factor {}{size}   id {}\n",
             self.name,
-            count(self.partitions.len() as u64),
+            counted(self.partitions.len() as u64, "partition"),
             self.replication_factor,
             self.id
         );
@@ -142,6 +148,7 @@ impl Report for Description {
             ("START", Align::Right),
             ("END", Align::Right),
             ("SIZE", Align::Right),
+            ("STATE", Align::Left),
         ]);
         let optional = |offset: Option<i64>| offset.map_or("-".into(), count);
         for partition in &self.partitions {
@@ -153,6 +160,7 @@ impl Report for Description {
                 optional(partition.start_offset),
                 optional(partition.end_offset),
                 partition.size_bytes.map_or("-".into(), bytes),
+                if partition.offline { "OFFLINE" } else { "online" }.into(),
             ]);
         }
         text + &table.text()

@@ -6,6 +6,7 @@ use super::super::cluster::refused;
 use super::super::{Client, ClientError};
 use crate::model::{LeaderEpoch, Offset, PartitionIndex};
 use crate::rt::Runtime;
+use crate::wire::ErrorCode;
 use crate::wire::messages::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopic,
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
@@ -52,13 +53,30 @@ impl<R: Runtime> Client<R> {
     ) -> Result<BTreeMap<i32, ListedOffset>, ClientError> {
         let what = format!("offsets of '{topic}'");
         self.retry(&what, || async {
-            let result = self.list_once(topic, partitions, when).await;
-            if result.is_err() {
-                self.forget(topic);
-            }
-            result
+            let listed = self.list_once(topic, partitions, when).await?;
+            let told = |(index, offset): (i32, Option<ListedOffset>)| match offset {
+                Some(offset) => Ok((index, offset)),
+                None => {
+                    self.forget(topic);
+                    let what = format!("offset of {topic}-{index}");
+                    Err(refused(what, ErrorCode::KafkaStorageError))
+                }
+            };
+            listed.into_iter().map(told).collect()
         })
         .await
+    }
+
+    /// As [`Client::list_offsets`], with none for a partition whose files its leader cannot use.
+    pub async fn list_usable_offsets(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+        when: When,
+    ) -> Result<BTreeMap<i32, Option<ListedOffset>>, ClientError> {
+        let what = format!("offsets of '{topic}'");
+        let list = || self.list_once(topic, partitions, when);
+        self.retry(&what, list).await
     }
 
     async fn list_once(
@@ -66,7 +84,20 @@ impl<R: Runtime> Client<R> {
         topic: &str,
         partitions: &[i32],
         when: When,
-    ) -> Result<BTreeMap<i32, ListedOffset>, ClientError> {
+    ) -> Result<BTreeMap<i32, Option<ListedOffset>>, ClientError> {
+        let listed = self.list_by_leader(topic, partitions, when).await;
+        if listed.is_err() {
+            self.forget(topic);
+        }
+        listed
+    }
+
+    async fn list_by_leader(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+        when: When,
+    ) -> Result<BTreeMap<i32, Option<ListedOffset>>, ClientError> {
         let mut found = BTreeMap::new();
         for (leader, partitions) in self.by_leader(topic, partitions).await? {
             let asked = |index: &i32| ListOffsetsPartition {
@@ -87,14 +118,13 @@ impl<R: Runtime> Client<R> {
             let response: ListOffsetsResponse = answer.read()?;
             for result in response.topics.iter().flat_map(|topic| &topic.partitions) {
                 let index = result.partition_index.0;
-                let what = || format!("offset of {topic}-{index}");
-                result
-                    .error_code
-                    .ok()
-                    .map_err(|code| refused(what(), code))?;
-                let listed = ListedOffset {
-                    offset: (result.offset.0 >= 0).then_some(result.offset),
-                    leader_epoch: result.leader_epoch,
+                let listed = match result.error_code.ok() {
+                    Ok(()) => Some(ListedOffset {
+                        offset: (result.offset.0 >= 0).then_some(result.offset),
+                        leader_epoch: result.leader_epoch,
+                    }),
+                    Err(ErrorCode::KafkaStorageError) => None,
+                    Err(code) => return Err(refused(format!("offset of {topic}-{index}"), code)),
                 };
                 found.insert(index, listed);
             }

@@ -1,5 +1,7 @@
 //! Topics: create, delete, add partitions.
 
+use std::time::Duration;
+
 use super::super::cluster::refused;
 use super::super::{Backoff, Client, ClientError};
 use super::accepted;
@@ -11,6 +13,10 @@ use crate::wire::messages::{
     DeleteTopicsRequest, DeleteTopicsResponse,
 };
 use crate::wire::{ApiKey, ErrorCode};
+
+/// A topic that is being created is known to every broker within this time; Kafka's brokers answer
+/// that there is none until then.
+const KNOWN_WITHIN: Duration = Duration::from_secs(3);
 
 /// A topic to create.
 #[derive(Clone, Debug)]
@@ -65,21 +71,28 @@ impl<R: Runtime> Client<R> {
         .await
     }
 
-    /// Waits until every partition of a topic has a leader.
+    /// Waits until every partition of a topic has a leader. A topic that nobody knows is given a
+    /// moment to become known.
     pub async fn wait_for_leaders(&self, topic: &str) -> Result<(), ClientError> {
-        let deadline = self.rt().now() + self.timeout();
+        let began = self.rt().now();
         let mut backoff = Backoff::default();
         loop {
             let metadata = self.refresh(Some(&[topic])).await?;
+            let waited = self.rt().now() - began;
+            let error = metadata.errors.get(topic).copied();
+            if error == Some(ErrorCode::UnknownTopicOrPartition) && waited >= KNOWN_WITHIN {
+                return Err(refused(
+                    format!("topic '{topic}'"),
+                    ErrorCode::UnknownTopicOrPartition,
+                ));
+            }
             let found = metadata.topics.get(topic);
             if found.is_some_and(|topic| topic.partitions.iter().all(|one| one.leader >= 0)) {
                 return Ok(());
             }
-            if self.rt().now() >= deadline {
-                return Err(refused(
-                    format!("leaders of '{topic}'"),
-                    ErrorCode::LeaderNotAvailable,
-                ));
+            if waited >= self.timeout() {
+                let code = error.unwrap_or(ErrorCode::LeaderNotAvailable);
+                return Err(refused(format!("leaders of '{topic}'"), code));
             }
             backoff.wait(self.rt()).await;
         }

@@ -21,6 +21,8 @@ use crate::wire::{ApiKey, ErrorCode, Records};
 
 /// Batches of one partition under way: what idempotence keeps in order (Kafka keeps five).
 const WINDOW: usize = 5;
+/// One answer may take the client's timeout divided by this: then there is time to ask again.
+const ATTEMPTS: u32 = 2;
 /// The last Produce version that names topics by name, for brokers that have no topic ids.
 const LAST_VERSION_BY_NAME: i16 = 12;
 
@@ -34,11 +36,13 @@ pub(super) struct Lane {
     closed: Cell<bool>,
     /// The broker knows the producer: nothing has failed since its last acknowledgement.
     is_known: Cell<bool>,
+    /// When the last batch was acknowledged.
+    acknowledged_at: Cell<Duration>,
 }
 
 pub(super) struct Batch {
     pub(super) bytes: Buf,
-    pub(super) deadline: Duration,
+    pub(super) queued_at: Duration,
     pub(super) delivery: oneshot::Sender<Result<Delivered, ClientError>>,
 }
 
@@ -51,10 +55,12 @@ impl<R: Runtime> Producer<R> {
         loop {
             let filled = self.fill_window(&lane, &mut in_flight, lane.window()).await;
             if let Some((batch, answer)) = in_flight.pop_front() {
-                match self.acknowledged(&lane, answer, &mut in_flight).await {
+                let acknowledged = self.acknowledged(&lane, &batch, answer, &mut in_flight);
+                match acknowledged.await {
                     Ok(delivered) => {
                         backoff = Backoff::default();
                         lane.is_known.set(true);
+                        lane.acknowledged_at.set(self.inner.client.rt().now());
                         // Whoever sent it may not wait for it any more.
                         let _ = batch.delivery.send(Ok(delivered));
                     }
@@ -79,13 +85,19 @@ impl<R: Runtime> Producer<R> {
         in_flight: &mut InFlight<R>,
         limit: usize,
     ) -> Result<(), ClientError> {
+        let client = &self.inner.client;
         while in_flight.len() < limit && !lane.queue.borrow().is_empty() {
-            let (_, connection) = self
-                .inner
-                .client
-                .leader(&lane.topic, lane.partition)
+            let left = lane
+                .queue
+                .borrow()
+                .front()
+                .map(|next| self.left(lane, next));
+            let what = format!("leader of {}-{}", lane.topic, lane.partition);
+            let leader = client.leader(&lane.topic, lane.partition);
+            let (_, connection) = client
+                .within(left.unwrap_or_default(), &what, leader)
                 .await?;
-            let topic_id = self.inner.client.topic_id(&lane.topic);
+            let topic_id = client.topic_id(&lane.topic);
             let newest = connection.version(ApiKey::Produce)?;
             let version = if topic_id == TopicId::ZERO {
                 newest.min(LAST_VERSION_BY_NAME)
@@ -141,10 +153,11 @@ impl<R: Runtime> Producer<R> {
     async fn acknowledged(
         &self,
         lane: &Lane,
+        batch: &Batch,
         answer: PendingAnswer<R>,
         in_flight: &mut InFlight<R>,
     ) -> Result<Delivered, ClientError> {
-        let mut answer = pin!(self.answer_in_time(answer));
+        let mut answer = pin!(self.answer_in_time(lane, batch, answer));
         // The oldest is under way too, though not among the others.
         let others = lane.window() - 1;
         while in_flight.len() < others {
@@ -162,9 +175,23 @@ impl<R: Runtime> Producer<R> {
         self.outcome(lane, result)
     }
 
-    async fn answer_in_time(&self, answer: PendingAnswer<R>) -> Result<Answer, ClientError> {
+    async fn answer_in_time(
+        &self,
+        lane: &Lane,
+        batch: &Batch,
+        answer: PendingAnswer<R>,
+    ) -> Result<Answer, ClientError> {
         let client = &self.inner.client;
-        client.within(client.timeout(), "Produce", answer).await
+        let limit = self.left(lane, batch).min(client.timeout() / ATTEMPTS);
+        client.within(limit, "Produce", answer).await
+    }
+
+    /// How long a batch is still tried: the client's timeout, from when it was queued or from when
+    /// its partition last acknowledged anything. A partition that is slow is not one that is gone.
+    fn left(&self, lane: &Lane, batch: &Batch) -> Duration {
+        let client = &self.inner.client;
+        let since = batch.queued_at.max(lane.acknowledged_at.get());
+        (since + client.timeout()).saturating_sub(client.rt().now())
     }
 
     fn outcome(
@@ -206,15 +233,23 @@ impl<R: Runtime> Producer<R> {
         in_flight: &mut InFlight<R>,
     ) {
         lane.is_known.set(false);
+        let refusal = match &error {
+            ClientError::Refused { code, .. } if !error.is_retriable() => Some(*code),
+            _ => None,
+        };
         let mut again = VecDeque::new();
-        self.fail_or_retry(failed, error, &mut again);
+        self.fail_or_retry(lane, failed, error, &mut again);
         while let Some((batch, answer)) = in_flight.pop_front() {
-            let answer = self.answer_in_time(answer).await;
+            let answer = self.answer_in_time(lane, &batch, answer).await;
             match self.outcome(lane, answer) {
                 Ok(delivered) => {
                     let _ = batch.delivery.send(Ok(delivered));
                 }
-                Err(error) => self.fail_or_retry(batch, error, &mut again),
+                Err(ClientError::Refused { what, code, .. }) if is_behind(code, refusal) => {
+                    let error = refused(what, refusal.unwrap_or(code));
+                    self.fail_or_retry(lane, batch, error, &mut again);
+                }
+                Err(error) => self.fail_or_retry(lane, batch, error, &mut again),
             }
         }
         let mut queue = lane.queue.borrow_mut();
@@ -225,7 +260,13 @@ impl<R: Runtime> Producer<R> {
         self.inner.client.forget(&lane.topic);
     }
 
-    fn fail_or_retry(&self, batch: Batch, error: ClientError, again: &mut VecDeque<Batch>) {
+    fn fail_or_retry(
+        &self,
+        lane: &Lane,
+        batch: Batch,
+        error: ClientError,
+        again: &mut VecDeque<Batch>,
+    ) {
         // Behind a batch that failed, later ones of the window are out of order until it is there.
         let follows = matches!(
             error,
@@ -234,7 +275,7 @@ impl<R: Runtime> Producer<R> {
                 ..
             }
         ) && !again.is_empty();
-        let in_time = self.inner.client.rt().now() < batch.deadline;
+        let in_time = !self.left(lane, &batch).is_zero();
         if (error.is_retriable() || follows) && in_time {
             again.push_back(batch);
         } else {
@@ -244,12 +285,11 @@ impl<R: Runtime> Producer<R> {
 
     /// Nothing could be sent: batches that are too old, or that can never be sent, fail.
     fn give_up_or_keep(&self, lane: &Lane, error: ClientError) {
-        let now = self.inner.client.rt().now();
         let retriable = error.is_retriable() || matches!(error, ClientError::Unreachable { .. });
         let mut queue = lane.queue.borrow_mut();
         let old = queue
             .iter()
-            .take_while(|batch| !retriable || batch.deadline <= now)
+            .take_while(|batch| !retriable || self.left(lane, batch).is_zero())
             .count();
         let mut error = Some(error);
         for batch in queue.drain(..old) {
@@ -263,6 +303,11 @@ impl<R: Runtime> Producer<R> {
     }
 }
 
+/// Whether a batch is refused only because one before it was, which is the reason to tell.
+fn is_behind(code: ErrorCode, refusal: Option<ErrorCode>) -> bool {
+    code == ErrorCode::OutOfOrderSequenceNumber && refusal.is_some()
+}
+
 impl Lane {
     /// A partition to which nothing was sent yet.
     pub(super) fn new(topic: String, partition: i32) -> Self {
@@ -274,6 +319,7 @@ impl Lane {
             queued: Event::new(),
             closed: Cell::new(false),
             is_known: Cell::new(false),
+            acknowledged_at: Cell::default(),
         }
     }
 

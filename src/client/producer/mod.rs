@@ -1,5 +1,5 @@
 //! A producer: batches go to the leaders of their partitions, several at a time and in order, and
-//! are sent again until they are acknowledged or too old.
+//! are sent again until they are acknowledged or the client's timeout is over.
 
 mod lane;
 
@@ -19,8 +19,11 @@ use crate::model::{Offset, ProducerEpoch, ProducerId};
 use crate::rt::{Buf, Runtime, TaskClass};
 use crate::wire::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
-/// A batch is given up after so many times the client's timeout, in which one answer must come.
-const ATTEMPTS: u32 = 3;
+/// The largest batch that is sent: brokers close a connection whose request is larger than
+/// `socket.request.max.bytes`, by default 100 MiB, without a word. The rest is for what stands
+/// around the batch.
+const BATCH_BYTES_MAX: usize = (100 << 20) - (64 << 10);
+
 /// How a producer behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct ProducerOptions {
@@ -102,12 +105,9 @@ impl<R: Runtime> Producer<R> {
         let bytes = self.seal(&lane, records)?;
         records.clear();
         let (delivery, receiver) = oneshot::channel();
-        let limit = self.inner.client.timeout() * ATTEMPTS;
-        let deadline = self.inner.client.rt().now() + limit;
-        let bytes = Buf::from_vec(bytes);
         lane.push(Batch {
-            bytes,
-            deadline,
+            bytes: Buf::from_vec(bytes),
+            queued_at: self.inner.client.rt().now(),
             delivery,
         });
         Ok(receiver)
@@ -164,6 +164,14 @@ impl<R: Runtime> Producer<R> {
         fields
             .seal(&mut bytes)
             .map_err(|error| unsealable(error.to_string()))?;
+        if bytes.len() > BATCH_BYTES_MAX {
+            return Err(ClientError::TooLarge {
+                topic: lane.topic.clone(),
+                partition: lane.partition,
+                bytes: bytes.len(),
+                limit_bytes: BATCH_BYTES_MAX,
+            });
+        }
         Ok(bytes)
     }
 }

@@ -2,12 +2,13 @@
 
 use super::error::ControllerError;
 use crate::cluster::image::Image;
-use crate::model::{MAX_TOPIC_NAME_BYTES, is_topic_name_byte};
+use crate::model::{MAX_TOPIC_NAME_BYTES, RESERVED_TOPIC_NAME, is_topic_name_byte};
 
 /// Checks that a topic can have this name at all, and says why not.
 pub fn check_topic_name(name: &str) -> Result<(), ControllerError> {
     let why = match name {
         "" => "it is empty".to_string(),
+        RESERVED_TOPIC_NAME => "directories of the broker itself have this name".to_string(),
         "." | ".." => "'.' and '..' are directories".to_string(),
         _ if name.len() > MAX_TOPIC_NAME_BYTES => {
             format!(

@@ -1,5 +1,6 @@
 //! Checkpoints: what lets the journal forget, and what recovery begins from.
 
+use std::io;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -13,7 +14,10 @@ use crate::log::error::StorageError;
 use crate::log::index_files::IndexTail;
 use crate::log::journal::Sequence;
 use crate::log::moves::move_all;
+use crate::log::open_files::SegmentKey;
+use crate::log::partition_files::{SegmentFile, segment_path};
 use crate::log::rules::{Rule, holds};
+use crate::log::segment::SegmentFacts;
 use crate::log::shard_log::ShardLogInner;
 use crate::log::state::{LogInner, State};
 use crate::model::Offset;
@@ -183,21 +187,47 @@ async fn wait_last_entry<R: Runtime>(core: &Core<R>) -> Result<(), StorageError>
     Ok(())
 }
 
-/// Below level `fsync` moves were not durable by themselves.
+/// Below level `fsync` moves were not durable by themselves. Those that are not now either are
+/// left for the next checkpoint.
 async fn sync_segments<R: Runtime>(shard: &ShardLogInner<R>) -> Result<(), StorageError> {
-    let unsynced = std::mem::take(&mut *shard.core.unsynced.borrow_mut());
-    for key in unsynced {
-        let Some(partition) = shard.get(key.0) else {
-            continue;
-        };
-        match shard.core.files.get(key, &partition.dir).await {
-            Ok(file) => file.sync().await?,
-            // Retention has removed it.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
+    // Moves that end meanwhile list their segments again.
+    let mut unsynced = std::mem::take(&mut *shard.core.unsynced.borrow_mut());
+    while let Some(key) = unsynced.first().copied() {
+        if let Err(error) = sync_segment(shard, key).await {
+            shard.core.unsynced.borrow_mut().append(&mut unsynced);
+            return Err(error);
         }
+        unsynced.remove(&key);
     }
     Ok(())
+}
+
+async fn sync_segment<R: Runtime>(
+    shard: &ShardLogInner<R>,
+    key: SegmentKey,
+) -> Result<(), StorageError> {
+    let Some(partition) = shard.get(key.0) else {
+        return Ok(());
+    };
+    // Otherwise its path may be another topic's by the time that the file is opened.
+    let Some(_in_use) = partition.keep_files() else {
+        return Ok(());
+    };
+    let path = || segment_path(&partition.dir, key.1, SegmentFile::Log);
+    let failed = |error| StorageError::Offline(format!("{}: {error}", path().display()));
+    match shard.core.files.get(key, &partition.dir).await {
+        // Whatever the error, a sync that succeeds later says nothing of what was written before.
+        Ok(file) => file.sync().await.map_err(failed),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let is_listed = |facts: &SegmentFacts| facts.base_offset == key.1;
+            match partition.state.borrow().segments().any(is_listed) {
+                true => Err(failed(error)),
+                // Retention has removed it.
+                false => Ok(()),
+            }
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Index files of active segments get the entries of what is safely in the journal.
@@ -209,7 +239,7 @@ async fn grow_indexes<R: Runtime>(shard: &ShardLogInner<R>) {
     }
 }
 
-async fn grow_index<R: Runtime>(partition: &Rc<LogInner<R>>) -> std::io::Result<()> {
+async fn grow_index<R: Runtime>(partition: &Rc<LogInner<R>>) -> io::Result<()> {
     let Ok(_in_use) = partition.use_files() else {
         return Ok(());
     };

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::log::codec::{Fields, open_header, seal_header};
+use crate::log::error::is_disk_full;
 use crate::log::lock::open_locked;
 use crate::log::rules::{Rule, holds};
 use crate::log::run::RunId;
@@ -192,7 +193,7 @@ impl<R: Runtime> Slot<R> {
         }
         match reserve_durably(&self.file, room).await {
             Ok(()) => self.room_bytes = room,
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(error) if is_disk_full(&error) => {
                 return Err(CheckpointError::DiskFull {
                     bytes: content_bytes,
                 });

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::ring::Geometry;
 use super::state::Shared;
 use super::{JournalError, JournalOptions};
+use crate::log::error::is_disk_full;
 use crate::log::lock::open_locked;
 use crate::rt::{BLOCK_BYTES, Buf, File, OpenMode, Runtime, WriteMode};
 
@@ -168,7 +169,7 @@ pub(super) async fn prepare<R: Runtime, T: 'static>(shared: Rc<Shared<R, T>>, fi
                 prepared += bytes;
                 shared.prepared(prepared);
             }
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(error) if is_disk_full(&error) => {
                 shared.disk_full();
                 shared.rt.sleep(RETRY).await;
             }

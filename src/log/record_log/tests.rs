@@ -97,10 +97,51 @@ fn rot_before_the_end_is_an_error() {
     let disk = SimDisk::new(DiskModel::default());
     with_records(&disk, 6);
     disk.corrupt("/metadata/log", 4100..4200).unwrap();
-    let mut sim = Sim::new(2, &disk);
+    assert!(matches!(
+        reopened(&disk),
+        Err(RecordLogError::Rot { index: 1, .. })
+    ));
+}
+
+fn reopened(disk: &SimDisk) -> Result<Vec<Vec<u8>>, RecordLogError> {
+    let mut sim = Sim::new(2, disk);
     let rt = sim.runtime(0);
     let opened = sim.run(RecordLog::open(&rt, Path::new(DIR))).unwrap();
-    assert!(matches!(opened, Err(RecordLogError::Rot { index: 1, .. })));
+    opened.map(|(_, records)| records)
+}
+
+#[test]
+fn rot_of_the_last_record_is_not_a_torn_write() {
+    for count in 1..6 {
+        let disk = SimDisk::new(DiskModel::default());
+        with_records(&disk, count);
+        let size = reopened_size(&disk);
+        // The last two blocks are the end of the last record and its seal.
+        disk.corrupt("/metadata/log", size - 8192..size - 4096)
+            .unwrap();
+        let opened = reopened(&disk);
+        assert!(
+            matches!(opened, Err(RecordLogError::Rot { .. })),
+            "{count} records: {opened:?}"
+        );
+    }
+}
+
+fn reopened_size(disk: &SimDisk) -> u64 {
+    let mut sim = Sim::new(2, disk);
+    let rt = sim.runtime(0);
+    let opened = sim.run(RecordLog::open(&rt, Path::new(DIR))).unwrap();
+    opened.unwrap().0.size_bytes()
+}
+
+#[test]
+fn a_damaged_seal_costs_nothing() {
+    let disk = SimDisk::new(DiskModel::default());
+    with_records(&disk, 3);
+    let size = reopened_size(&disk);
+    disk.corrupt("/metadata/log", size - 4096..size).unwrap();
+    assert_eq!(reopened(&disk).unwrap().len(), 3);
+    assert_eq!(reopened_size(&disk), size, "sealed again");
 }
 
 #[test]

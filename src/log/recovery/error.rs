@@ -60,6 +60,26 @@ pub enum RecoveryError {
     /// The files of a journal cannot be made.
     #[error("journal: {0}")]
     JournalFiles(String),
+    /// There are partitions, so there was a run, but nothing says which.
+    #[error(
+        "{}: no run is committed, but there are topics: the file was lost or damaged. Bring it back \
+         from a copy; without it nobody knows where the records end",
+        path.display()
+    )]
+    NoRun {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A partition's directory that the metadata does not know.
+    #[error(
+        "{}: the metadata knows no topic with this directory: either metadata/log was lost or \
+         replaced (bring it back from a copy), or the directory was put there (move it away)",
+        path.display()
+    )]
+    Stranger {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A shard of the committed run has no checkpoint that is whole: both slots are damaged.
     #[error("{}: no whole checkpoint of run {run}: {reason}", dir.display())]
     Checkpoint {

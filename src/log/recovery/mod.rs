@@ -24,6 +24,7 @@ mod overlay;
 mod part;
 mod place;
 mod plan;
+mod strangers;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -41,10 +42,10 @@ use crate::log::journal::{JournalScan, LostWrites, Scanned, ScannedEntry};
 use crate::log::marks::{Boundary, Position};
 use crate::log::options::{KnownPartition, RecoveryOptions, shard_dir};
 use crate::log::partition_dirs::{rename_durably, topic_of};
-use crate::log::partition_files::{PartitionDir, deleted_dir, partition_dir};
+use crate::log::partition_files::{PartitionDir, deleted_dir, is_shard_dir, partition_dir};
 use crate::log::producers::ProducerStates;
 use crate::log::rules::{Rule, holds};
-use crate::log::run::{Run, RunFile, RunId};
+use crate::log::run::{RUN_FILE, Run, RunFile, RunId};
 use crate::log::segment::SegmentFacts;
 use crate::model::{LeaderEpoch, Offset, PartitionId, ShardIndex};
 use crate::rt::Runtime;
@@ -53,6 +54,7 @@ use journals::{journal_dir, keep_journals, kept_name, make_journal};
 use load::{Journaled, load_checkpoint, take_namesake};
 use part::Part;
 use place::{check_files, place};
+pub use strangers::refuse_strangers;
 
 /// Partitions whose files are worked on at the same time: each is a few small operations, one after
 /// the other.
@@ -133,6 +135,10 @@ pub async fn recover<R: Runtime>(
     let began = rt.now();
     let mut run_file = RunFile::open(rt, data_dir).await?;
     let committed = run_file.committed();
+    if committed.is_none() && !partitions.is_empty() {
+        let path = data_dir.join(RUN_FILE);
+        return Err(RecoveryError::NoRun { path });
+    }
     let mut recovery = Recovery::load(rt, data_dir, options, committed, partitions).await?;
     recovery.put_aside_strangers(partitions).await?;
     recovery.replay().await?;
@@ -226,7 +232,7 @@ impl<R: Runtime> Recovery<R> {
             let Some(PartitionDir::Live { topic, index }) = PartitionDir::parse(&entry.name) else {
                 continue;
             };
-            if !entry.is_dir || names.contains_key(&entry.name) || is_ours(&entry.name) {
+            if !entry.is_dir || names.contains_key(&entry.name) || is_shard_dir(&entry.name) {
                 continue;
             }
             let dir = self.data_dir.join(&entry.name);
@@ -425,10 +431,4 @@ impl<R: Runtime> Recovery<R> {
         }
         Ok(())
     }
-}
-
-/// Directories of ours parse as partitions of a topic, too.
-fn is_ours(name: &str) -> bool {
-    name.strip_prefix("shard-")
-        .is_some_and(|number| number.parse::<u16>().is_ok())
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::log::checkpoint::content::PartitionContent;
+use crate::log::error::is_disk_full;
 use crate::log::lock::open_locked;
 use crate::log::marks::{Boundary, Position};
 use crate::log::options::KnownPartition;
@@ -225,7 +226,7 @@ async fn write_padded<R: Runtime>(
             .write_at(vec![buf.clone()], offset, WriteMode::Durable)
             .await
         {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(error) if is_disk_full(&error) => {
                 tracing::warn!("recovery waits for disk space");
                 rt.sleep(RETRY).await;
             }

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::log::error::StorageError;
 use crate::log::partition_dirs::{make_dir, put_aside_stranger, topic_of};
 use crate::log::partition_files::{PARTITION_METADATA, SegmentFile, segment_path};
-use crate::model::{Offset, TopicId};
+use crate::model::{Offset, RESERVED_TOPIC_NAME, TopicId};
 use crate::rt::{Create, File, OpenMode, Runtime};
 
 use super::RecoveryError;
@@ -17,6 +17,11 @@ use super::plan::needed_files;
 /// one that has records there is no start: what the journal has of them could not be put anywhere.
 pub async fn place<R: Runtime>(data_dir: &Path, part: &mut Part<R>) -> Result<bool, RecoveryError> {
     let (rt, id) = (&part.rt, part.content.id);
+    if part.content.topic == RESERVED_TOPIC_NAME {
+        let reason = "a topic of this name would share directories with shards";
+        part.content.offline.get_or_insert(reason.to_owned());
+        return Ok(false);
+    }
     put_aside_stranger(rt, data_dir, &part.content.topic, id.index, id.topic).await?;
     if part.is_new {
         match make(rt, &part.dir, id.topic).await {

@@ -39,8 +39,16 @@ pub enum FaultOn {
     Allocate,
     /// Opens, renames, removals, directories.
     Names,
+    /// Syncs of a directory, which are among [`FaultOn::Names`].
+    SyncDir,
     /// Everything.
     Any,
+}
+
+impl FaultOn {
+    fn covers(self, kind: Self) -> bool {
+        self == kind || self == Self::Any || (self == Self::Names && kind == Self::SyncDir)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -76,7 +84,7 @@ impl Faults {
         }
         let kind = kind_of(work);
         let fitting = self.planned.iter_mut().find(|fault| {
-            (fault.on == kind || fault.on == FaultOn::Any)
+            fault.on.covers(kind)
                 && (fault.skip > 0 || fault.times > 0)
                 && path.to_string_lossy().contains(&fault.path)
         });
@@ -98,6 +106,7 @@ fn kind_of(work: &Work) -> FaultOn {
         Work::Read { .. } => FaultOn::Read,
         Work::Sync => FaultOn::Sync,
         Work::Allocate { .. } | Work::SetLen(_) => FaultOn::Allocate,
+        Work::SyncDir => FaultOn::SyncDir,
         _ => FaultOn::Names,
     }
 }

@@ -1,22 +1,24 @@
 //! `corelane produce`
 
+mod feed;
+
 use std::path::PathBuf;
-use std::rc::Rc;
-use std::time::Duration;
+use std::pin::pin;
 
 use clap::{Args, ValueEnum};
 use futures_util::future::{Either, select};
 use serde::Serialize;
 
+use self::feed::Feed;
 use super::connect::{Rt, existing_topic, with_client};
-use super::input::{Lines, Pieces, lines_of, read_pieces, total_bytes};
+use super::input::{Input, total_bytes};
 use super::progress::Progress;
-use super::{CliError, Context, Exit, Report, bytes, count, megabytes_per_second};
+use super::signals::{stopped, watch};
+use super::{CliError, Context, Exit, Report, bytes, counted, megabytes_per_second};
 use crate::client::{
-    Batcher, BatcherOptions, Client, Deliveries, NewRecord, Producer, ProducerOptions,
+    Batcher, BatcherOptions, Client, ClientError, Deliveries, Producer, ProducerOptions,
 };
 use crate::compress::{Codec, Level};
-use crate::model::batch::Header;
 use crate::rt::Runtime;
 
 /// Write lines to a topic, each as a record
@@ -86,23 +88,34 @@ struct CodecArg(Option<Level>);
 struct Produced {
     topic: String,
     records: u64,
-    /// Of the records before compression, with what the format adds to each.
+    /// Of the records' keys, values and headers.
     bytes: u64,
     seconds: f64,
     bytes_per_second: f64,
-    ack_p50_us: u64,
-    ack_p99_us: u64,
+    /// Null when nothing was acknowledged.
+    ack_p50_us: Option<u64>,
+    ack_p99_us: Option<u64>,
 }
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         let inner = context.clone();
-        let produced = with_client(context, |client| produce(client, self, inner))?;
+        let (stop, asked) = flume::bounded(1);
+        let _watch = watch(move |exit| {
+            // It is gone when everything is written.
+            let _ = stop.send(exit);
+        })?;
+        let (produced, stopped) =
+            with_client(context, |client| produce(client, self, inner, asked))?;
         if context.json() {
-            context.print(&produced)
+            context.print(&produced)?;
         } else {
-            context.say(format_args!("{}", produced.text().trim_end()));
-            Ok(())
+            let word = if stopped.is_some() { "stopped: " } else { "" };
+            context.say(format_args!("{word}{}", produced.text().trim_end()));
+        }
+        match stopped {
+            Some(exit) => Err(CliError::stopped(exit)),
+            None => Ok(()),
         }
     }
 
@@ -133,10 +146,41 @@ async fn produce(
     client: Client<Rt>,
     command: Command,
     context: Context,
-) -> Result<Produced, CliError> {
+    asked: flume::Receiver<Exit>,
+) -> Result<(Produced, Option<Exit>), CliError> {
     let started = client.rt().now();
-    let partitions = partition_count(&client, &command).await?;
-    let pieces = read_pieces(command.files.clone())?;
+    let (producer, batcher) = {
+        let (stop, ready) = (pin!(stopped(&asked)), pin!(prepare(&client, &command)));
+        match select(stop, ready).await {
+            Either::Left((exit, _)) => return Err(CliError::stopped(exit)),
+            Either::Right((ready, _)) => ready?,
+        }
+    };
+    let input = Input::open(command.files.clone())?;
+    let what = format!("produce to {}", command.topic);
+    let total = total_bytes(&command.files);
+    let mut progress = Progress::new(&context, what, total, started);
+    let feed = Feed {
+        rt: client.rt().clone(),
+        command: &command,
+        context: &context,
+        batcher,
+        progress: &mut progress,
+    };
+    let outcome = feed.run(&input, &asked).await;
+    progress.finish();
+    producer.close();
+    let (deliveries, stopped) = outcome?;
+    let seconds = (client.rt().now() - started).as_secs_f64();
+    Ok((Produced::of(command.topic, &deliveries, seconds), stopped))
+}
+
+/// What writes to the topic, once it is there.
+async fn prepare(
+    client: &Client<Rt>,
+    command: &Command,
+) -> Result<(Producer<Rt>, Batcher<Rt>), CliError> {
+    let partitions = partition_count(client, command).await?;
     let options = ProducerOptions {
         acks: match command.acks {
             Acks::None => 0,
@@ -154,15 +198,7 @@ async fn produce(
     };
     let rt = client.rt().clone();
     let batcher = Batcher::new(rt, producer.clone(), &command.topic, partitions, options);
-    let total = total_bytes(&command.files);
-    let what = format!("produce to {}", command.topic);
-    let mut progress = Progress::new(&context, what, total, started);
-    let outcome = feed(batcher, &client, &command, &pieces, &mut progress).await;
-    progress.finish();
-    producer.close();
-    let deliveries = outcome?;
-    let seconds = (client.rt().now() - started).as_secs_f64();
-    Ok(Produced::of(command.topic, &deliveries, seconds))
+    Ok((producer, batcher))
 }
 
 /// Partitions of the topic, which is created on request.
@@ -170,7 +206,8 @@ async fn partition_count(client: &Client<Rt>, command: &Command) -> Result<i32, 
     let name = command.topic.as_str();
     if command.create {
         client.metadata(Some(&[name]), true).await?;
-        client.wait_for_leaders(name).await?;
+        let created = client.wait_for_leaders(name).await;
+        created.map_err(|error| not_created(name, error))?;
     }
     let topic = match existing_topic(client, name).await {
         Err(error) if error.exit_code() == Exit::NotFound as u8 => {
@@ -191,103 +228,55 @@ async fn partition_count(client: &Client<Rt>, command: &Command) -> Result<i32, 
     }
 }
 
-/// Takes lines until the input ends; batches that waited long enough leave meanwhile.
-async fn feed(
-    mut batcher: Batcher<Rt>,
-    client: &Client<Rt>,
-    command: &Command,
-    pieces: &Pieces,
-    progress: &mut Progress,
-) -> Result<Rc<Deliveries>, CliError> {
-    let headers: Vec<Header<'_>> = command
-        .headers
-        .iter()
-        .map(|(key, value)| Header {
-            key: key.as_bytes(),
-            value: Some(value.as_bytes()),
-        })
-        .collect();
-    let mut lines = Lines::default();
-    let mut taken_bytes = 0;
-    loop {
-        let piece = match next_piece(client.rt(), pieces, batcher.next_due()).await {
-            Next::Piece(piece) => piece?,
-            Next::Due => {
-                batcher.send_due().await?;
-                continue;
-            }
-            Next::End => break,
-        };
-        taken_bytes += piece.len() as u64;
-        let whole = lines.take(&piece);
-        let timestamp_ms = client.rt().wall_clock_ms();
-        for line in lines_of(&whole) {
-            let (key, value) = command.cut(line);
-            let record = NewRecord {
-                timestamp_ms,
-                key,
-                value,
-                headers: &headers,
-            };
-            batcher.append(command.partition, record).await?;
-        }
-        progress.show(taken_bytes, client.rt().now());
-        // Input that is always ready must not keep the network waiting.
-        client.rt().yield_now().await;
-    }
-    Ok(batcher.finish().await?)
-}
-
-enum Next {
-    Piece(Result<Vec<u8>, CliError>),
-    /// A batch has waited long enough.
-    Due,
-    End,
-}
-
-async fn next_piece(rt: &Rt, pieces: &Pieces, due: Option<Duration>) -> Next {
-    let taken = |result| match result {
-        Ok(piece) => Next::Piece(piece),
-        Err(flume::RecvError::Disconnected) => Next::End,
-    };
-    let Some(due) = due else {
-        return taken(pieces.recv_async().await);
-    };
-    let wait = std::pin::pin!(rt.sleep(due.saturating_sub(rt.now())));
-    match select(pieces.recv_async(), wait).await {
-        Either::Left((result, _)) => taken(result),
-        Either::Right(_) => Next::Due,
+/// A broker that does not create topics does not say so: the topic stays unknown.
+fn not_created(topic: &str, error: ClientError) -> CliError {
+    let told = CliError::from(error);
+    if told.exit_code() == Exit::NotFound as u8 {
+        let fix = format!("corelane topic create {topic}");
+        told.cause("the broker does not create topics itself (auto.create.topics.enable)")
+            .fix(fix)
+    } else {
+        told
     }
 }
 
 impl Produced {
     fn of(topic: String, deliveries: &Deliveries, seconds: f64) -> Self {
+        let latency_us = |quantile| {
+            let is_some = deliveries.records() > 0;
+            is_some.then(|| deliveries.latency_us(quantile))
+        };
         Self {
             topic,
             records: deliveries.records(),
             bytes: deliveries.bytes(),
             seconds,
             bytes_per_second: deliveries.bytes() as f64 / seconds,
-            ack_p50_us: deliveries.latency_us(0.5),
-            ack_p99_us: deliveries.latency_us(0.99),
+            ack_p50_us: latency_us(0.5),
+            ack_p99_us: latency_us(0.99),
         }
     }
 }
 
 impl Report for Produced {
-    const SCHEMA: &'static str = "corelane.produce/1";
+    const SCHEMA: &'static str = "corelane.produce/2";
 
     fn text(&self) -> String {
-        let milliseconds = |us: u64| us as f64 / 1e3;
-        format!(
-            "{} records, {} in {:.2} s: {}   ack p50 {:.1} ms, p99 {:.1} ms\n",
-            count(self.records),
+        let written = format!(
+            "{}, {} in {:.2} s",
+            counted(self.records, "record"),
             bytes(self.bytes),
-            self.seconds,
-            megabytes_per_second(self.bytes_per_second),
-            milliseconds(self.ack_p50_us),
-            milliseconds(self.ack_p99_us)
-        )
+            self.seconds
+        );
+        match self.ack_p50_us.zip(self.ack_p99_us) {
+            None => format!("{written}\n"),
+            Some((p50, p99)) => format!(
+                "{written}: {}   ack p50 {:.1} ms, p99 {:.1} ms\n",
+                megabytes_per_second(self.bytes_per_second),
+                p50 as f64 / 1e3,
+                p99 as f64 / 1e3
+            ),
+        }
     }
 }
 

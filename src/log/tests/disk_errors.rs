@@ -1,0 +1,194 @@
+//! Errors of the disk that are final, and those that are not.
+
+use std::time::Duration;
+
+use super::*;
+use crate::log::checkpoint::checkpointer;
+use crate::rt::TaskClass;
+use crate::sim::{EIO, ENOSPC, Fault, FaultOn};
+
+/// A quota is used up.
+const EDQUOT: i32 = 122;
+const SOON: Duration = Duration::from_millis(50);
+
+impl Scene {
+    /// The first operation of a kind fails whose path contains this.
+    fn fails(&self, on: FaultOn, path: &str, errno: i32) {
+        self.fails_behind(0, on, path, errno);
+    }
+
+    /// One such operation fails behind so many that succeed.
+    fn fails_behind(&self, skip: u32, on: FaultOn, path: &str, errno: i32) {
+        self.disk.inject(Fault {
+            on,
+            path: path.into(),
+            skip,
+            times: 1,
+            errno,
+        });
+    }
+}
+
+fn is_offline(error: &StorageError) -> bool {
+    matches!(error, StorageError::Offline(why) if why.contains(DATA_DIR))
+}
+
+/// Appends until something fails.
+async fn append_until_error(log: &Log) -> StorageError {
+    loop {
+        match log.append(&batch(0), 0).await {
+            Ok(_) => {}
+            Err(AppendError::Storage(error)) => return error,
+            Err(AppendError::DiskFull) => return StorageError::DiskFull,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_new_segment_whose_name_may_be_lost_takes_the_directory_offline() {
+    let scene = Scene::new();
+    scene.live(async |_, shard| {
+        let log = shard.create_partition(scene.spec(id(1))).await.unwrap();
+        fill(&log, 5).await;
+        scene.fails(FaultOn::SyncDir, "/t-0", EIO);
+        assert!(is_offline(&append_until_error(&log).await));
+        let again = log.append(&batch(0), 0).await;
+        assert!(matches!(again, Err(AppendError::Storage(error)) if is_offline(&error)));
+        assert!(shard.offline_reason().is_some());
+    });
+}
+
+#[test]
+fn a_partition_whose_names_may_be_lost_takes_the_directory_offline() {
+    // The directory after its id was written, again with its segment, and its own name.
+    for number in 0..3 {
+        let scene = Scene::new();
+        scene.live(async |_, shard| {
+            scene.fails_behind(number, FaultOn::SyncDir, DATA_DIR, EIO);
+            let made = shard.create_partition(scene.spec(id(1))).await;
+            assert!(is_offline(&made.err().unwrap()));
+            assert!(shard.offline_reason().is_some());
+        });
+    }
+    let scene = Scene::with_batches(1);
+    scene.live(async |_, shard| {
+        scene.fails(FaultOn::SyncDir, "/data", EIO);
+        let deleted = shard.delete_partition(id(1)).await;
+        assert!(is_offline(&deleted.unwrap_err()));
+        assert!(shard.offline_reason().is_some());
+    });
+}
+
+/// A scene whose segments are written without a promise, and synced before a checkpoint.
+fn written() -> Scene {
+    let mut scene = Scene::new();
+    scene.options.durability = Durability::Written;
+    scene.options.move_bytes = 4096;
+    scene.options.open_files = 1;
+    scene
+}
+
+/// Sixty batches, of which the last three segments are to be synced.
+async fn fill_unsynced(scene: &Scene, rt: &SimRuntime, shard: &ShardLog<SimRuntime>) -> Log {
+    let log = shard.create_partition(scene.spec(id(1))).await.unwrap();
+    fill(&log, 90).await;
+    while log.marks().segment_durable < Offset(700) {
+        rt.sleep(SOON).await;
+    }
+    log
+}
+
+#[test]
+fn segments_that_could_not_be_synced_are_synced_by_the_next_checkpoint() {
+    let scene = written();
+    scene.live(async |rt, shard| {
+        let log = fill_unsynced(&scene, &rt, &shard).await;
+        let waiting = log.0.core.unsynced.borrow().clone();
+        assert!(waiting.len() >= 3);
+        log.0.core.files.clear();
+        scene.fails(FaultOn::Names, "300.log", ENOSPC);
+        let core = log.0.core.clone();
+        let shard = &shard.0;
+        assert_eq!(
+            checkpointer::write_checkpoint(shard).await,
+            Err(StorageError::DiskFull)
+        );
+        let left: Vec<_> = core.unsynced.borrow().iter().map(|key| key.1).collect();
+        assert!(left.starts_with(&[Offset(300), Offset(600)]), "{left:?}");
+        assert_eq!(checkpointer::write_checkpoint(shard).await, Ok(()));
+        assert!(core.unsynced.borrow().is_empty());
+    });
+}
+
+#[test]
+fn a_segment_whose_sync_failed_takes_the_directory_offline() {
+    for errno in [EIO, ENOSPC] {
+        let scene = written();
+        scene.live(async |rt, shard| {
+            fill_unsynced(&scene, &rt, &shard).await;
+            scene.fails(FaultOn::Sync, "300.log", errno);
+            assert!(is_offline(&shard.checkpoint().await.unwrap_err()));
+            assert!(shard.offline_reason().is_some());
+        });
+    }
+}
+
+/// The name is free when a deletion returns, so a checkpoint must not come upon the next topic.
+#[test]
+fn a_checkpoint_does_not_take_the_files_of_a_topic_that_follows() {
+    let scene = written();
+    scene.live(async |rt, shard| {
+        let log = fill_unsynced(&scene, &rt, &shard).await;
+        let core = log.0.core.clone();
+        core.files.clear();
+        // Opening takes turns: the checkpoint waits for its own.
+        let turn = core.files.opening().acquire(1).await;
+        let of_checkpoint = shard.0.clone();
+        rt.spawn(TaskClass::Background, async move {
+            checkpointer::write_checkpoint(&of_checkpoint).await.ok();
+        });
+        rt.sleep(SOON).await;
+        let deleting = shard.clone();
+        rt.spawn(TaskClass::Background, async move {
+            deleting.delete_partition(id(1)).await.unwrap();
+        });
+        rt.sleep(SOON).await;
+        assert!(scene.place_of(300).0.contains("/t-0/"), "not renamed yet");
+        drop(turn);
+        rt.sleep(SOON).await;
+        shard.create_partition(scene.spec(id(2))).await.unwrap();
+        assert!(
+            scene
+                .disk
+                .list()
+                .iter()
+                .any(|(path, _)| path.contains("-delete/"))
+        );
+    });
+}
+
+#[test]
+fn a_quota_that_is_used_up_is_no_failure() {
+    let mut scene = Scene::new();
+    scene.options.move_bytes = 4096;
+    scene.fails(FaultOn::Write, "/journal/0001", EDQUOT);
+    scene.live(async |rt, shard| {
+        scene.fails(FaultOn::SyncDir, "/t-0", EDQUOT);
+        let made = shard.create_partition(scene.spec(id(1))).await;
+        assert_eq!(made.err(), Some(StorageError::DiskFull));
+        let log = shard.create_partition(scene.spec(id(1))).await.unwrap();
+        scene.fails(FaultOn::Allocate, "/t-0/", EDQUOT);
+        scene.fails(FaultOn::Allocate, "/t-0/", EDQUOT);
+        let refused = log.append(&batch(0), 0).await;
+        assert_eq!(refused, Err(AppendError::DiskFull));
+        // The journal's files are prepared behind, and tried again after a while.
+        rt.sleep(40 * SOON).await;
+        scene.fails(FaultOn::Write, "/t-0/", EDQUOT);
+        fill(&log, 90).await;
+        while log.marks().segment_durable < Offset(700) {
+            rt.sleep(SOON).await;
+        }
+        assert_eq!(shard.offline_reason(), None);
+    });
+}
