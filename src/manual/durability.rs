@@ -128,7 +128,8 @@
 //!   says so, and a clean stop does.
 //! - **Rot under an unreadable entry table.** Whose records were lost cannot be told, so every partition
 //!   of the node for which no later entry is replayed goes offline. An offline partition stays so over
-//!   restarts; there is no command yet that repairs it. Its files and the journals are kept. Each start logs its reason once,
+//!   restarts; there is no command yet that repairs it. Its files and the journals are kept. A log
+//!   start that was lost so, and that later records follow, is told by a warning alone. Each start logs its reason once,
 //!   `corelane topic describe` shows it as OFFLINE, and its topic can be deleted.
 //! - **Rot in a segment** is found when it is read: each batch's CRC must hold, its base offset must be
 //!   the one at which the batch before ends, and its leader epoch the one that the log knows there.

@@ -16,6 +16,7 @@
 //! | `files` | the files: opened, prepared |
 //! | *reading back* | |
 //! | `scan` | write after write, and where they end: torn or rotten |
+//! | `lost` | what is known of writes that cannot be read |
 //! | `reader` | the ring in large pieces |
 //! | `sweep` | what lies behind a break |
 
@@ -23,6 +24,7 @@ mod files;
 mod format;
 mod group;
 mod layout;
+mod lost;
 mod options;
 mod reader;
 mod ring;
@@ -37,10 +39,9 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
+pub use lost::{Kept, LostWrites};
 pub use options::{JournalOptions, JournalStart};
-pub use scan::{
-    JournalScan, LostWrites, ScanEnd, ScanError, Scanned, ScannedEntry, ScannedWrite, read_write,
-};
+pub use scan::{JournalScan, ScanEnd, ScanError, Scanned, ScannedEntry, ScannedWrite, read_write};
 
 use crate::log::run::RunId;
 use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, ShardIndex};

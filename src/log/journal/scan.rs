@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::format::{BlockSplit, EntryHead, HEADER_BYTES, Header, WriteKind, is_intact};
+use super::lost::{Kept, LostWrites};
 use super::reader::RingReader;
 use super::sweep::{Later, sweep};
 use super::{JournalStart, Pieces, Sequence};
@@ -109,18 +110,6 @@ pub enum ScannedEntry {
     },
 }
 
-/// Rot: writes that had been flushed are not whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LostWrites {
-    /// The first of them.
-    pub first: Sequence,
-    /// The one after the last of them.
-    pub end: Sequence,
-    /// Whose entries they carried. None when that cannot be read any more: then every partition
-    /// without a later entry that continues it may have lost some.
-    pub partitions: Option<Vec<PartitionId>>,
-}
-
 /// How a scan ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScanEnd {
@@ -151,8 +140,8 @@ pub struct JournalScan<R: Runtime> {
 /// What is found where a write should be.
 enum Found {
     Write(Header, u32, ScannedWrite),
-    /// Only its table can be trusted.
-    Table(Vec<PartitionId>),
+    /// Only its table can be trusted, and what it says without a payload.
+    Table(Kept),
     Nothing,
 }
 
@@ -201,7 +190,7 @@ impl<R: Runtime> JournalScan<R> {
             }
             // Nothing follows the record of a clean stop.
             _ if self.clean => Ok(self.end()),
-            Found::Table(partitions) => self.pass_break(Some(partitions)).await,
+            Found::Table(kept) => self.pass_break(Some(kept)).await,
             Found::Nothing => self.pass_break(None).await,
         }
     }
@@ -260,15 +249,12 @@ impl<R: Runtime> JournalScan<R> {
             .flatten();
         Ok(match write {
             Some(write) => Found::Write(header, checksum, write),
-            None => Found::Table(heads.iter().map(EntryHead::partition).collect()),
+            None => Found::Table(Kept::of(&heads)),
         })
     }
 
     /// Decides what a missing write means.
-    async fn pass_break(
-        &mut self,
-        partitions: Option<Vec<PartitionId>>,
-    ) -> Result<Option<Scanned>, ScanError> {
+    async fn pass_break(&mut self, kept: Option<Kept>) -> Result<Option<Scanned>, ScanError> {
         self.reader.check_room(self.address, self.sequence).await?;
         if self.later.is_none() {
             let end = self.start.address + self.start.geometry.ring_bytes();
@@ -301,7 +287,7 @@ impl<R: Runtime> JournalScan<R> {
         Ok(Some(Scanned::Lost(LostWrites {
             first: Sequence(first),
             end: Sequence(self.sequence),
-            partitions: partitions.filter(|_| alone),
+            kept: kept.filter(|_| alone),
         })))
     }
 }

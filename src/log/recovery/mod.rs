@@ -284,18 +284,29 @@ impl<R: Runtime> Recovery<R> {
     }
 
     fn take_marks(&mut self, found: Scanned) {
-        let Scanned::Write(write) = found else {
-            return;
+        let write = match found {
+            Scanned::Write(write) => write,
+            Scanned::Lost(lost) => {
+                for (id, log_start) in lost.kept.into_iter().flat_map(|kept| kept.log_starts) {
+                    self.raise_log_start(id, log_start);
+                }
+                return;
+            }
         };
         for entry in write.entries {
             if let ScannedEntry::LogStart {
                 partition,
                 log_start,
             } = entry
-                && let Some(part) = self.parts.get_mut(&partition)
             {
-                part.content.log_start = part.content.log_start.max(log_start);
+                self.raise_log_start(partition, log_start);
             }
+        }
+    }
+
+    fn raise_log_start(&mut self, id: PartitionId, log_start: Offset) {
+        if let Some(part) = self.parts.get_mut(&id) {
+            part.content.log_start = part.content.log_start.max(log_start);
         }
     }
 
@@ -340,9 +351,13 @@ impl<R: Runtime> Recovery<R> {
             ),
             _ => format!("journal writes {first} to {last} of shard {shard} are damaged"),
         };
-        self.report.warnings.push(reason.clone());
-        let concerned: Vec<PartitionId> = match &lost.partitions {
-            Some(some) => some.clone(),
+        let undone = match lost.kept {
+            Some(_) => "",
+            None => ": DeleteRecords that was answered since the last checkpoint may be undone",
+        };
+        self.report.warnings.push(format!("{reason}{undone}"));
+        let concerned: Vec<PartitionId> = match &lost.kept {
+            Some(kept) => kept.partitions.clone(),
             None => self.parts.keys().copied().collect(),
         };
         for id in concerned {

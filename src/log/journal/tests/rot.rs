@@ -41,10 +41,14 @@ fn scanned(disk: &SimDisk, start: JournalStart) -> Found {
 }
 
 fn lost(first: u64, end: u64, partitions: Option<Vec<PartitionId>>) -> LostWrites {
+    let kept = partitions.map(|partitions| Kept {
+        partitions,
+        ..Kept::default()
+    });
     LostWrites {
         first: Sequence(first),
         end: Sequence(end),
-        partitions,
+        kept,
     }
 }
 
@@ -57,6 +61,37 @@ fn rot_in_the_middle_names_the_partitions_when_the_table_is_whole() {
     assert_eq!(found.lost, [lost(2, 3, Some(vec![partition(2)]))]);
     assert_eq!(found.entry_count(), 5);
     assert_eq!(found.end.next, Sequence(WRITES));
+}
+
+#[test]
+fn a_log_start_stands_in_the_table_and_outlives_the_payload() {
+    let disk = SimDisk::new(DiskModel::default());
+    let mut sim = Sim::new(1, &disk);
+    let rt = sim.runtime(0);
+    let start = small().first_start(run_id(1));
+    sim.run(async {
+        let journal = create(&rt, 1, small(), |_, _: Vec<()>| {}).await;
+        let mut permit = journal.reserve(10).await.unwrap();
+        let mut second = journal.reserve(0).await.unwrap();
+        journal.append(&mut permit, data(&rt, 1, 0, 0, 10, ()));
+        let log_start = Entry::LogStart {
+            partition: partition(1),
+            log_start: Offset(300),
+            token: (),
+        };
+        let sequence = journal.append(&mut second, log_start);
+        assert_eq!(sequence, Sequence(0), "one write has both");
+        journal.wait_completed(sequence).await.unwrap();
+        rt.sleep(Duration::from_secs(5)).await;
+    })
+    .unwrap();
+    sim.power_cut();
+    rotten(&disk, 0, 96..106);
+    let kept = Kept {
+        partitions: vec![partition(0)],
+        log_starts: vec![(partition(1), Offset(300))],
+    };
+    assert_eq!(scanned(&disk, start).lost[0].kept, Some(kept));
 }
 
 #[test]
