@@ -7,7 +7,7 @@
 use corelane::log::simulation::{
     Ending, Report, count_steps, emptied, full_disk, late_write, lost_metadata, missing_dir,
     missing_segment, offline_keeps_all, recovery_time, rotten_checkpoint, rotten_journal,
-    run_cut_at, run_failing_disk, try_seed,
+    rotten_log_start, run_cut_at, run_failing_disk, try_seed,
 };
 
 fn number(name: &str, default: u64) -> u64 {
@@ -88,6 +88,7 @@ fn damaged_files() {
         missing_dir(seed).expect("directory");
         missing_segment(seed).expect("segment");
         rotten_checkpoint(seed).expect("checkpoint");
+        rotten_log_start(seed).expect("log start");
     }
 }
 

@@ -77,7 +77,8 @@ impl<R: Runtime> LogInner<R> {
         }
     }
 
-    /// The log start is in the journal, safely, when this returns.
+    /// The log start is in the journal, safely, when this returns: in two writes, because nothing behind
+    /// it would miss it if the only one rotted.
     async fn journal_log_start(self: &Rc<Self>, log_start: Offset) -> Result<(), StorageError> {
         if !holds(Rule::LogStartJournaled) {
             self.raise_log_start(log_start);
@@ -85,18 +86,20 @@ impl<R: Runtime> LogInner<R> {
             return Ok(());
         }
         let core = &self.core;
-        let mut permit = core.journal.reserve(0).await?;
-        self.check_usable()?;
-        let entry = Entry::LogStart {
-            partition: self.id,
-            log_start,
-            token: Token {
-                partition: Rc::downgrade(self),
-                what: Journaled::LogStart(log_start),
-            },
-        };
-        let sequence = core.append_entry(&mut permit, entry);
-        core.journal.wait_completed(sequence).await?;
+        for _ in 0..2 {
+            let mut permit = core.journal.reserve(0).await?;
+            self.check_usable()?;
+            let entry = Entry::LogStart {
+                partition: self.id,
+                log_start,
+                token: Token {
+                    partition: Rc::downgrade(self),
+                    what: Journaled::LogStart(log_start),
+                },
+            };
+            let sequence = core.append_entry(&mut permit, entry);
+            core.journal.wait_completed(sequence).await?;
+        }
         if core.needs_flush() {
             core.journal.flush().await?;
         }

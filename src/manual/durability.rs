@@ -74,7 +74,7 @@
 //! | 5 | Runs are ordered. Writes and checkpoints of any run but the committed one are void | `log/run.rs`, `log/journal/reader.rs`, `log/checkpoint/slots.rs` | `RunCheck` |
 //! | 6 | Recovery writes segments, never journals, then checkpoints that leave the newest of the committed run alone, and commits the new run last | `log/recovery/mod.rs`, `log/checkpoint/slots.rs` | `RecoveryCommitsRunLast`, `RecoveryKeepsNewestCheckpoint` |
 //! | 7 | Whoever writes a file holds its lock, on the descriptor that writes. A start waits for it: writes of a killed process may still be in flight | `log/lock.rs` | `Locks` |
-//! | 8 | A log start is in the journal, durably, before it is answered or a file is unlinked; a checkpoint names the one that it includes | `log/log_start.rs`, `log/checkpoint/checkpointer.rs` | `LogStartJournaled`, `CheckpointNamesFinalMarks` |
+//! | 8 | A log start is in the journal, durably and in two writes, before it is answered or a file is unlinked; a checkpoint names the one that it includes | `log/log_start.rs`, `log/checkpoint/checkpointer.rs` | `LogStartJournaled`, `CheckpointNamesFinalMarks` |
 //! | 9 | A metadata change is durable before it is applied. Entries and directories of another topic id are left alone, whatever the topic's name | `log/record_log.rs`, `shard/control.rs`, `log/partition_dirs.rs`, `log/recovery/mod.rs` | `TopicIdCheck`, `MetadataDurableFirst` |
 //! | 10 | Sealing cuts the segment; the cut is fsynced before segment-durable passes it, and recovery cuts again | `log/moves.rs`, `log/recovery/verify.rs` | `SealCutDurable` |
 //! | 11 | A batch is accepted only when its segment has durably reserved its space and the journal can hold it | `log/append.rs`, `log/journal/state.rs` | `SpaceReserved` |
@@ -129,7 +129,8 @@
 //! - **Rot under an unreadable entry table.** Whose records were lost cannot be told, so every partition
 //!   of the node for which no later entry is replayed goes offline. An offline partition stays so over
 //!   restarts; there is no command yet that repairs it. Its files and the journals are kept. A log
-//!   start that was lost so, and that later records follow, is told by a warning alone. Each start logs its reason once,
+//!   start is written twice; one that is lost all the same, and that later records follow, is told
+//!   by a warning alone. Each start logs its reason once,
 //!   `corelane topic describe` shows it as OFFLINE, and its topic can be deleted.
 //! - **Rot in a segment** is found when it is read: each batch's CRC must hold, its base offset must be
 //!   the one at which the batch before ends, and its leader epoch the one that the log knows there.

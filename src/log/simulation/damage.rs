@@ -101,6 +101,39 @@ pub fn missing_dir(seed: u64) -> Result<(), String> {
     })
 }
 
+/// The journal write of a log start rots, and later records follow it.
+///
+/// # Errors
+/// The promise that was broken.
+pub fn rotten_log_start(seed: u64) -> Result<(), String> {
+    let log_start = Offset(2);
+    caught(|| {
+        let scene = Scene::new(seed, SELDOM);
+        scene.life(async |node, rng| {
+            let id = create_named(node, "a", rng).await?;
+            let log = node.partition(id).ok_or("no partition")?;
+            for number in 0..4 {
+                if number == 3 {
+                    let deleted = log.delete_records(log_start).await;
+                    deleted.map_err(|error| error.to_string())?;
+                }
+                append(node, id, rng).await?;
+                let durable = log.wait_durable(log.marks().log_end).await;
+                durable.map_err(|error| error.to_string())?;
+            }
+            node.runtimes[0].sleep(SOON * 10).await;
+            Ok(())
+        })?;
+        // Each write has a block; those of three batches come first.
+        corrupt(&scene, JOURNAL, 3 * BLOCK)?;
+        let found = recover(&scene)?.shards.remove(0).remove(0);
+        match (found.offline, found.log_start) {
+            (None, found) if found == log_start => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+}
+
 /// The file of a segment is cut or missing for one start. Where records would be written behind the
 /// hole there is none; otherwise the partition is offline, until the file is there again.
 ///

@@ -25,7 +25,9 @@ use crate::sim::{DiskModel, Rng, Sim, SimDisk, SimRuntime};
 use life::Plan;
 use truth::Truth;
 
-pub use damage::{full_disk, missing_dir, missing_segment, offline_keeps_all, rotten_checkpoint};
+pub use damage::{
+    full_disk, missing_dir, missing_segment, offline_keeps_all, rotten_checkpoint, rotten_log_start,
+};
 pub use directed::{emptied, late_write, lost_metadata, recovery_time, rotten_journal};
 
 /// How lives end.
