@@ -14,8 +14,9 @@ use crate::log::small_file::write_small;
 use crate::log::state::{LogInner, RolledSegment};
 use crate::rt::{BLOCK_BYTES, Buf, File, Runtime};
 
-/// Longest move.
-const MAX_MOVE_BYTES: u64 = 1 << 20;
+/// Longest move. A partition has one under way, so this is what keeps the disk busy: with one busy
+/// partition, 1 MiB gave 842 MiB/s, 4 MiB 1,130, 8 MiB 1,234 (p99 7.8, 8.4, 6.0 ms), 16 MiB no more.
+const MAX_MOVE_BYTES: u64 = 8 << 20;
 
 /// One of a shard's movers: takes partitions from the queue until the log closes.
 pub async fn run_mover<R: Runtime>(core: Rc<Core<R>>) {
