@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::log::core::Core;
-use crate::log::error::StorageError;
+use crate::log::error::{StorageError, is_disk_full};
 use crate::log::moves::{drop_gone, wait_idle};
 use crate::log::options::PartitionSpec;
 use crate::log::partition_files::{
@@ -105,7 +105,9 @@ pub async fn topic_of<R: Runtime>(rt: &R, dir: &Path) -> io::Result<Option<Topic
     Ok(text.and_then(|text| decode_partition_metadata(&text).ok()))
 }
 
-/// Renames a directory; what the target was is gone.
+/// Renames a partition's directory, whose topic is deleted, off its name; what the target was is
+/// gone. The new name is longer: on a full disk there may be no room for it, and the directory is
+/// removed at once, which needs none.
 pub async fn rename_durably<R: Runtime>(
     rt: &R,
     data_dir: &Path,
@@ -120,7 +122,10 @@ pub async fn rename_durably<R: Runtime>(
         return Err(StorageError::Conflict(why));
     }
     remove_tree(rt, to).await?;
-    rt.rename(from, to).await?;
+    match rt.rename(from, to).await {
+        Err(error) if is_disk_full(&error) => remove_tree(rt, from).await?,
+        renamed => renamed?,
+    }
     sync_names(rt, data_dir).await
 }
 
@@ -181,10 +186,13 @@ pub async fn remove_tree<R: Runtime>(rt: &R, dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    for entry in entries {
-        if !entry.is_dir {
-            rt.remove_file(&dir.join(&entry.name)).await?;
-        }
+    // Last of all goes what says whose it was: without that, segments are a stranger's.
+    let (named, others): (Vec<_>, Vec<_>) = entries
+        .into_iter()
+        .filter(|entry| !entry.is_dir)
+        .partition(|entry| entry.name == PARTITION_METADATA);
+    for entry in others.into_iter().chain(named) {
+        rt.remove_file(&dir.join(&entry.name)).await?;
     }
     rt.remove_dir(dir).await
 }

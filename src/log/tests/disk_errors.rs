@@ -192,3 +192,20 @@ fn a_quota_that_is_used_up_is_no_failure() {
         assert_eq!(shard.offline_reason(), None);
     });
 }
+
+#[test]
+fn a_deletion_needs_no_room() {
+    let scene = Scene::new();
+    scene.live(async |rt, shard| {
+        let log = shard.create_partition(scene.spec(id(1))).await.unwrap();
+        fill(&log, 5).await;
+        drop(log);
+        // The renaming, behind looks at both names.
+        scene.fails_behind(2, FaultOn::Names, "/t-0", ENOSPC);
+        shard.delete_partition(id(1)).await.unwrap();
+        let left = rt.read_dir(Path::new(DATA_DIR)).await.unwrap();
+        let is_of_topic = |name: &str| name.starts_with("t-0");
+        assert!(!left.iter().any(|entry| is_of_topic(&entry.name)));
+        assert!(shard.offline_reason().is_none());
+    });
+}
