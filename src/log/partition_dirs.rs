@@ -65,26 +65,25 @@ pub async fn make_dir<R: Runtime>(rt: &R, dir: &Path, topic: TopicId) -> Result<
     sync_names(rt, dir).await
 }
 
-/// Renames a directory that has the partition's name and belongs to another topic id: its topic was
-/// deleted.
+/// Takes a directory that has the partition's name and belongs to another topic id off that name: its
+/// topic was deleted. Gives whose the directory is that stays, if there is one.
 pub async fn put_aside_stranger<R: Runtime>(
     rt: &R,
     data_dir: &Path,
     topic: &str,
     index: PartitionIndex,
     id: TopicId,
-) -> Result<(), StorageError> {
-    let dir = data_dir.join(partition_dir(topic, index));
-    match topic_of(rt, &dir).await? {
+) -> Result<Option<TopicId>, StorageError> {
+    match topic_of(rt, &data_dir.join(partition_dir(topic, index))).await? {
         Some(owner) if owner != id && holds(Rule::TopicIdCheck) => {
-            let aside = data_dir.join(deleted_dir(topic, index, owner));
-            rename_durably(rt, data_dir, &dir, &aside).await
+            take_off_name(rt, data_dir, topic, index, owner).await?;
+            Ok(None)
         }
-        _ => Ok(()),
+        owner => Ok(owner),
     }
 }
 
-/// Renames the directory that a partition has, if there is one.
+/// Takes the directory that a partition has off its name, if there is one.
 pub async fn discard<R: Runtime>(
     rt: &R,
     data_dir: &Path,
@@ -92,11 +91,10 @@ pub async fn discard<R: Runtime>(
     id: PartitionId,
 ) -> Result<(), StorageError> {
     let dir = data_dir.join(partition_dir(topic, id.index));
-    if topic_of(rt, &dir).await? != Some(id.topic) {
-        return Ok(());
+    if topic_of(rt, &dir).await? == Some(id.topic) {
+        take_off_name(rt, data_dir, topic, id.index, id.topic).await?;
     }
-    let aside = data_dir.join(deleted_dir(topic, id.index, id.topic));
-    rename_durably(rt, data_dir, &dir, &aside).await
+    Ok(())
 }
 
 /// The topic id that a directory belongs to; `None` when it is not there or was never finished.
@@ -105,28 +103,30 @@ pub async fn topic_of<R: Runtime>(rt: &R, dir: &Path) -> io::Result<Option<Topic
     Ok(text.and_then(|text| decode_partition_metadata(&text).ok()))
 }
 
-/// Renames a partition's directory, whose topic is deleted, off its name; what the target was is
-/// gone. The new name is longer: on a full disk there may be no room for it, and the directory is
-/// removed at once, which needs none.
-pub async fn rename_durably<R: Runtime>(
+/// Renames a partition's directory, whose topic `owner` is deleted, off its name; what the target was
+/// is gone. Gives the new path. The new name is longer: on a full disk there may be no room for it, and
+/// the directory is removed at once, which needs none.
+pub async fn take_off_name<R: Runtime>(
     rt: &R,
     data_dir: &Path,
-    from: &Path,
-    to: &Path,
-) -> Result<(), StorageError> {
-    if from
-        .file_name()
-        .is_some_and(|name| is_shard_dir(&name.to_string_lossy()))
-    {
-        let why = format!("{} is a shard's directory", from.display());
+    topic: &str,
+    index: PartitionIndex,
+    owner: TopicId,
+) -> Result<PathBuf, StorageError> {
+    let name = partition_dir(topic, index);
+    if is_shard_dir(&name) {
+        let why = format!("{name} is a shard's directory");
         return Err(StorageError::Conflict(why));
     }
-    remove_tree(rt, to).await?;
-    match rt.rename(from, to).await {
-        Err(error) if is_disk_full(&error) => remove_tree(rt, from).await?,
+    let from = data_dir.join(name);
+    let to = data_dir.join(deleted_dir(topic, index, owner));
+    remove_tree(rt, &to).await?;
+    match rt.rename(&from, &to).await {
+        Err(error) if is_disk_full(&error) => remove_tree(rt, &from).await?,
         renamed => renamed?,
     }
-    sync_names(rt, data_dir).await
+    sync_names(rt, data_dir).await?;
+    Ok(to)
 }
 
 /// Takes a partition, which is no longer listed, off its name; removes its files behind.
@@ -148,15 +148,13 @@ pub async fn delete<R: Runtime>(partition: &Rc<LogInner<R>>) -> Result<(), Stora
         state.config.file_delete_delay_ms
     };
     drop_gone(&core);
-    let data_dir = &core.options.data_dir;
-    let aside = deleted_dir(&partition.topic, partition.id.index, partition.id.topic);
-    let aside = data_dir.join(aside);
     if !is_there(&core.rt, &partition.dir).await? {
         // It may be why the partition was offline.
         tracing::warn!(dir = %partition.dir.display(), "a deleted partition has no directory");
         return Ok(());
     }
-    rename_durably(&core.rt, data_dir, &partition.dir, &aside).await?;
+    let (id, data_dir) = (partition.id, &core.options.data_dir);
+    let aside = take_off_name(&core.rt, data_dir, &partition.topic, id.index, id.topic).await?;
     let rt = core.rt.clone();
     core.rt
         .spawn(TaskClass::Background, remove_later(rt, aside, delay_ms));

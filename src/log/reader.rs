@@ -166,7 +166,7 @@ impl<R: Runtime> LogInner<R> {
         let start = u64::from(entry.position);
         let mut walk = self.open_walk(part, start, read_bytes).await?;
         if start == 0 {
-            walk.expect(part.facts.base_offset);
+            walk.count_from(part.facts.base_offset);
         }
         while let Some((position, batch)) = walk.next().await? {
             let view = BatchView::first(&batch);
@@ -179,7 +179,7 @@ impl<R: Runtime> LogInner<R> {
                 walk.step_back(position, begin_of(&view, end));
                 return Ok(walk);
             }
-            walk.expect(end);
+            walk.count_from(end);
         }
         Err(WalkError::Short {
             position: walk.position(),
@@ -266,7 +266,7 @@ impl<R: Runtime> LogInner<R> {
         let interval = self.state.borrow().config.index_interval_bytes;
         let mut index = SegmentIndex::new(part.facts.base_offset);
         let mut walk = self.open_walk(part, 0, MAX_READ_BYTES).await?;
-        walk.expect(part.facts.base_offset);
+        walk.count_from(part.facts.base_offset);
         loop {
             let (position, batch) = match walk.next().await {
                 Ok(Some(next)) => next,

@@ -25,7 +25,7 @@ use crate::log::segment::SegmentFacts;
 use crate::log::state::{ActiveSegment, LogInner, State};
 use crate::log::tail::Tail;
 use crate::log::{epochs::EpochCache, partition_dirs};
-use crate::model::{Offset, PartitionId, RESERVED_TOPIC_NAME};
+use crate::model::{LeaderEpoch, Offset, PartitionId, RESERVED_TOPIC_NAME};
 use crate::rt::{Budget, Event, File, Runtime, TaskClass};
 
 /// The logs of one shard. Clones are the same. Lives on its shard.
@@ -261,30 +261,8 @@ async fn watch<R: Runtime>(shard: Rc<ShardLogInner<R>>) {
 }
 
 fn new_partition<R: Runtime>(core: Rc<Core<R>>, spec: &PartitionSpec, now_ms: i64) -> LogInner<R> {
-    let start = Position::default();
-    let state = State {
-        config: spec.config.clone(),
-        leader_epoch: spec.leader_epoch,
-        epochs: EpochCache::default(),
-        marks: Marks::default(),
-        tail: Tail::new(start),
-        completed: Default::default(),
-        journaled: Default::default(),
-        moved: start,
-        segment_durable: Default::default(),
-        sealed: VecDeque::new(),
-        rolled: VecDeque::new(),
-        active: ActiveSegment::new(SegmentFacts::empty(Offset::ZERO, now_ms)),
-        producers: ProducerStates::default(),
-        carries: true,
-        moving: 0,
-        users: 0,
-        wanted_move: None,
-        unmoved: VecDeque::new(),
-        is_listed_unmoved: false,
-        unusable: None,
-        looks_again: false,
-    };
+    let active = ActiveSegment::new(SegmentFacts::empty(Offset::ZERO, now_ms));
+    let state = empty_state(spec.config.clone(), spec.leader_epoch, active);
     partition(core, spec.id, &spec.topic, state)
 }
 
@@ -294,9 +272,13 @@ fn open_partition<R: Runtime>(
     config_of: &impl Fn(PartitionId) -> Rc<LogConfig>,
 ) -> Rc<LogInner<R>> {
     let end = found.end;
+    let active = ActiveSegment {
+        facts: found.active,
+        index: found.index,
+        indexed: found.indexed,
+        reserved_bytes: 0,
+    };
     let state = State {
-        config: config_of(found.id),
-        leader_epoch: found.leader_epoch,
         epochs: found.epochs,
         marks: Marks {
             log_start: found.log_start,
@@ -310,24 +292,40 @@ fn open_partition<R: Runtime>(
         moved: found.moved,
         segment_durable: found.segment_durable,
         sealed: found.sealed.into(),
-        rolled: VecDeque::new(),
-        active: ActiveSegment {
-            facts: found.active,
-            index: found.index,
-            indexed: found.indexed,
-            reserved_bytes: 0,
-        },
         producers: found.producers,
+        unusable: found.offline.map(StorageError::PartitionOffline),
+        looks_again: found.looks_again,
+        ..empty_state(config_of(found.id), found.leader_epoch, active)
+    };
+    Rc::new(partition(core.clone(), found.id, &found.topic, state))
+}
+
+/// Of a log without records that begins with its active segment.
+fn empty_state(config: Rc<LogConfig>, leader_epoch: LeaderEpoch, active: ActiveSegment) -> State {
+    let start = Position::default();
+    State {
+        config,
+        leader_epoch,
+        epochs: EpochCache::default(),
+        marks: Marks::default(),
+        tail: Tail::new(start),
+        completed: Default::default(),
+        journaled: Default::default(),
+        moved: start,
+        segment_durable: Default::default(),
+        sealed: VecDeque::new(),
+        rolled: VecDeque::new(),
+        active,
+        producers: ProducerStates::default(),
         carries: true,
         moving: 0,
         users: 0,
         wanted_move: None,
         unmoved: VecDeque::new(),
         is_listed_unmoved: false,
-        unusable: found.offline.map(StorageError::PartitionOffline),
-        looks_again: found.looks_again,
-    };
-    Rc::new(partition(core.clone(), found.id, &found.topic, state))
+        unusable: None,
+        looks_again: false,
+    }
 }
 
 fn partition<R: Runtime>(

@@ -180,7 +180,7 @@ impl<R: Runtime> LogInner<R> {
         let mut walk = walk.map_err(WalkError::from)?;
         walk.verify();
         if hint.is_none() {
-            walk.expect(from.offset);
+            walk.count_from(from.offset);
         }
         while let Some(batch) = self.next_checked(&mut walk).await? {
             let view = BatchView::first(&batch).map_err(|error| corrupt(error.to_string()))?;
@@ -189,7 +189,7 @@ impl<R: Runtime> LogInner<R> {
                     if !entry.matches(&view) {
                         return Err(SearchError::Index);
                     }
-                    walk.expect(view.end_offset());
+                    walk.count_from(view.end_offset());
                 }
                 if view.last_offset() >= time.offset {
                     if !time.matches(&view) {

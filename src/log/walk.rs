@@ -100,7 +100,7 @@ impl<R: Runtime> SegmentWalk<R> {
     }
 
     /// Tells the base offset of the next batch; from here on the walk counts.
-    pub fn expect(&mut self, next_offset: Offset) {
+    pub fn count_from(&mut self, next_offset: Offset) {
         self.next_offset = Some(next_offset);
     }
 

@@ -165,14 +165,6 @@ impl Permit {
     pub fn amount(&self) -> usize {
         self.amount
     }
-
-    /// Gives back all but `amount`; nothing happens when it holds less.
-    pub fn shrink_to(&mut self, amount: usize) {
-        let surplus = self.amount.saturating_sub(amount);
-        self.amount -= surplus;
-        self.inner.taken.set(self.inner.taken.get() - surplus);
-        self.inner.changed.notify();
-    }
 }
 
 impl Drop for Permit {

@@ -236,11 +236,6 @@ impl SessionCache {
             .retain(|_, session| session.connection != connection);
     }
 
-    /// Changes the number of slots; sessions above it stay until they end.
-    pub fn set_slots(&mut self, slots: usize) {
-        self.slots = slots;
-    }
-
     fn open(&mut self, ask: &SessionAsk, connection: u64, now: Duration, random: u64) -> i32 {
         self.make_room(connection, now);
         if self.sessions.len() >= self.slots {

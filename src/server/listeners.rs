@@ -171,7 +171,8 @@ pub fn bind<R: Runtime>(
     listeners.iter().map(bind_one).collect()
 }
 
-fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
+/// The first address of a host, an IP address or a name; without one, every address of this machine.
+pub fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
     if host.is_empty() {
         return Ok((Ipv4Addr::UNSPECIFIED, port).into());
     }

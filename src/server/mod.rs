@@ -18,4 +18,5 @@ mod listeners;
 mod run;
 mod service;
 
+pub use listeners::resolve;
 pub use run::{ServeError, ShardSetup, Started, run_node, run_shard};

@@ -1,11 +1,12 @@
 //! Whether the broker can listen where it is told to, asked before anything is made on disk.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use crate::cli::{CliError, Exit};
 use crate::config::Listeners;
+use crate::server::resolve;
 
 /// The ports of a broker that has just ended come free a little after its directory.
 const RETRIES: u32 = 10;
@@ -40,16 +41,6 @@ fn bind_all(listeners: &Listeners, shards: u16) -> Result<(), (String, io::Error
         }
     }
     Ok(())
-}
-
-fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
-    if host.is_empty() {
-        return Ok((Ipv4Addr::UNSPECIFIED, port).into());
-    }
-    let mut addresses = (host, port).to_socket_addrs()?;
-    addresses
-        .next()
-        .ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// Why an address cannot be listened on, with what helps.

@@ -41,8 +41,8 @@ use crate::log::index::SegmentIndex;
 use crate::log::journal::{JournalScan, LostWrites, Scanned, ScannedEntry};
 use crate::log::marks::{Boundary, Position};
 use crate::log::options::{KnownPartition, RecoveryOptions, shard_dir};
-use crate::log::partition_dirs::{rename_durably, topic_of};
-use crate::log::partition_files::{PartitionDir, deleted_dir, is_shard_dir, partition_dir};
+use crate::log::partition_dirs::{take_off_name, topic_of};
+use crate::log::partition_files::{PartitionDir, is_shard_dir, partition_dir};
 use crate::log::producers::ProducerStates;
 use crate::log::rules::{Rule, holds};
 use crate::log::run::{RUN_FILE, Run, RunFile, RunId};
@@ -237,8 +237,7 @@ impl<R: Runtime> Recovery<R> {
             }
             let dir = self.data_dir.join(&entry.name);
             if let Some(owner) = topic_of(&self.rt, &dir).await? {
-                let aside = self.data_dir.join(deleted_dir(topic, index, owner));
-                rename_durably(&self.rt, &self.data_dir, &dir, &aside).await?;
+                take_off_name(&self.rt, &self.data_dir, topic, index, owner).await?;
             }
         }
         let data_dir = &self.data_dir;

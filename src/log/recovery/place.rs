@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::log::error::StorageError;
-use crate::log::partition_dirs::{make_dir, put_aside_stranger, topic_of};
+use crate::log::partition_dirs::{make_dir, put_aside_stranger};
 use crate::log::partition_files::{PARTITION_METADATA, SegmentFile, segment_path};
 use crate::model::{Offset, RESERVED_TOPIC_NAME, TopicId};
 use crate::rt::{Create, File, OpenMode, Runtime};
@@ -22,13 +22,14 @@ pub async fn place<R: Runtime>(data_dir: &Path, part: &mut Part<R>) -> Result<bo
         part.content.offline.get_or_insert(reason.to_owned());
         return Ok(false);
     }
-    put_aside_stranger(rt, data_dir, &part.content.topic, id.index, id.topic).await?;
+    let topic = &part.content.topic;
+    let owner = put_aside_stranger(rt, data_dir, topic, id.index, id.topic).await?;
     if part.is_new {
-        match make(rt, &part.dir, id.topic).await {
+        match make(rt, &part.dir, owner, id.topic).await {
             Err(StorageError::DiskFull) => part.is_unmade = true,
             made => made?,
         }
-    } else if !part.is_offline() && topic_of(rt, &part.dir).await?.is_none() {
+    } else if !part.is_offline() && owner.is_none() {
         let entries = match rt.read_dir(&part.dir).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             entries => Some(entries?),
@@ -48,9 +49,14 @@ pub async fn place<R: Runtime>(data_dir: &Path, part: &mut Part<R>) -> Result<bo
     Ok(part.is_new)
 }
 
-/// Makes what is not there of a partition's directory.
-async fn make<R: Runtime>(rt: &R, dir: &Path, topic: TopicId) -> Result<(), StorageError> {
-    if topic_of(rt, dir).await? != Some(topic) {
+/// Makes what is not there of a partition's directory, which is `owner`'s.
+async fn make<R: Runtime>(
+    rt: &R,
+    dir: &Path,
+    owner: Option<TopicId>,
+    topic: TopicId,
+) -> Result<(), StorageError> {
+    if owner != Some(topic) {
         make_dir(rt, dir, topic).await?;
     }
     Ok(create_first_segment(rt, dir).await?)

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::RecoveryError;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use super::{PARTS_AT_A_TIME, RecoveryError};
 use crate::log::options::KnownPartition;
 use crate::log::partition_dirs::topic_of;
 use crate::log::partition_files::{
@@ -23,29 +25,31 @@ pub async fn refuse_strangers<R: Runtime>(
     known: &[KnownPartition],
     leaving: &BTreeSet<TopicId>,
 ) -> Result<(), RecoveryError> {
-    let owners: BTreeMap<String, TopicId> = known
+    let owners: &BTreeMap<String, TopicId> = &known
         .iter()
         .map(|known| (partition_dir(&known.topic, known.id.index), known.id.topic))
         .collect();
-    for entry in rt.read_dir(data_dir).await? {
-        let is_live = matches!(
-            PartitionDir::parse(&entry.name),
-            Some(PartitionDir::Live { .. })
-        );
-        if !entry.is_dir || !is_live || is_shard_dir(&entry.name) {
-            continue;
-        }
-        let path = data_dir.join(&entry.name);
-        let owner = owners.get(&entry.name);
-        let is_stranger = match topic_of(rt, &path).await? {
-            Some(topic) => owner != Some(&topic) && !leaving.contains(&topic),
-            None => owner.is_none() && has_segment(rt, &path).await?,
-        };
-        if is_stranger {
-            return Err(RecoveryError::Stranger { path });
-        }
-    }
-    Ok(())
+    let is_live = |name: &str| {
+        let parsed = PartitionDir::parse(name);
+        matches!(parsed, Some(PartitionDir::Live { .. })) && !is_shard_dir(name)
+    };
+    let entries = rt.read_dir(data_dir).await?.into_iter();
+    let looks = entries
+        .filter(|entry| entry.is_dir && is_live(&entry.name))
+        .map(|entry| async move {
+            let path = data_dir.join(&entry.name);
+            let owner = owners.get(&entry.name);
+            let is_stranger = match topic_of(rt, &path).await? {
+                Some(topic) => owner != Some(&topic) && !leaving.contains(&topic),
+                None => owner.is_none() && has_segment(rt, &path).await?,
+            };
+            match is_stranger {
+                true => Err(RecoveryError::Stranger { path }),
+                false => Ok(()),
+            }
+        });
+    let looks = stream::iter(looks).buffer_unordered(PARTS_AT_A_TIME);
+    looks.try_collect().await
 }
 
 /// Whether there is a segment with anything in it. What the broker had begun to create has none.

@@ -209,3 +209,32 @@ fn a_deletion_needs_no_room() {
         assert!(shard.offline_reason().is_none());
     });
 }
+
+#[test]
+fn what_a_creation_left_unfinished_is_discarded() {
+    let scene = Scene::new();
+    scene.live(async |rt, shard| {
+        let spec = scene.spec(id(1));
+        // The directory and its mark are there; the segment in it cannot be made.
+        scene.fails(FaultOn::Names, "/t-0/00000000000000000000.log", ENOSPC);
+        scene.fails_behind(1, FaultOn::Names, "/t-0/00000000000000000000.log", ENOSPC);
+        shard.create_partition(spec).await.err().unwrap();
+        let names = async || {
+            let left = rt.read_dir(Path::new(DATA_DIR)).await.unwrap();
+            left.into_iter().map(|entry| entry.name).collect::<Vec<_>>()
+        };
+        let live = |names: Vec<String>| names.iter().any(|name| name == "t-0");
+        if !live(names().await) {
+            shard
+                .create_partition(scene.spec(id(1)))
+                .await
+                .err()
+                .unwrap();
+        }
+        assert!(live(names().await));
+        shard.delete_partition(id(1)).await.unwrap();
+        assert!(live(names().await), "it is not in the log's list");
+        shard.discard_unfinished(TOPIC, id(1)).await.unwrap();
+        assert!(!live(names().await));
+    });
+}
