@@ -15,8 +15,8 @@ use futures_util::future::{Either, join, join_all, select};
 use futures_util::pin_mut;
 
 use super::{
-    Arena, BLOCK_BYTES, Budget, Buf, Create, Event, File, Listener, OpenMode, Runtime, Socket,
-    TaskClass, WriteMode,
+    Arena, BLOCK_BYTES, Budget, Buf, Create, Event, File, LaneClosed, Listener, OpenMode, Runtime,
+    Socket, TaskClass, TrySendError, UNBOUNDED, WriteMode,
 };
 
 /// One `#[test]` per check; `$run` is called with `fn(R, PathBuf) -> impl Future<Output = ()>`.
@@ -30,7 +30,9 @@ macro_rules! contract_tests {
             check_dropped_futures, check_large_transfer, check_spawn, check_sleep_order,
             check_time_moves, check_budget, check_arena, check_random, check_echo, check_both_directions,
             check_vectored_send, check_end_of_stream, check_shutdown_wakes, check_last_drop_closes,
-            check_connect_refused, check_many_connections, check_dropped_accept
+            check_connect_refused, check_many_connections, check_dropped_accept,
+            check_lane_order, check_lane_is_bounded, check_lane_ends_behind_its_messages,
+            check_lane_gives_back_what_nobody_receives
         );
     };
     (@each $run:path: $($check:ident),* $(,)?) => {
@@ -744,4 +746,93 @@ pub async fn check_dropped_accept<R: Runtime>(rt: R, _dir: PathBuf) {
         let (result, _) = socket.read(rt.arena().alloc(1).unwrap()).await;
         assert!(matches!(result, Ok(0) | Err(_)));
     }
+}
+
+/// Messages of one sender arrive in its order, whichever way they were sent; those of another may
+/// stand between them.
+pub async fn check_lane_order<R: Runtime>(rt: R, _dir: PathBuf) {
+    let (sender, mut receiver) = rt.lane(UNBOUNDED);
+    for name in 0..3_usize {
+        let (sender, pausing) = (sender.clone(), rt.clone());
+        rt.spawn(TaskClass::Foreground, async move {
+            for number in 0..50 {
+                match number % 3 {
+                    0 => sender.try_send((name, number)).unwrap(),
+                    1 => sender.send((name, number)).await.unwrap(),
+                    _ => {
+                        sender.send((name, number)).await.unwrap();
+                        pausing.sleep(Duration::from_micros(20)).await;
+                    }
+                }
+            }
+        });
+    }
+    drop(sender);
+    let mut next = [0; 3];
+    while let Some((name, number)) = receiver.recv().await {
+        assert_eq!(number, next[name], "of sender {name}");
+        next[name] += 1;
+    }
+    assert_eq!(next, [50; 3]);
+}
+
+/// Senders of a full lane wait until the receiver has taken something.
+pub async fn check_lane_is_bounded<R: Runtime>(rt: R, _dir: PathBuf) {
+    let (sender, mut receiver) = rt.lane(2);
+    sender.try_send(0).unwrap();
+    sender.send(1).await.unwrap();
+    assert_eq!(sender.try_send(2), Err(TrySendError::Full(2)));
+    let sent = Rc::new(Cell::new(2));
+    let counting = sent.clone();
+    rt.spawn(TaskClass::Foreground, async move {
+        for number in 2..20 {
+            sender.send(number).await.unwrap();
+            counting.set(number + 1);
+        }
+    });
+    rt.sleep(Duration::from_millis(20)).await;
+    assert_eq!(sent.get(), 2);
+    for number in 0..20 {
+        assert_eq!(receiver.recv().await, Some(number));
+        assert!(sent.get() <= number + 3, "{} sent", sent.get());
+    }
+    assert_eq!(receiver.recv().await, None);
+}
+
+/// A receiver that waits sees all messages and then the end, when the last sender goes.
+pub async fn check_lane_ends_behind_its_messages<R: Runtime>(rt: R, _dir: PathBuf) {
+    let (sender, mut receiver) = rt.lane(UNBOUNDED);
+    let other = sender.clone();
+    let sending = rt.clone();
+    rt.spawn(TaskClass::Background, async move {
+        sending.sleep(Duration::from_millis(1)).await;
+        drop(other);
+        sending.sleep(Duration::from_millis(1)).await;
+        for number in 0..100 {
+            sender.try_send(number).unwrap();
+        }
+    });
+    for number in 0..100 {
+        assert_eq!(receiver.recv().await, Some(number));
+    }
+    assert_eq!(receiver.recv().await, None);
+    assert_eq!(receiver.recv().await, None, "the end stays");
+}
+
+/// A sender learns that the receiver is gone: when it sends, while it waits for room, and when it
+/// waits for that alone.
+pub async fn check_lane_gives_back_what_nobody_receives<R: Runtime>(rt: R, _dir: PathBuf) {
+    let (sender, receiver) = rt.lane(1);
+    sender.send(1).await.unwrap();
+    assert!(!sender.is_closed());
+    let leaving = rt.clone();
+    rt.spawn(TaskClass::Foreground, async move {
+        leaving.sleep(Duration::from_millis(1)).await;
+        drop(receiver);
+    });
+    let (waiting, end) = join(sender.send(2), sender.closed()).await;
+    assert_eq!((waiting, end), (Err(LaneClosed(2)), ()));
+    assert_eq!(sender.send(3).await, Err(LaneClosed(3)));
+    assert_eq!(sender.try_send(4), Err(TrySendError::Closed(4)));
+    assert!(sender.is_closed());
 }

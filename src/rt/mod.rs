@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `buf`, `region`, `buddy` | memory of a shard: buffers, the huge pages below, which blocks are free |
 //! | `local`, `changes` | waiting within a shard: events, budgets; many events at once |
+//! | `lane` | messages from core to core, and from threads to a core |
 //! | `frames` | length-prefixed frames from a socket |
 //! | `probe` | what the machine gives |
 //! | `glommio/` | the runtime of production: executors and threads |
@@ -23,6 +24,7 @@ mod changes;
 pub(crate) mod contract;
 mod frames;
 mod glommio;
+mod lane;
 mod local;
 mod probe;
 mod region;
@@ -41,6 +43,9 @@ use glommio::raise_limits;
 pub use glommio::{
     GlommioRuntime, LaunchError, ShardHandle, Shards, allowed_cpus, run_one, run_shards,
 };
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use lane::{Carrier, Parcel, carried_lane};
+pub use lane::{LaneClosed, LaneReceiver, LaneSender, TrySendError, UNBOUNDED, lane};
 pub use local::{Budget, Event, Permit};
 pub use probe::{Fatal, Probe, RingFacts};
 
@@ -69,6 +74,11 @@ pub trait Runtime: Clone + 'static {
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static;
     /// Lets the shard's other ready tasks run.
     fn yield_now(&self) -> impl Future<Output = ()> + 'static;
+
+    /// Makes a lane between cores of this process: at most `capacity` messages, of one kind, are on
+    /// their way or wait for the receiver; with [`UNBOUNDED`] its senders never wait. Both sides
+    /// may go to any core. What one sender sends arrives in its order, after a while.
+    fn lane<T: Send + 'static>(&self, capacity: usize) -> (LaneSender<T>, LaneReceiver<T>);
 
     /// The shard's block-aligned memory.
     fn arena(&self) -> &Arena;

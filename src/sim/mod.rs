@@ -35,6 +35,7 @@ mod disk;
 mod executor;
 mod file;
 mod net;
+mod post;
 mod rng;
 mod runtime;
 #[cfg(test)]

@@ -13,7 +13,10 @@ use super::disk::op::{Outcome, Target, Work};
 use super::file::SimFile;
 use super::net::{self, SimListener, SimSocket};
 use super::world::{EventKey, World};
-use crate::rt::{Arena, DirEntry, DiskSpace, OpenMode, Runtime, TaskClass};
+use crate::rt::{
+    Arena, DirEntry, DiskSpace, LaneReceiver, LaneSender, OpenMode, Runtime, TaskClass,
+    carried_lane,
+};
 
 /// What the code of one shard runs on; made by [`crate::sim::Sim::runtime`].
 #[derive(Clone)]
@@ -83,6 +86,10 @@ impl Runtime for SimRuntime {
             context.waker().wake_by_ref();
             Poll::Pending
         })
+    }
+
+    fn lane<T: Send + 'static>(&self, capacity: usize) -> (LaneSender<T>, LaneReceiver<T>) {
+        carried_lane(capacity, Some(self.world.post()))
     }
 
     fn arena(&self) -> &Arena {

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use super::disk::op::{HandleId, OpId, Outcome, Slot, Target, Work};
 use super::disk::{SimDisk, State};
 use super::executor::{Executor, Order, Turn};
 use super::net::{Delivery, Net};
+use super::post::{self, Post};
 use super::rng::{Rng, mix};
+use crate::rt::{Carrier, Parcel};
 
 /// When the first life of a disk begins: 2024-01-01.
 pub(super) const FIRST_WALL_CLOCK_MS: i64 = 1_704_067_200_000;
@@ -22,6 +25,7 @@ pub(super) struct World {
     disk: SimDisk,
     executor: Executor,
     net: RefCell<Net>,
+    post: Arc<Post>,
     core: RefCell<Core>,
     is_cut: Cell<bool>,
 }
@@ -51,6 +55,7 @@ enum Event {
     Timer(Waker),
     Io(OpId),
     Delivery(Delivery),
+    Parcel(Arc<dyn Parcel>),
 }
 
 #[derive(Default)]
@@ -77,6 +82,7 @@ impl World {
             disk: disk.clone(),
             executor: Executor::default(),
             net: RefCell::default(),
+            post: Arc::default(),
             core: RefCell::new(core),
             is_cut: Cell::new(false),
         });
@@ -151,8 +157,22 @@ impl World {
         self.core.borrow().trace.hash
     }
 
+    /// What carries the messages between cores.
+    pub(super) fn post(&self) -> Arc<dyn Carrier> {
+        self.post.clone()
+    }
+
+    /// Puts what was posted on its way.
+    fn carry(&self) {
+        for parcel in self.post.take() {
+            let latency = self.draw(post::draw_latency);
+            self.schedule(self.now() + latency, Event::Parcel(parcel));
+        }
+    }
+
     /// What runs next, if anything is ready; now and then an event comes first.
     pub(super) fn next_turn(&self, order: Order) -> Option<Turn> {
+        self.carry();
         if order == Order::Random && self.draw(|rng| rng.one_in(16)) && self.is_event_near() {
             self.advance();
         }
@@ -181,6 +201,7 @@ impl World {
             Event::Timer(waker) => waker.wake(),
             Event::Io(op) => self.complete_io(op),
             Event::Delivery(delivery) => delivery.arrive(),
+            Event::Parcel(parcel) => parcel.arrive(),
         }
         true
     }
@@ -282,6 +303,7 @@ impl World {
         self.cut();
         let wall_clock_ms = self.wall_clock_ms();
         self.executor.close();
+        self.post.close();
         let events = std::mem::take(&mut self.core.borrow_mut().events);
         drop(events);
         let net = self.net.take();

@@ -187,10 +187,11 @@ pub(in crate::rt) fn raise_limits() {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
     use super::*;
-    use crate::rt::{Listener, Runtime, Socket};
+    use crate::rt::{Listener, Runtime, Socket, lane};
 
     fn open_files() -> usize {
         std::fs::read_dir("/proc/self/fd").unwrap().count()
@@ -234,6 +235,35 @@ mod tests {
         let [first, second] = <[_; 2]>::try_from(handles).ok().unwrap();
         assert!(matches!(first.join(), Err(LaunchError::Panicked)));
         second.join().unwrap();
+    }
+
+    /// Each shard has a lane, gets its neighbour's messages and passes them on; a thread without a
+    /// runtime sends the first and tells them to stop.
+    #[test]
+    fn lanes_join_shards_and_threads() {
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..2).map(|_| lane::<u32>(4)).unzip();
+        let inboxes = Arc::new(Mutex::new(
+            receivers.into_iter().map(Some).collect::<Vec<_>>(),
+        ));
+        let to = senders.clone();
+        let main = move |_, shard: usize| async move {
+            let mut inbox = inboxes.lock().unwrap()[shard].take().unwrap();
+            let next = to[1 - shard].clone();
+            drop((inboxes, to));
+            let mut received = 0;
+            while let Some(number) = inbox.recv().await {
+                received += 1;
+                if number == 2000 || next.send(number + 1).await.is_err() {
+                    break;
+                }
+            }
+            received
+        };
+        let handles = run_shards(&two(vec![]), main).unwrap();
+        senders[0].send_blocking(1).unwrap();
+        drop(senders);
+        let received: Vec<i32> = handles.into_iter().map(|h| h.join().unwrap()).collect();
+        assert_eq!(received, [1000, 1000]);
     }
 
     /// Tasks that wait on sockets when a runtime ends see an error and let go of what they own.

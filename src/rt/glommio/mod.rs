@@ -23,7 +23,9 @@ use glommio::io::BufferedFile;
 use glommio::{Latency, Shares, TaskQueueHandle};
 
 use super::ring::{self, Ring, RingFile, RingListener, RingSocket};
-use super::{Arena, DirEntry, DiskSpace, Event, OpenMode, Runtime, TaskClass};
+use super::{
+    Arena, DirEntry, DiskSpace, Event, LaneReceiver, LaneSender, OpenMode, Runtime, TaskClass, lane,
+};
 
 pub(super) use launch::raise_limits;
 pub use launch::{LaunchError, ShardHandle, Shards, allowed_cpus, run_one, run_shards};
@@ -180,6 +182,10 @@ impl Runtime for GlommioRuntime {
     )]
     fn yield_now(&self) -> impl Future<Output = ()> + 'static {
         async { glommio::executor().yield_task_queue_now().await }
+    }
+
+    fn lane<T: Send + 'static>(&self, capacity: usize) -> (LaneSender<T>, LaneReceiver<T>) {
+        lane(capacity)
     }
 
     fn arena(&self) -> &Arena {
