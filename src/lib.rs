@@ -55,21 +55,21 @@
 //! 6. The journal's writer (`log/journal/writer.rs`) writes the group: one direct write for
 //!    everything that the shard has accepted since the last one. When it and every earlier write
 //!    have completed, `Shared::complete` calls the function that `ShardLog::open` gave the journal,
-//!    `hand_back` (`log/core.rs`): `LogInner::on_completed` moves the durable offset and wakes
+//!    `hand_back` (`log/shard/core.rs`): `LogInner::on_completed` moves the durable offset and wakes
 //!    `changed`.
 //! 7. That completes [`Accepted::acknowledged`](partition::Accepted::acknowledged), which the
 //!    handler's future `acknowledge` waits for, and
 //!    `Connection::write_responses` sends the response, in the order of the requests.
 //! 8. Later and in the background: when enough has gathered, `LogInner::request_move` puts the
-//!    partition in the movers' queue, they (`log/moves.rs`) write it to the segment file, a
-//!    checkpoint (`log/checkpoint/checkpointer.rs`) says so, and the journal may forget it.
+//!    partition in the movers' queue, they (`log/shard/moves.rs`) write it to the segment file, a
+//!    checkpoint (`log/shard/checkpointer.rs`) says so, and the journal may forget it.
 //!
 //! # The way of one Fetch
 //!
 //! `handlers::fetch` fixes what is asked for ([`SessionCache`](server::fetch_session::SessionCache))
 //! and reads each partition with [`Partition::fetch`](partition::Partition::fetch), which is
 //! [`PartitionLog::read`](log::PartitionLog::read) below the durable offset: shares of the tail's
-//! memory where it reaches far enough back, otherwise `read_cold` (`log/reader.rs`), direct reads of
+//! memory where it reaches far enough back, otherwise `read_cold` (`log/shard/reader.rs`), direct reads of
 //! the segment with every CRC checked, and base offset and leader epoch, which the CRC leaves out,
 //! against what the log knows. With too little to answer, it waits until the
 //! [`Partition::changed`](partition::Partition::changed) of one of them reports to the request's

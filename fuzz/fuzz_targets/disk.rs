@@ -4,13 +4,13 @@
 #![no_main]
 
 use corelane::cluster::Record;
-use corelane::log::checkpoint::content::Content;
-use corelane::log::index::SegmentIndex;
+use corelane::log::partition::checkpoint_content::Content;
+use corelane::log::segment::index::SegmentIndex;
 use corelane::log::journal::{JournalStart, read_write};
-use corelane::log::partition_files::{
+use corelane::log::files::partition_files::{
     MetaProperties, PartitionDir, SegmentFile, decode_partition_metadata,
 };
-use corelane::log::producers::ProducerStates;
+use corelane::log::partition::producers::ProducerStates;
 use corelane::model::Offset;
 use libfuzzer_sys::fuzz_target;
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::log::producers::ProducerError;
+use crate::log::partition::producers::ProducerError;
 
 /// Whether there is no room, on the device or in a quota: no failure, as there may be later.
 pub(super) fn is_disk_full(error: &io::Error) -> bool {

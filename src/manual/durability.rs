@@ -19,7 +19,7 @@
 //! too: log start ≤ durable ≤ log end, segment-durable ≤ durable. A violation takes that partition
 //! offline, never the process.
 //!
-//! Those are for readers. For its files a log has three byte positions more (`log/state.rs`), which
+//! Those are for readers. For its files a log has three byte positions more (`log/partition/state.rs`), which
 //! need not lie between two batches in the case of *moved*:
 //!
 //! ```text
@@ -67,17 +67,17 @@
 //!
 //! | | rule | in | planted as |
 //! |---|---|---|---|
-//! | 1 | The journaled position is the end of the last whole batch in the contiguous, flushed prefix of the journal. Acknowledgements wait for that prefix; nothing else on disk (segment, roll, index, snapshot, checkpoint) describes anything beyond it | `log/journal/state.rs`, `log/state.rs`, `log/move_plan.rs`, `log/roll.rs`, `log/checkpoint/checkpointer.rs` | `AckWaitsForDurable`, `AckWaitsForPrefix`, `JournaledBeforeMove` |
-//! | 2 | Moves end on a block boundary, unless nothing is accepted beyond. After such an unfinished block the next entry carries that block's beginning again, as does each partition's first entry of a run. Moves of one partition take turns | `log/move_plan.rs`, `log/append.rs`, `log/moves.rs` | `MovesEndOnBlocks`, `CarryUnfinishedBlock`, `MovesDoNotOverlap` |
-//! | 3 | The journal keeps every entry that reaches beyond what was moved. Replay writes nothing below the block of the moved position | `log/checkpoint/checkpointer.rs`, `log/recovery/overlay.rs` | `TrimKeepsUnmoved`, `ReplayNotBelowMark` |
+//! | 1 | The journaled position is the end of the last whole batch in the contiguous, flushed prefix of the journal. Acknowledgements wait for that prefix; nothing else on disk (segment, roll, index, snapshot, checkpoint) describes anything beyond it | `log/journal/state.rs`, `log/partition/state.rs`, `log/partition/move_plan.rs`, `log/shard/roll.rs`, `log/shard/checkpointer.rs` | `AckWaitsForDurable`, `AckWaitsForPrefix`, `JournaledBeforeMove` |
+//! | 2 | Moves end on a block boundary, unless nothing is accepted beyond. After such an unfinished block the next entry carries that block's beginning again, as does each partition's first entry of a run. Moves of one partition take turns | `log/partition/move_plan.rs`, `log/shard/append.rs`, `log/shard/moves.rs` | `MovesEndOnBlocks`, `CarryUnfinishedBlock`, `MovesDoNotOverlap` |
+//! | 3 | The journal keeps every entry that reaches beyond what was moved. Replay writes nothing below the block of the moved position | `log/shard/checkpointer.rs`, `log/recovery/overlay.rs` | `TrimKeepsUnmoved`, `ReplayNotBelowMark` |
 //! | 4 | A journal write has checksums, its predecessor's checksum, and what was flushed before it. Behind a break the rest of the ring is searched: if anything says that the broken write was flushed, it is rot, and its partitions go offline; otherwise the tail was torn | `log/journal/format.rs`, `scan.rs`, `sweep.rs` | `JournalChecksums`, `RotIsNotTorn` |
-//! | 5 | Runs are ordered. Writes and checkpoints of any run but the committed one are void | `log/run.rs`, `log/journal/reader.rs`, `log/checkpoint/slots.rs` | `RunCheck` |
-//! | 6 | Recovery writes segments, never journals, then checkpoints that leave the newest of the committed run alone, and commits the new run last | `log/recovery/mod.rs`, `log/checkpoint/slots.rs` | `RecoveryCommitsRunLast`, `RecoveryKeepsNewestCheckpoint` |
-//! | 7 | Whoever writes a file holds its lock, on the descriptor that writes. A start waits for it: writes of a killed process may still be in flight | `log/lock.rs` | `Locks` |
-//! | 8 | A log start is in the journal, durably and in two writes, before it is answered or a file is unlinked; a checkpoint names the one that it includes | `log/log_start.rs`, `log/checkpoint/checkpointer.rs` | `LogStartJournaled`, `CheckpointNamesFinalMarks` |
-//! | 9 | A metadata change is durable before it is applied. Entries and directories of another topic id are left alone, whatever the topic's name | `log/record_log.rs`, `shard/control.rs`, `log/partition_dirs.rs`, `log/recovery/mod.rs` | `TopicIdCheck`, `MetadataDurableFirst` |
-//! | 10 | Sealing cuts the segment; the cut is fsynced before segment-durable passes it, and recovery cuts again | `log/moves.rs`, `log/recovery/verify.rs` | `SealCutDurable` |
-//! | 11 | A batch is accepted only when its segment has durably reserved its space and the journal can hold it | `log/append.rs`, `log/journal/state.rs` | `SpaceReserved` |
+//! | 5 | Runs are ordered. Writes and checkpoints of any run but the committed one are void | `log/files/run.rs`, `log/journal/reader.rs`, `log/files/checkpoint_slots.rs` | `RunCheck` |
+//! | 6 | Recovery writes segments, never journals, then checkpoints that leave the newest of the committed run alone, and commits the new run last | `log/recovery/mod.rs`, `log/files/checkpoint_slots.rs` | `RecoveryCommitsRunLast`, `RecoveryKeepsNewestCheckpoint` |
+//! | 7 | Whoever writes a file holds its lock, on the descriptor that writes. A start waits for it: writes of a killed process may still be in flight | `log/files/lock.rs` | `Locks` |
+//! | 8 | A log start is in the journal, durably and in two writes, before it is answered or a file is unlinked; a checkpoint names the one that it includes | `log/shard/log_start.rs`, `log/shard/checkpointer.rs` | `LogStartJournaled`, `CheckpointNamesFinalMarks` |
+//! | 9 | A metadata change is durable before it is applied. Entries and directories of another topic id are left alone, whatever the topic's name | `log/files/record_log.rs`, `shard/control.rs`, `log/files/partition_dirs.rs`, `log/recovery/mod.rs` | `TopicIdCheck`, `MetadataDurableFirst` |
+//! | 10 | Sealing cuts the segment; the cut is fsynced before segment-durable passes it, and recovery cuts again | `log/shard/moves.rs`, `log/recovery/verify.rs` | `SealCutDurable` |
+//! | 11 | A batch is accepted only when its segment has durably reserved its space and the journal can hold it | `log/shard/append.rs`, `log/journal/state.rs` | `SpaceReserved` |
 //!
 //! The simulator (`src/sim`) runs the same code on a disk that loses, tears, reorders and delays what
 //! was not made durable, with and without FUA, and cuts power or kills the process at any I/O step,

@@ -7,18 +7,18 @@
 //! |---|---|---|---|
 //! | `.lock` | empty; its lock says that a process uses the directory | once | [`crate::shard::open_node`] |
 //! | `meta.properties` | Kafka's: version 1, `cluster.id`, `node.id`, `directory.id` | at the first start | [`crate::shard::open_node`] |
-//! | `run` | the committed run, in two slots | at each start, last | [`crate::log::run`] |
-//! | `metadata/log` | the cluster's metadata as a log of records | at every change, durable before any shard applies it | [`crate::log::record_log`] |
+//! | `run` | the committed run, in two slots | at each start, last | [`crate::log::files::run`] |
+//! | `metadata/log` | the cluster's metadata as a log of records | at every change, durable before any shard applies it | [`crate::log::files::record_log`] |
 //! | `shard-N/journal/0000` … | the shard's journal, a ring of files of one size | every group commit | [`crate::log::journal`] |
 //! | `shard-N/journal.run-R/` | the journal of run R, renamed: it holds what could not be recovered | at a start that takes a partition offline | `log/recovery/journals.rs` |
-//! | `shard-N/checkpoint-0`, `-1` | the last two checkpoints | after 256 MiB of journal, when its space runs short, when a leader epoch rises, at a clean stop | [`crate::log::checkpoint`] |
-//! | `TOPIC-P/partition.metadata` | Kafka's: version 0 and the topic id | when the directory is made | `log/partition_dirs.rs` |
-//! | `TOPIC-P/….log` | record batches, as in Kafka | by moves out of the journal | `log/moves.rs` |
-//! | `TOPIC-P/….index` | offset index, Kafka's format | entries at checkpoints, the rest when the segment is sealed | [`crate::log::index`] |
-//! | `TOPIC-P/….timeindex` | time index, Kafka's format | with the offset index | [`crate::log::index`] |
-//! | `TOPIC-P/….snapshot` | Kafka's producer snapshot, named by the offset behind the segment | when a segment is sealed | [`crate::log::producers`] |
-//! | `TOPIC-P.ID-delete/` | the directory of a deleted topic, renamed; `ID` is the topic id | removed after `file.delete.delay.ms` | `log/partition_dirs.rs` |
-//! | `….tmp`, `metadata/log.new` | the next content of a file that is replaced as a whole | renamed over it | [`crate::log::small_file`], [`crate::log::record_log`] |
+//! | `shard-N/checkpoint-0`, `-1` | the last two checkpoints | after 256 MiB of journal, when its space runs short, when a leader epoch rises, at a clean stop | [`crate::log::files::checkpoint_slots`] |
+//! | `TOPIC-P/partition.metadata` | Kafka's: version 0 and the topic id | when the directory is made | `log/files/partition_dirs.rs` |
+//! | `TOPIC-P/….log` | record batches, as in Kafka | by moves out of the journal | `log/shard/moves.rs` |
+//! | `TOPIC-P/….index` | offset index, Kafka's format | entries at checkpoints, the rest when the segment is sealed | [`crate::log::segment::index`] |
+//! | `TOPIC-P/….timeindex` | time index, Kafka's format | with the offset index | [`crate::log::segment::index`] |
+//! | `TOPIC-P/….snapshot` | Kafka's producer snapshot, named by the offset behind the segment | when a segment is sealed | [`crate::log::partition::producers`] |
+//! | `TOPIC-P.ID-delete/` | the directory of a deleted topic, renamed; `ID` is the topic id | removed after `file.delete.delay.ms` | `log/files/partition_dirs.rs` |
+//! | `….tmp`, `metadata/log.new` | the next content of a file that is replaced as a whole | renamed over it | [`crate::log::files::small_file`], [`crate::log::files::record_log`] |
 //! | `demo_ID/` | what `corelane demo` makes, a data directory of its own within | removed when all was verified | `cli/demo` |
 //!
 //! Not written: Kafka's `leader-epoch-checkpoint` (the leader epochs are in the checkpoint, which has a
@@ -121,7 +121,7 @@
 //!          checksum of the write before 4
 //! ```
 //!
-//! `log/checkpoint/content.rs` has every field. A boundary of 24 bytes is an offset, a segment, and
+//! `log/partition/checkpoint_content.rs` has every field. A boundary of 24 bytes is an offset, a segment, and
 //! a byte in it. Everything describes the log as of `end`, which was in the journal before the
 //! checkpoint was written; recovery goes on from exactly there.
 //!

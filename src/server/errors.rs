@@ -1,7 +1,7 @@
 //! The one table from our errors to Kafka's.
 
 use crate::cluster::controller::ControllerError;
-use crate::log::producers::ProducerError;
+use crate::log::partition::producers::ProducerError;
 use crate::log::{AppendError, ReadError, StorageError};
 use crate::model::batch::{InvalidBatchKind, InvalidRecords, RejectReason};
 use crate::partition::{AdmissionError, EpochError, FetchError, ProduceError};

@@ -13,7 +13,7 @@ use super::mailbox::ShardMessage;
 use super::metadata::MetadataLog;
 use crate::cluster::controller::{ControllerError, purge_topic};
 use crate::cluster::{ApplyError, Image, Record};
-use crate::log::record_log::RecordLogError;
+use crate::log::files::record_log::RecordLogError;
 use crate::rt::Runtime;
 
 /// Makes records of the newest image, or refuses.

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::cluster::{ApplyError, Image, Record, RecordError};
-use crate::log::record_log::{RecordLog, RecordLogError, Reserve};
+use crate::log::files::record_log::{RecordLog, RecordLogError, Reserve};
 use crate::rt::Runtime;
 
 /// A snapshot replaces the log when it has grown to twice the last one and at least this.

@@ -12,12 +12,13 @@ use super::metadata::{MetadataError, MetadataLog};
 use crate::cluster::controller::{purge_topic, start_run};
 use crate::cluster::{Image, Placement, Record};
 use crate::config::{BrokerConfig, Settings};
-use crate::log::partition_files::{META_PROPERTIES, MetaProperties, SmallFileError};
-use crate::log::run::RunId;
-use crate::log::small_file::{read_small, replace_small};
+use crate::log::files::lock;
+use crate::log::files::partition_files::{META_PROPERTIES, MetaProperties, SmallFileError};
+use crate::log::files::run::RunId;
+use crate::log::files::small_file::{read_small, replace_small};
 use crate::log::{
     KnownPartition, Recovered, RecoveredPartition, RecoveryError, RecoveryOptions, RecoveryReport,
-    lock, recover, refuse_strangers,
+    recover, refuse_strangers,
 };
 use crate::model::{DirectoryId, NodeId, PartitionId, ShardIndex, TopicId};
 use crate::rt::{OpenMode, Runtime};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::fs::{Access, FlockOperation};
 
 use crate::cli::{CliError, Context, Exit};
-use crate::log::lock::LOCK_PATIENCE;
+use crate::log::files::lock::LOCK_PATIENCE;
 
 /// The file that a broker locks in its directory.
 const LOCK_FILE: &str = ".lock";

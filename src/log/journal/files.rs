@@ -10,7 +10,7 @@ use super::ring::Geometry;
 use super::state::Shared;
 use super::{JournalError, JournalOptions};
 use crate::log::error::is_disk_full;
-use crate::log::lock::open_locked;
+use crate::log::files::lock::open_locked;
 use crate::rt::{BLOCK_BYTES, Buf, File, OpenMode, Runtime, WriteMode};
 
 const STEP_BYTES: u64 = 1 << 20;

@@ -8,8 +8,8 @@
 //! bytes before the first block boundary *of its segment* and those after the last one are inline,
 //! the blocks between follow in the order of the table. All numbers are little-endian.
 
-use crate::log::codec::Fields;
-use crate::log::run::RunId;
+use crate::log::files::codec::Fields;
+use crate::log::files::run::RunId;
 use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, PartitionIndex, ShardIndex, TopicId};
 use crate::rt::BLOCK_BYTES;
 

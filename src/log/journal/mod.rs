@@ -43,7 +43,7 @@ pub use lost::{Kept, LostWrites};
 pub use options::{JournalOptions, JournalStart};
 pub use scan::{JournalScan, ScanEnd, ScanError, Scanned, ScannedEntry, ScannedWrite, read_write};
 
-use crate::log::run::RunId;
+use crate::log::files::run::RunId;
 use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, ShardIndex};
 use crate::rt::{Buf, Event, Runtime, TaskClass};
 use state::Shared;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Sequence;
 use super::ring::Geometry;
-use crate::log::codec::Fields;
-use crate::log::run::RunId;
+use crate::log::files::codec::Fields;
+use crate::log::files::run::RunId;
 use crate::rt::{BLOCK_BYTES, WriteMode};
 
 /// No write is longer, whatever the options say: replay reads writes whole.

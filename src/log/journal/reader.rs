@@ -9,9 +9,9 @@ use super::format::{HEADER_BYTES, Header};
 use super::options::LONGEST_WRITE_BYTES;
 use super::ring::Geometry;
 use super::scan::{ScanError, front_is_intact};
-use crate::log::lock::open_locked;
+use crate::log::files::lock::open_locked;
+use crate::log::files::run::RunId;
 use crate::log::rules::{Rule, holds};
-use crate::log::run::RunId;
 use crate::rt::{BLOCK_BYTES, Buf, File, OpenMode, Runtime};
 
 const READ_BYTES: u64 = 1 << 20;

@@ -13,9 +13,9 @@ use super::lost::{Kept, LostWrites};
 use super::reader::RingReader;
 use super::sweep::{Later, sweep};
 use super::{JournalStart, Pieces, Sequence};
-use crate::log::codec::Fields;
+use crate::log::files::codec::Fields;
+use crate::log::files::run::RunId;
 use crate::log::rules::{Rule, holds};
-use crate::log::run::RunId;
 use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, ShardIndex};
 use crate::rt::{Buf, Runtime};
 

@@ -4,8 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::log::error::StorageError;
+use crate::log::files::run::{RunError, RunId};
 use crate::log::journal::ScanError;
-use crate::log::run::{RunError, RunId};
 use crate::model::TopicId;
 
 /// Why a node cannot start from its data directory.

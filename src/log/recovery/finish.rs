@@ -2,10 +2,10 @@
 
 use std::io;
 
-use crate::log::index::SegmentIndex;
-use crate::log::marks::Position;
-use crate::log::partition_files::SegmentFile;
-use crate::log::segment::SegmentFacts;
+use crate::log::files::partition_files::SegmentFile;
+use crate::log::segment::facts::SegmentFacts;
+use crate::log::segment::index::SegmentIndex;
+use crate::log::segment::position::Position;
 use crate::model::Offset;
 use crate::rt::{File, Runtime};
 

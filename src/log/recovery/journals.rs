@@ -3,9 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::log::files::run::{Run, RunId};
 use crate::log::journal::{Journal, JournalOptions};
 use crate::log::options::{JOURNAL_DIR, shard_dir};
-use crate::log::run::{Run, RunId};
 use crate::model::ShardIndex;
 use crate::rt::Runtime;
 

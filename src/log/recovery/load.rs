@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::RecoveryError;
-use crate::log::checkpoint::CheckpointSlots;
-use crate::log::checkpoint::content::{Content, PartitionContent};
+use crate::log::files::checkpoint_slots::CheckpointSlots;
+use crate::log::files::run::RunId;
 use crate::log::journal::JournalStart;
 use crate::log::options::{KnownPartition, shard_dir};
-use crate::log::run::RunId;
+use crate::log::partition::checkpoint_content::{Content, PartitionContent};
 use crate::model::{PartitionId, ShardIndex};
 use crate::rt::Runtime;
 

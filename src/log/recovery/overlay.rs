@@ -4,8 +4,8 @@
 //! start, and never touches anything below. From there on entries continue each other; where one
 //! leaves a gap, something acknowledged is missing.
 
-use crate::log::marks::{Position, block_floor};
 use crate::log::rules::{Rule, holds};
+use crate::log::segment::position::{Position, block_floor};
 use crate::model::Offset;
 
 /// What an entry is to the bytes that are there already.

@@ -5,15 +5,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::log::checkpoint::content::PartitionContent;
 use crate::log::error::is_disk_full;
-use crate::log::lock::open_locked;
-use crate::log::marks::{Boundary, Position};
+use crate::log::files::lock::open_locked;
+use crate::log::files::partition_files::{SegmentFile, partition_dir, segment_path};
 use crate::log::options::KnownPartition;
-use crate::log::partition_files::{SegmentFile, partition_dir, segment_path};
-use crate::log::producers::ProducerStates;
-use crate::log::segment::SegmentFacts;
-use crate::log::walk::alloc;
+use crate::log::partition::checkpoint_content::PartitionContent;
+use crate::log::partition::producers::ProducerStates;
+use crate::log::segment::facts::SegmentFacts;
+use crate::log::segment::position::{Boundary, Position};
+use crate::log::segment::walk::alloc;
 use crate::model::{LeaderEpoch, Offset};
 use crate::rt::{BLOCK_BYTES, Buf, Create, File, OpenMode, Runtime, WriteMode};
 

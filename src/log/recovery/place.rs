@@ -4,8 +4,8 @@ use std::io;
 use std::path::Path;
 
 use crate::log::error::StorageError;
-use crate::log::partition_dirs::{make_dir, put_aside_stranger};
-use crate::log::partition_files::{PARTITION_METADATA, SegmentFile, segment_path};
+use crate::log::files::partition_dirs::{make_dir, put_aside_stranger};
+use crate::log::files::partition_files::{PARTITION_METADATA, SegmentFile, segment_path};
 use crate::model::{Offset, RESERVED_TOPIC_NAME, TopicId};
 use crate::rt::{Create, File, OpenMode, Runtime};
 

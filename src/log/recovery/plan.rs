@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::log::checkpoint::content::PartitionContent;
-use crate::log::marks::{Boundary, Position};
+use crate::log::partition::checkpoint_content::PartitionContent;
+use crate::log::segment::position::{Boundary, Position};
 use crate::model::Offset;
 
 /// A segment to walk: from a boundary of batches to the end of its bytes.
@@ -112,7 +112,7 @@ fn moved_bytes(content: &PartitionContent, base: Offset) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::segment::SegmentFacts;
+    use crate::log::segment::facts::SegmentFacts;
     use crate::model::{LeaderEpoch, PartitionId, PartitionIndex, TopicId};
 
     fn boundary(offset: i64, segment: i64, byte: u64) -> Boundary {

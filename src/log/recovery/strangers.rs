@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::{PARTS_AT_A_TIME, RecoveryError};
-use crate::log::options::KnownPartition;
-use crate::log::partition_dirs::topic_of;
-use crate::log::partition_files::{
+use crate::log::files::partition_dirs::topic_of;
+use crate::log::files::partition_files::{
     PartitionDir, SegmentFile, is_shard_dir, partition_dir, segment_path,
 };
+use crate::log::options::KnownPartition;
 use crate::model::TopicId;
 use crate::rt::{File, OpenMode, Runtime};
 

@@ -3,15 +3,15 @@
 
 use std::io;
 
-use crate::log::index::{IndexedBatch, SegmentIndex, TimeEntry};
-use crate::log::index_files::IndexTail;
-use crate::log::marks::{Boundary, Position};
-use crate::log::partition_files::{SegmentFile, segment_path};
-use crate::log::producers::ProducerBatch;
+use crate::log::files::partition_files::{SegmentFile, segment_path};
+use crate::log::files::small_file::read_small;
+use crate::log::partition::producers::ProducerBatch;
 use crate::log::rules::{Rule, holds};
-use crate::log::segment::SegmentFacts;
-use crate::log::small_file::read_small;
-use crate::log::walk::{SegmentWalk, WalkError};
+use crate::log::segment::facts::SegmentFacts;
+use crate::log::segment::index::{IndexedBatch, SegmentIndex, TimeEntry};
+use crate::log::segment::index_files::IndexTail;
+use crate::log::segment::position::{Boundary, Position};
+use crate::log::segment::walk::{SegmentWalk, WalkError};
 use crate::model::Offset;
 use crate::model::batch::{BatchError, BatchView};
 use crate::rt::{File, Runtime};

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::log::files::record_log::{RecordLog, RecordLogError, Reserve};
 use crate::log::options::Durability;
-use crate::log::record_log::{RecordLog, RecordLogError, Reserve};
 use crate::model::PartitionId;
 use crate::model::batch::BatchBuilder;
 use crate::rt::Runtime;

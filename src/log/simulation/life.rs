@@ -5,8 +5,8 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::log::files::partition_files::{SegmentFile, partition_dir};
 use crate::log::options::{Durability, LogConfig, LogOptions, RecoveryOptions};
-use crate::log::partition_files::{SegmentFile, partition_dir};
 use crate::log::recovery::{Recovered, RecoveredPartition, recover};
 use crate::log::{PartitionLog, ReadAsk, ShardLog};
 use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, ShardIndex};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::log::options::KnownPartition;
-use crate::log::producers::{ProducerBatch, ProducerStates};
+use crate::log::partition::producers::{ProducerBatch, ProducerStates};
 use crate::log::recovery::RecoveredPartition;
 use crate::model::batch::{BatchView, stamp};
 use crate::model::{LeaderEpoch, Offset, PartitionId, ShardIndex};
@@ -134,7 +134,7 @@ impl PartitionTruth {
             }
         }
         let facts = |states: &ProducerStates| {
-            let entry = |(id, entry): (_, &crate::log::producers::ProducerEntry)| {
+            let entry = |(id, entry): (_, &crate::log::partition::producers::ProducerEntry)| {
                 (
                     id,
                     entry.epoch,

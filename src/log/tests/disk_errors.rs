@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::log::checkpoint::checkpointer;
+use crate::log::shard::checkpointer;
 use crate::rt::TaskClass;
 use crate::sim::{EIO, ENOSPC, Fault, FaultOn};
 

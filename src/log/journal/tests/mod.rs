@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::*;
-use crate::log::run::RunId;
+use crate::log::files::run::RunId;
 use crate::model::{PartitionIndex, TopicId};
 use crate::rt::BLOCK_BYTES;
 use crate::sim::{DiskModel, Sim, SimDisk, SimRuntime};

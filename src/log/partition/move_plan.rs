@@ -1,0 +1,191 @@
+//! What a partition's next move to its segment file is. Pure.
+//!
+//! The rules: only journaled bytes move; a move ends on a block boundary unless nothing is accepted
+//! beyond it in that segment; a segment that is no longer appended to moves to its last byte and is
+//! then sealed.
+
+use crate::log::rules::{Rule, holds};
+use crate::log::segment::position::{Position, block_floor};
+
+/// Where a partition stands when a move is considered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MoveState {
+    /// The first byte that is not in a segment file yet.
+    pub from: Position,
+    /// Everything below is safely in the journal.
+    pub journaled: Position,
+    /// Everything below is accepted.
+    pub accepted: Position,
+    /// Size of the segment of `from` when it is no longer appended to.
+    pub rolled_bytes: Option<u64>,
+}
+
+/// How much a move should do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Whole blocks are enough.
+    Blocks,
+    /// Everything, so that the journal may forget it.
+    Everything,
+}
+
+/// One move: whole blocks of one segment, from memory to file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MovePlan {
+    /// First byte to write, at a block boundary.
+    pub from: Position,
+    /// Byte behind the last one to write.
+    pub to: u64,
+    /// The segment is complete with it, and is to be cut and sealed.
+    pub seals: bool,
+}
+
+impl MovePlan {
+    /// Whether the last block is not whole: what is accepted next must carry its beginning.
+    pub fn is_unfinished(&self) -> bool {
+        !self.to.is_multiple_of(crate::rt::BLOCK_BYTES as u64)
+    }
+}
+
+/// The next move, if there is anything to move; `max_bytes` is in whole blocks.
+pub fn plan_move(state: &MoveState, urgency: Urgency, max_bytes: u64) -> Option<MovePlan> {
+    let from = state.from.block_start();
+    let furthest = from.byte.saturating_add(max_bytes);
+    if let Some(size) = state.rolled_bytes {
+        if size == state.from.byte {
+            // Everything is there already; its last block is only in the file and stays untouched.
+            return Some(MovePlan {
+                from: state.from,
+                to: size,
+                seals: true,
+            });
+        }
+        let to = if size <= furthest {
+            size
+        } else {
+            block_floor(furthest)
+        };
+        return Some(MovePlan {
+            from,
+            to,
+            seals: to == size,
+        });
+    }
+    let limit = if holds(Rule::JournaledBeforeMove) {
+        journaled_in_segment(state)
+    } else {
+        state.accepted.byte
+    };
+    let nothing_beyond = limit == state.accepted.byte || !holds(Rule::MovesEndOnBlocks);
+    let to = match urgency {
+        Urgency::Everything if nothing_beyond => limit,
+        _ => block_floor(limit),
+    };
+    let to = if to <= furthest {
+        to
+    } else {
+        block_floor(furthest)
+    };
+    (to > state.from.byte).then_some(MovePlan {
+        from,
+        to,
+        seals: false,
+    })
+}
+
+fn journaled_in_segment(state: &MoveState) -> u64 {
+    if state.journaled.segment == state.from.segment {
+        state.journaled.byte
+    } else {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Offset;
+
+    fn at(byte: u64) -> Position {
+        Position::new(Offset(7), byte)
+    }
+
+    fn state(from: u64, journaled: u64, accepted: u64) -> MoveState {
+        MoveState {
+            from: at(from),
+            journaled: at(journaled),
+            accepted: at(accepted),
+            rolled_bytes: None,
+        }
+    }
+
+    fn planned(state: MoveState, urgency: Urgency) -> Option<(u64, u64, bool)> {
+        plan_move(&state, urgency, 1 << 20).map(|plan| (plan.from.byte, plan.to, plan.seals))
+    }
+
+    #[test]
+    fn whole_blocks_of_what_is_journaled() {
+        assert_eq!(
+            planned(state(0, 9000, 20000), Urgency::Blocks),
+            Some((0, 8192, false))
+        );
+        assert_eq!(
+            planned(state(0, 9000, 9000), Urgency::Blocks),
+            Some((0, 8192, false))
+        );
+        assert_eq!(planned(state(0, 4000, 4000), Urgency::Blocks), None);
+    }
+
+    #[test]
+    fn an_unfinished_block_only_at_the_end() {
+        assert_eq!(
+            planned(state(0, 9000, 20000), Urgency::Everything),
+            Some((0, 8192, false))
+        );
+        assert_eq!(
+            planned(state(0, 9000, 9000), Urgency::Everything),
+            Some((0, 9000, false))
+        );
+        assert_eq!(planned(state(9000, 9000, 9000), Urgency::Everything), None);
+    }
+
+    #[test]
+    fn a_block_that_was_unfinished_is_written_again_from_its_start() {
+        assert_eq!(
+            planned(state(9000, 20000, 30000), Urgency::Blocks),
+            Some((8192, 16384, false))
+        );
+        assert_eq!(planned(state(9000, 9500, 30000), Urgency::Blocks), None);
+        assert_eq!(
+            planned(state(9000, 9500, 9500), Urgency::Everything),
+            Some((8192, 9500, false))
+        );
+    }
+
+    #[test]
+    fn a_rolled_segment_moves_to_its_last_byte() {
+        let rolled = MoveState {
+            rolled_bytes: Some(9000),
+            journaled: Position::new(Offset(9), 100),
+            accepted: Position::new(Offset(9), 300),
+            ..state(4096, 0, 0)
+        };
+        assert_eq!(planned(rolled, Urgency::Blocks), Some((4096, 9000, true)));
+        let done = MoveState {
+            from: at(9000),
+            ..rolled
+        };
+        assert_eq!(planned(done, Urgency::Blocks), Some((9000, 9000, true)));
+        let plan = plan_move(&rolled, Urgency::Blocks, 4096).unwrap();
+        assert_eq!((plan.from.byte, plan.to, plan.seals), (4096, 8192, false));
+    }
+
+    #[test]
+    fn journaled_in_an_earlier_segment_moves_nothing_of_this_one() {
+        let behind = MoveState {
+            journaled: Position::new(Offset(3), 9999),
+            ..state(0, 0, 5000)
+        };
+        assert_eq!(planned(behind, Urgency::Everything), None);
+    }
+}

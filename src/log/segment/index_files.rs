@@ -1,0 +1,54 @@
+//! The index files of a segment: entries are added at their end.
+
+use std::io;
+use std::path::Path;
+
+use crate::log::files::partition_files::{SegmentFile, segment_path};
+use crate::log::files::small_file::write_small;
+use crate::log::segment::index::{OffsetIndex, SegmentIndex, TimeIndex};
+use crate::model::Offset;
+use crate::rt::Runtime;
+
+/// Entries of a segment's offset and time index.
+pub type EntryCounts = (usize, usize);
+
+/// Entries that the index files of a segment do not have yet.
+pub struct IndexTail {
+    /// The entries before it.
+    had: EntryCounts,
+    offsets: Vec<u8>,
+    times: Vec<u8>,
+}
+
+impl IndexTail {
+    /// The entries of `index` from `had` up to `now`.
+    pub fn of(index: &SegmentIndex, had: EntryCounts, now: EntryCounts) -> Self {
+        Self {
+            had,
+            offsets: index.offsets().encode(had.0..now.0),
+            times: index.times().encode(had.1..now.1),
+        }
+    }
+
+    /// All entries of `index` from `had` on.
+    pub fn rest_of(index: &SegmentIndex, had: EntryCounts) -> Self {
+        Self::of(index, had, (index.offsets().len(), index.times().len()))
+    }
+
+    /// Writes them behind those that the files of the segment at `base_offset` have; a file that had
+    /// none ends with them. Gives the files, of offsets and of times, which are not synced.
+    pub async fn write<R: Runtime>(
+        self,
+        rt: &R,
+        dir: &Path,
+        base_offset: Offset,
+    ) -> io::Result<(R::File, R::File)> {
+        let path = segment_path(dir, base_offset, SegmentFile::Index);
+        let at = (self.had.0 * OffsetIndex::ENTRY_BYTES) as u64;
+        let offsets = write_small(rt, &path, at, self.offsets).await?;
+        let path = segment_path(dir, base_offset, SegmentFile::TimeIndex);
+        let at = (self.had.1 * TimeIndex::ENTRY_BYTES) as u64;
+        let times = write_small(rt, &path, at, self.times).await?;
+        Ok((offsets, times))
+    }
+}

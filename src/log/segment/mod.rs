@@ -1,0 +1,17 @@
+//! One segment: what is known of it, where in it an offset or a time is, its files.
+//!
+//! | file | what |
+//! |---|---|
+//! | `facts` | what is known of a segment without reading it |
+//! | `position` | a byte of a log, a boundary between batches |
+//! | `index/`, `index_cache`, `index_files` | where in a segment an offset or a time is |
+//! | `open_files` | segment files that are open |
+//! | `walk` | batch after batch through a file |
+
+pub(in crate::log) mod facts;
+pub mod index;
+pub(in crate::log) mod index_cache;
+pub(in crate::log) mod index_files;
+pub(in crate::log) mod open_files;
+pub mod position;
+pub(in crate::log) mod walk;

@@ -1,0 +1,431 @@
+//! Appending a batch: judged, given room, then accepted in one step.
+//!
+//! Everything that can wait or fail comes before the step in which offsets are assigned, so that an
+//! accepted batch is certain to fit its segment, the journal and memory.
+
+use std::rc::Rc;
+
+use smallvec::SmallVec;
+
+use crate::log::error::AppendError;
+use crate::log::journal::{Entry, JournalError, JournalPermit, Pieces};
+use crate::log::partition::producers::{ProducerBatch, Verdict};
+use crate::log::partition::state::{LogInner, State, Unmoved};
+use crate::log::partition::tail::TailBatch;
+use crate::log::rules::{Rule, holds};
+use crate::log::segment::facts::next_reservation;
+use crate::log::segment::index::IndexedBatch;
+use crate::log::segment::position::{Boundary, Position, block_floor};
+use crate::log::shard::core::{Journaled, Token};
+use crate::log::shard::partition_log::{Appended, PartitionLog};
+use crate::model::batch::{BatchView, HEADER_BYTES, TimestampType, stamp};
+use crate::model::{LeaderEpoch, Offset};
+use crate::rt::{BLOCK_BYTES, Buf, BufMut, File, Permit, Runtime};
+
+/// Where a batch will go.
+struct Room<R: Runtime> {
+    permit: JournalPermit<R, Token<R>>,
+    memory: Memory,
+}
+
+/// Memory for a batch.
+#[derive(Default)]
+struct Memory {
+    chunks: Chunks,
+    room: usize,
+    /// The unfinished block at the log's end, where only its segment has it.
+    block: Option<(Position, Buf)>,
+}
+
+type Chunks = SmallVec<[(BufMut, Permit); 1]>;
+
+impl<R: Runtime> PartitionLog<R> {
+    /// Appends `batch`, exactly one that was checked at the gateway. Waits for room (memory, space
+    /// in the segment and the journal), then assigns offsets; first come, first served.
+    ///
+    /// A retry of a batch that is in the log already gets its first offsets; the caller waits for
+    /// them to be durable all the same.
+    pub async fn append(&self, batch: &[u8], now_ms: i64) -> Result<Appended, AppendError> {
+        let batch = match BatchView::first(batch) {
+            Ok(view) if view.bytes().len() == batch.len() => view,
+            _ => return Err(AppendError::NotABatch),
+        };
+        let _turn = self.0.turn.acquire(1).await;
+        self.0.check_usable()?;
+        let producer = ProducerBatch::of(&batch);
+        if let Some(duplicate) = self.0.judge(producer.as_ref(), &batch)? {
+            return Ok(duplicate);
+        }
+        let room = self.0.make_room(&batch, now_ms).await?;
+        self.0.accept(&batch, producer.as_ref(), room, now_ms)
+    }
+}
+
+impl<R: Runtime> LogInner<R> {
+    fn judge(
+        &self,
+        producer: Option<&ProducerBatch>,
+        batch: &BatchView<'_>,
+    ) -> Result<Option<Appended>, AppendError> {
+        let Some(producer) = producer else {
+            return Ok(None);
+        };
+        let state = self.state.borrow();
+        match state.producers.check(producer)? {
+            Verdict::Append => Ok(None),
+            Verdict::Duplicate {
+                base_offset,
+                last_offset,
+                timestamp_ms,
+            } => Ok(Some(Appended {
+                base_offset,
+                end_offset: last_offset.plus(1),
+                log_append_time_ms: is_log_append_time(batch).then_some(timestamp_ms),
+                duplicate: true,
+            })),
+        }
+    }
+
+    async fn make_room(
+        self: &Rc<Self>,
+        batch: &BatchView<'_>,
+        now_ms: i64,
+    ) -> Result<Room<R>, AppendError> {
+        let bytes = batch.bytes().len();
+        self.check_size(bytes as u64)?;
+        if self.rolls_for(batch, now_ms) {
+            self.roll(now_ms).await?;
+        }
+        if holds(Rule::SpaceReserved) {
+            self.reserve_segment(bytes as u64).await?;
+        }
+        // What is carried again is less than a block.
+        let permit = self.core.journal.reserve(bytes + BLOCK_BYTES).await;
+        let permit = permit.map_err(|error| journal_full(error, bytes))?;
+        let memory = self.make_memory(bytes).await?;
+        Ok(Room { permit, memory })
+    }
+
+    /// Waits for memory. While it does, eviction may take the block at the log's end, so what is
+    /// needed is looked at again after every wait.
+    async fn make_memory(&self, bytes: usize) -> Result<Memory, AppendError> {
+        let mut memory = Memory::default();
+        loop {
+            self.check_usable()?;
+            let (block, room) = {
+                let state = self.state.borrow();
+                (state.tail.missing_block(), state.tail.room())
+            };
+            let used = block.map_or(0, |(_, used)| used);
+            let missing = (bytes + used).saturating_sub(room);
+            if missing > memory.room {
+                memory.give_back();
+                self.take_chunks(missing, &mut memory).await?;
+                continue;
+            }
+            match block {
+                Some((at, used)) if memory.block.as_ref().is_none_or(|held| held.0 != at) => {
+                    memory.block = Some((at, self.read_block(at, used).await?));
+                }
+                _ => return Ok(memory),
+            }
+        }
+    }
+
+    fn check_size(&self, batch_bytes: u64) -> Result<(), AppendError> {
+        let state = self.state.borrow();
+        let limit_bytes = state
+            .config
+            .segment_bytes
+            .min(self.core.options.journal_bytes / 2)
+            .min(self.core.options.tail_bytes as u64 / 2);
+        match batch_bytes > limit_bytes {
+            true => Err(AppendError::TooLarge {
+                batch_bytes,
+                limit_bytes,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// Reserves space in the segment's file, durably.
+    async fn reserve_segment(&self, batch_bytes: u64) -> Result<(), AppendError> {
+        let (base, reserved, needed, limit) = {
+            let state = self.state.borrow();
+            let needed = state.tail.end().byte + batch_bytes;
+            let active = &state.active;
+            let limit = state.config.segment_bytes;
+            (
+                active.facts.base_offset,
+                active.reserved_bytes,
+                needed,
+                limit,
+            )
+        };
+        if needed <= reserved {
+            return Ok(());
+        }
+        let options = &self.core.options;
+        let steps = (options.reserve_bytes, options.reserve_max_bytes);
+        let generous = next_reservation(reserved, needed, limit, steps);
+        let exact = needed.next_multiple_of(BLOCK_BYTES as u64);
+        let file = self.core.files.get((self.id, base), &self.dir).await?;
+        let from = block_floor(reserved);
+        let mut reached = generous;
+        let mut allocated = file.allocate(from, generous - from).await;
+        if allocated.is_err() && exact < generous {
+            reached = exact;
+            allocated = file.allocate(from, exact - from).await;
+        }
+        allocated?;
+        file.sync().await.map_err(|error| self.fail(&error))?;
+        self.state.borrow_mut().active.reserved_bytes = reached;
+        Ok(())
+    }
+
+    /// The unfinished block at the log's end, from its segment: it will be carried again.
+    async fn read_block(&self, at: Position, used: usize) -> Result<Buf, AppendError> {
+        let file = self
+            .core
+            .files
+            .get((self.id, at.segment), &self.dir)
+            .await?;
+        let buf = self.alloc(BLOCK_BYTES).await?;
+        let (read, block) = file.read_at(buf, at.byte, BLOCK_BYTES).await;
+        read?;
+        if block.len() < used {
+            let error = std::io::Error::other("the log's last block is missing from its segment");
+            return Err(error.into());
+        }
+        Ok(block.slice(0..used))
+    }
+
+    /// Memory for what does not fit the open chunk. What is held already is given back first:
+    /// two batches that wait with a part each could wait for ever.
+    async fn take_chunks(&self, missing: usize, into: &mut Memory) -> Result<(), AppendError> {
+        let max = self.core.options.chunk_bytes.max(BLOCK_BYTES);
+        let first = self.state.borrow().tail.next_chunk_bytes(missing, max);
+        if missing <= first
+            && let Some(memory) = self.core.try_memory(first)
+            && let Ok(buf) = self.core.rt.arena().alloc(first)
+        {
+            into.take(buf, memory);
+            return Ok(());
+        }
+        // One batch at a time waits piece by piece: two could take each other's last piece.
+        let _turn = self.core.memory_turn.acquire(1).await;
+        let mut left = missing;
+        while left > 0 {
+            let piece = left.next_multiple_of(BLOCK_BYTES).min(max);
+            let memory = self.wait_memory(piece).await?;
+            into.take(self.alloc(piece).await?, memory);
+            left = left.saturating_sub(piece);
+        }
+        Ok(())
+    }
+
+    async fn wait_memory(&self, bytes: usize) -> Result<Permit, AppendError> {
+        loop {
+            self.check_usable()?;
+            let seen = self.core.progress_count.get();
+            if let Some(memory) = self.core.try_memory(bytes) {
+                return Ok(memory);
+            }
+            self.core.press_moves();
+            self.core.progress_since(seen).await;
+        }
+    }
+
+    /// A buffer of memory that is already counted; the arena may still be short of it while
+    /// readers hold chunks that were given up.
+    async fn alloc(&self, bytes: usize) -> Result<BufMut, AppendError> {
+        const RETRY: std::time::Duration = std::time::Duration::from_millis(1);
+        loop {
+            self.check_usable()?;
+            match self.core.rt.arena().alloc(bytes) {
+                Ok(buf) => return Ok(buf),
+                Err(_) => {
+                    self.core.evict(bytes);
+                    self.core.rt.sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Assigns offsets and fixes the order. Nothing waits and nothing fails from here on.
+    fn accept(
+        self: &Rc<Self>,
+        batch: &BatchView<'_>,
+        producer: Option<&ProducerBatch>,
+        mut room: Room<R>,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        state.check_usable()?;
+        self.take_memory(state, room.memory);
+        let base = state.marks.log_end;
+        let last = base.plus(i64::from(batch.last_offset_delta()));
+        let at = state.tail.end();
+        push_stamped(&mut state.tail, batch.bytes(), base, state.leader_epoch);
+        state.tail.list(TailBatch {
+            base_offset: base,
+            end_offset: last.plus(1),
+            at,
+            bytes: batch.bytes().len() as u32,
+            max_timestamp_ms: batch.max_timestamp_ms(),
+        });
+        state.count(batch, last, at);
+        self.list_unmoved(state);
+        state.epochs.assign(state.leader_epoch, base);
+        if let Some(producer) = producer {
+            state.producers.apply(producer, base, now_ms);
+        }
+        state.marks.log_end = last.plus(1);
+        if self.is_safe_in_memory() {
+            state.marks.durable = state.marks.log_end;
+        }
+        let appended = Appended {
+            base_offset: base,
+            end_offset: last.plus(1),
+            log_append_time_ms: is_log_append_time(batch).then(|| batch.max_timestamp_ms()),
+            duplicate: false,
+        };
+        let (from, payload) = state.entry_payload(at);
+        let (leader_epoch, end) = (state.leader_epoch, state.end());
+        drop(guard);
+        self.journal(&mut room.permit, from, payload, leader_epoch, end);
+        if self.is_safe_in_memory() {
+            self.marks_changed();
+        }
+        Ok(appended)
+    }
+
+    fn take_memory(&self, state: &mut State, memory: Memory) {
+        let mut block = memory
+            .block
+            .filter(|_| state.tail.missing_block().is_some());
+        for (mut buf, permit) in memory.chunks {
+            match block.take() {
+                Some((_, held)) => {
+                    buf.extend_from_slice(&held);
+                    state.tail.load_block(buf, permit);
+                }
+                None => state.tail.add_spare(buf, permit),
+            }
+        }
+    }
+
+    fn journal(
+        self: &Rc<Self>,
+        permit: &mut JournalPermit<R, Token<R>>,
+        from: Position,
+        payload: Pieces,
+        leader_epoch: LeaderEpoch,
+        end: Boundary,
+    ) {
+        let core = &self.core;
+        let first = core.next_entry_from();
+        let entry = Entry::Data {
+            partition: self.id,
+            leader_epoch,
+            segment_base: from.segment,
+            position: from.byte,
+            payload,
+            token: Token {
+                partition: Rc::downgrade(self),
+                what: Journaled::Data(end),
+            },
+        };
+        core.append_entry(permit, entry);
+        self.state
+            .borrow_mut()
+            .note_unmoved(Unmoved { first, end: end.at });
+    }
+
+    fn fail(&self, error: &std::io::Error) -> AppendError {
+        let reason = format!("{}: {error}", self.dir.display());
+        self.core.take_offline(&reason);
+        crate::log::StorageError::Offline(reason).into()
+    }
+}
+
+impl Memory {
+    fn give_back(&mut self) {
+        self.chunks.clear();
+        self.room = 0;
+    }
+
+    fn take(&mut self, buf: BufMut, permit: Permit) {
+        self.room += buf.room();
+        self.chunks.push((buf, permit));
+    }
+}
+
+impl State {
+    fn count(&mut self, batch: &BatchView<'_>, last: Offset, at: Position) {
+        let bytes = batch.bytes().len() as u64;
+        let active = &mut self.active;
+        active.facts.count(last, bytes, batch.max_timestamp_ms());
+        let indexed = IndexedBatch {
+            last_offset: last,
+            max_timestamp_ms: batch.max_timestamp_ms(),
+            position: u32::try_from(at.byte).unwrap_or(u32::MAX),
+            size_bytes: bytes as u32,
+        };
+        active
+            .index
+            .append(&indexed, self.config.index_interval_bytes);
+    }
+
+    /// Where the journal entry of the bytes from `at` on begins, and what it holds.
+    fn entry_payload(&mut self, at: Position) -> (Position, Pieces) {
+        let from = match self.carries && holds(Rule::CarryUnfinishedBlock) {
+            true => at.block_start(),
+            false => at,
+        };
+        self.carries = false;
+        let Some(payload) = self.tail.slice(from, self.tail.end().byte) else {
+            panic!("bytes that were just accepted are in memory");
+        };
+        (from, payload)
+    }
+
+    fn note_unmoved(&mut self, entry: Unmoved) {
+        match self.unmoved.back_mut() {
+            Some(last) if last.first == entry.first && last.end.segment == entry.end.segment => {
+                last.end = entry.end;
+            }
+            _ => self.unmoved.push_back(entry),
+        }
+    }
+}
+
+/// Copies the batch behind the tail with what the broker assigns, which lies outside its CRC.
+fn push_stamped(
+    tail: &mut crate::log::partition::tail::Tail,
+    batch: &[u8],
+    base: Offset,
+    leader_epoch: LeaderEpoch,
+) {
+    let (header, records) = batch.split_at(HEADER_BYTES);
+    let mut stamped = [0; HEADER_BYTES];
+    stamped.copy_from_slice(header);
+    stamp(&mut stamped, base, leader_epoch);
+    tail.push(&stamped);
+    tail.push(records);
+}
+
+fn is_log_append_time(batch: &BatchView<'_>) -> bool {
+    batch.timestamp_type() == TimestampType::LogAppendTime
+}
+
+fn journal_full(error: JournalError, bytes: usize) -> AppendError {
+    match error {
+        JournalError::TooLarge { bytes: limit } => AppendError::TooLarge {
+            batch_bytes: bytes as u64,
+            limit_bytes: limit as u64,
+        },
+        other => crate::log::StorageError::from(other).into(),
+    }
+}

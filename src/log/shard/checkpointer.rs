@@ -1,0 +1,282 @@
+//! Checkpoints: what lets the journal forget, and what recovery begins from.
+
+use std::io;
+use std::pin::pin;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use futures_util::future::select;
+
+use crate::log::error::StorageError;
+use crate::log::files::checkpoint_slots::{CheckpointError, CheckpointSlots};
+use crate::log::files::partition_files::{SegmentFile, segment_path};
+use crate::log::journal::Sequence;
+use crate::log::partition::checkpoint_content::{Content, PartitionContent};
+use crate::log::partition::state::{LogInner, State};
+use crate::log::rules::{Rule, holds};
+use crate::log::segment::facts::SegmentFacts;
+use crate::log::segment::index_files::IndexTail;
+use crate::log::segment::open_files::SegmentKey;
+use crate::log::shard::core::Core;
+use crate::log::shard::moves::move_all;
+use crate::log::shard::shard_log::ShardLogInner;
+use crate::model::Offset;
+use crate::rt::{File, Runtime};
+
+/// Index entries that are worth a sync of their own, so that little is walked after power loss.
+const SYNCED_INDEX_ENTRIES: usize = 4096;
+
+/// Writes a checkpoint whenever the journal has grown enough, is short of space, or one is asked
+/// for; ends when the log closes or goes offline.
+pub async fn run_checkpointer<R: Runtime>(shard: Weak<ShardLogInner<R>>, core: Rc<Core<R>>) {
+    let mut last = Last::default();
+    loop {
+        let due = wait_due(&core, last).await;
+        let (Due::Now { frees }, Some(shard)) = (due, shard.upgrade()) else {
+            return;
+        };
+        let result = match frees {
+            true => free_journal(&shard).await,
+            false => write_checkpoint(&shard).await,
+        };
+        match result {
+            Ok(()) => last.written_bytes = core.journal.pressure().written_bytes,
+            Err(StorageError::DiskFull) => core.rt.sleep(FULL_DISK_RETRY).await,
+            Err(error) => core.take_offline(&error.to_string()),
+        }
+        if frees {
+            last.freed_at = core.progress_count.get();
+        }
+    }
+}
+
+/// How long a checkpoint that found no room waits before it is tried again.
+const FULL_DISK_RETRY: Duration = Duration::from_millis(500);
+
+/// When a checkpoint was made last.
+#[derive(Clone, Copy, Default)]
+struct Last {
+    /// What the journal had written then.
+    written_bytes: u64,
+    /// Count of the progress there was when journal space was last freed: no more can be before
+    /// something else has become durable or has moved.
+    freed_at: u64,
+}
+
+enum Due {
+    Now { frees: bool },
+    Never,
+}
+
+async fn wait_due<R: Runtime>(core: &Core<R>, last: Last) -> Due {
+    let on_progress = pin!(core.progress.wait_until(|| due(core, last)));
+    let on_pressure = pin!(core.journal.pressed().wait_until(|| due(core, last)));
+    select(on_progress, on_pressure).await.factor_first().0
+}
+
+fn due<R: Runtime>(core: &Core<R>, last: Last) -> Option<Due> {
+    if core.closing.get() || core.offline_reason().is_some() {
+        return Some(Due::Never);
+    }
+    let pressure = core.journal.pressure();
+    let has_grown = pressure.written_bytes - last.written_bytes >= core.options.checkpoint_bytes;
+    let is_pressed = pressure.is_pressed() && core.progress_count.get() != last.freed_at;
+    if has_grown || is_pressed {
+        return Some(Due::Now { frees: true });
+    }
+    let asked = core.checkpoints.asked.get() > core.checkpoints.done.get();
+    asked.then_some(Due::Now { frees: false })
+}
+
+/// Moves what the journal holds now, then writes a checkpoint and lets the journal go so far.
+pub async fn free_journal<R: Runtime>(shard: &ShardLogInner<R>) -> Result<(), StorageError> {
+    let target = shard.core.journal.completed_end();
+    let is_behind = |partition: &LogInner<R>| {
+        let state = partition.state.borrow();
+        state
+            .unmoved
+            .front()
+            .is_some_and(|entry| entry.first < target)
+    };
+    move_all(&shard.core, shard.all(), is_behind).await?;
+    write_checkpoint(shard).await
+}
+
+/// Writes a checkpoint of this moment; durable when it returns.
+pub async fn write_checkpoint<R: Runtime>(shard: &ShardLogInner<R>) -> Result<(), StorageError> {
+    let core = &shard.core;
+    let _turn = shard.checkpoint_turn.acquire(1).await;
+    let asked = core.checkpoints.asked.get();
+    let (content, start) = capture(shard);
+    // What it describes must be in the journal before it may be told.
+    wait_last_entry(core).await?;
+    sync_segments(shard).await?;
+    grow_indexes(shard).await;
+    let bytes = content.encode();
+    let mut slots = shard.slots.borrow_mut().take().ok_or(closed())?;
+    let written = slots.write_next(Some(core.run), core.run, &bytes).await;
+    shard.slots.replace(Some(slots));
+    written?;
+    core.journal.trim(start);
+    core.checkpoints
+        .done
+        .set(core.checkpoints.done.get().max(asked));
+    core.tell_progress();
+    Ok(())
+}
+
+fn closed() -> StorageError {
+    StorageError::Offline("the log is closed".into())
+}
+
+/// Everything a checkpoint says, at one moment.
+fn capture<R: Runtime>(shard: &ShardLogInner<R>) -> (Content, Sequence) {
+    let core = &shard.core;
+    let mut start = core.journal.completed_end();
+    let mut partitions = Vec::new();
+    for partition in shard.all() {
+        let state = partition.state.borrow();
+        if holds(Rule::TrimKeepsUnmoved)
+            && let Some(oldest) = state.unmoved.front()
+        {
+            start = start.min(oldest.first);
+        }
+        partitions.push(partition_content(&partition, &state));
+    }
+    let content = Content {
+        journal_start: core.journal.position_of(start),
+        partitions,
+    };
+    (content, start)
+}
+
+fn partition_content<R: Runtime>(partition: &LogInner<R>, state: &State) -> PartitionContent {
+    let offline = match &state.unusable {
+        Some(StorageError::PartitionOffline(reason)) if !state.looks_again => Some(reason.clone()),
+        _ => None,
+    };
+    PartitionContent {
+        id: partition.id,
+        topic: partition.topic.clone(),
+        offline,
+        leader_epoch: state.leader_epoch,
+        log_start: match holds(Rule::CheckpointNamesFinalMarks) {
+            true => state.marks.log_start,
+            false => Offset::ZERO,
+        },
+        segment_durable: state.segment_durable,
+        moved: state.moved,
+        end: state.end(),
+        epochs: state.epochs.clone(),
+        segments: state.segments().copied().collect(),
+        producers: state.producers.clone(),
+    }
+}
+
+/// Waits until the shard's last entry is safely in the journal.
+async fn wait_last_entry<R: Runtime>(core: &Core<R>) -> Result<(), StorageError> {
+    if core.needs_flush() {
+        core.journal.flush().await?;
+        return Ok(());
+    }
+    if let Some(last) = core.last_entry()
+        && holds(Rule::JournaledBeforeMove)
+    {
+        core.journal.wait_completed(last).await?;
+    }
+    Ok(())
+}
+
+/// Below level `fsync` moves were not durable by themselves. Those that are not now either are
+/// left for the next checkpoint.
+async fn sync_segments<R: Runtime>(shard: &ShardLogInner<R>) -> Result<(), StorageError> {
+    // Moves that end meanwhile list their segments again.
+    let mut unsynced = std::mem::take(&mut *shard.core.unsynced.borrow_mut());
+    while let Some(key) = unsynced.first().copied() {
+        if let Err(error) = sync_segment(shard, key).await {
+            shard.core.unsynced.borrow_mut().append(&mut unsynced);
+            return Err(error);
+        }
+        unsynced.remove(&key);
+    }
+    Ok(())
+}
+
+async fn sync_segment<R: Runtime>(
+    shard: &ShardLogInner<R>,
+    key: SegmentKey,
+) -> Result<(), StorageError> {
+    let Some(partition) = shard.get(key.0) else {
+        return Ok(());
+    };
+    // Otherwise its path may be another topic's by the time that the file is opened.
+    let Some(_in_use) = partition.keep_files() else {
+        return Ok(());
+    };
+    let path = || segment_path(&partition.dir, key.1, SegmentFile::Log);
+    let failed = |error| StorageError::Offline(format!("{}: {error}", path().display()));
+    match shard.core.files.get(key, &partition.dir).await {
+        // Whatever the error, a sync that succeeds later says nothing of what was written before.
+        Ok(file) => file.sync().await.map_err(failed),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let is_listed = |facts: &SegmentFacts| facts.base_offset == key.1;
+            match partition.state.borrow().segments().any(is_listed) {
+                true => Err(failed(error)),
+                // Retention has removed it.
+                false => Ok(()),
+            }
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Index files of active segments get the entries of what is safely in the journal.
+async fn grow_indexes<R: Runtime>(shard: &ShardLogInner<R>) {
+    for partition in shard.all() {
+        if let Err(error) = grow_index(&partition).await {
+            tracing::warn!(dir = %partition.dir.display(), %error, "index not written");
+        }
+    }
+}
+
+async fn grow_index<R: Runtime>(partition: &Rc<LogInner<R>>) -> io::Result<()> {
+    let Ok(_in_use) = partition.use_files() else {
+        return Ok(());
+    };
+    let (base, had, now, tail) = {
+        let mut state = partition.state.borrow_mut();
+        let safe = state.journaled.offset;
+        let active = &mut state.active;
+        let index = &active.index;
+        let now = (
+            index.offsets().entries_below(safe),
+            index.times().entries_below(safe),
+        );
+        let had = active.indexed;
+        if now.0 <= had.0 {
+            return Ok(());
+        }
+        let tail = IndexTail::of(index, had, now);
+        active.indexed = now;
+        (active.facts.base_offset, had, now, tail)
+    };
+    let written = tail.write(&partition.core.rt, &partition.dir, base);
+    let (offsets, times) = written.await?;
+    if now.0 / SYNCED_INDEX_ENTRIES > had.0 / SYNCED_INDEX_ENTRIES {
+        times.sync().await?;
+        offsets.sync().await?;
+    }
+    Ok(())
+}
+
+impl From<CheckpointError> for StorageError {
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::DiskFull { .. } => Self::DiskFull,
+            other => Self::Offline(other.to_string()),
+        }
+    }
+}
+
+/// A shard's slots while nobody writes them.
+pub type Slots<R> = std::cell::RefCell<Option<CheckpointSlots<R>>>;

@@ -1,0 +1,234 @@
+//! What the partitions of a shard share: journal, memory, open files, and the fate of the directory.
+//!
+//! | event | notified when | who waits |
+//! |---|---|---|
+//! | [`Core::progress`], told by `tell_progress` | an entry has completed, a move has ended, a checkpoint is asked for or done, something cannot be used, the log closes | appends for memory and before a roll, checkpoints, `move_all`, deletions |
+//! | [`Core::move_wanted`] | `move_queue` has grown, the log closes or goes offline | movers |
+//! | [`Core::went_offline`] | the directory goes offline | the shard, to tell the others |
+//! | [`LogInner::changed`] | marks have moved, or it cannot be used | acknowledgements and Fetch requests |
+//! | [`Journal::progressed`] | writes have completed or were flushed, the journal has failed or stopped | who waits in the journal, and `watch`, to take the directory offline |
+//! | [`Journal::pressed`] | space runs short | the checkpointer |
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, VecDeque};
+use std::rc::{Rc, Weak};
+
+use crate::log::error::StorageError;
+use crate::log::files::run::RunId;
+use crate::log::journal::{Entry, Journal, JournalError, JournalPermit, Sequence};
+use crate::log::options::{Durability, LogOptions};
+use crate::log::partition::state::LogInner;
+use crate::log::segment::index_cache::IndexCache;
+use crate::log::segment::open_files::{OpenFiles, SegmentKey};
+use crate::log::segment::position::Boundary;
+use crate::log::shard::damage::Damage;
+use crate::model::Offset;
+use crate::rt::{Budget, Event, Runtime, WriteMode};
+
+/// What the journal hands back once the writes that hold an entry have completed.
+pub struct Token<R: Runtime> {
+    /// Whose entry it was, if the partition still exists.
+    pub partition: Weak<LogInner<R>>,
+    /// What it holds.
+    pub what: Journaled,
+}
+
+/// What a journal entry holds.
+#[derive(Clone, Copy, Debug)]
+pub enum Journaled {
+    /// Everything accepted up to here.
+    Data(Boundary),
+    /// A log start.
+    LogStart(Offset),
+}
+
+/// What the journal does with the tokens of a completed write: each partition that still exists
+/// moves its marks and wakes whoever waits for them.
+pub fn hand_back<R: Runtime>(tokens: Vec<Token<R>>) {
+    for token in tokens {
+        if let Some(partition) = token.partition.upgrade() {
+            partition.on_completed(token.what);
+        }
+    }
+}
+
+/// The shared parts of a shard's log.
+pub struct Core<R: Runtime> {
+    pub rt: R,
+    pub options: LogOptions,
+    pub run: RunId,
+    pub journal: Journal<R, Token<R>>,
+    pub files: OpenFiles<R>,
+    pub indexes: IndexCache,
+    pub damage: Damage,
+    /// Memory of all tails.
+    pub tail_memory: Budget,
+    /// Whose turn it is to wait for tail memory piece by piece.
+    pub memory_turn: Budget,
+    /// Cold reads in flight.
+    pub cold_reads: Budget,
+    /// Notified when journal writes have completed, bytes have moved, or the directory went offline.
+    pub progress: Event,
+    /// Counts what `progress` tells.
+    pub progress_count: Cell<u64>,
+    /// Partitions that have something to move.
+    pub move_queue: RefCell<VecDeque<Weak<LogInner<R>>>>,
+    /// Notified when `move_queue` has grown, and when the log closes.
+    pub move_wanted: Event,
+    /// The owner of each chunk that may be given up, in the order in which their last bytes moved.
+    pub evictable: RefCell<VecDeque<Weak<LogInner<R>>>>,
+    /// Partitions with bytes that are not in segment files, each once.
+    pub with_unmoved: RefCell<VecDeque<Weak<LogInner<R>>>>,
+    /// Segment files written without a promise, to be synced by the next checkpoint.
+    pub unsynced: RefCell<BTreeSet<SegmentKey>>,
+    /// The write to which the last entry of this run went.
+    last_entry: Cell<Option<Sequence>>,
+    /// Checkpoints asked for, and done.
+    pub checkpoints: CheckpointRequests,
+    /// The log is being closed: background tasks end.
+    pub closing: Cell<bool>,
+    offline: RefCell<Option<String>>,
+    /// Notified when the directory goes offline.
+    pub went_offline: Event,
+}
+
+/// Who waits for a checkpoint.
+#[derive(Debug, Default)]
+pub struct CheckpointRequests {
+    pub asked: Cell<u64>,
+    pub done: Cell<u64>,
+}
+
+impl<R: Runtime> Core<R> {
+    pub fn new(rt: R, options: LogOptions, run: RunId, journal: Journal<R, Token<R>>) -> Self {
+        Self {
+            files: OpenFiles::new(rt.clone(), options.open_files),
+            indexes: IndexCache::default(),
+            damage: Damage::default(),
+            tail_memory: Budget::new(options.tail_bytes),
+            memory_turn: Budget::new(1),
+            cold_reads: Budget::new(options.cold_reads.max(1)),
+            progress: Event::new(),
+            progress_count: Cell::new(0),
+            move_queue: RefCell::default(),
+            move_wanted: Event::new(),
+            evictable: RefCell::default(),
+            with_unmoved: RefCell::default(),
+            unsynced: RefCell::default(),
+            last_entry: Cell::new(None),
+            checkpoints: CheckpointRequests::default(),
+            closing: Cell::new(false),
+            offline: RefCell::new(None),
+            went_offline: Event::new(),
+            rt,
+            options,
+            run,
+            journal,
+        }
+    }
+
+    /// Whether bytes are safe only after a flush of their own.
+    pub fn needs_flush(&self) -> bool {
+        self.options.durability != Durability::Fsync
+    }
+
+    /// How segments are written at this durability level.
+    pub fn write_mode(&self) -> WriteMode {
+        match self.options.durability {
+            Durability::Fsync => WriteMode::Durable,
+            Durability::Written | Durability::Memory => WriteMode::Plain,
+        }
+    }
+
+    /// Fails when the log directory is offline.
+    pub fn check_online(&self) -> Result<(), StorageError> {
+        match &*self.offline.borrow() {
+            Some(reason) => Err(StorageError::Offline(reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Why the log directory is offline, if it is.
+    pub fn offline_reason(&self) -> Option<String> {
+        self.offline.borrow().clone()
+    }
+
+    /// A write failed: nothing is accepted or acknowledged any more. The first reason stays.
+    pub fn take_offline(&self, reason: &str) {
+        self.offline
+            .borrow_mut()
+            .get_or_insert_with(|| reason.to_owned());
+        // Whoever waits for journal space would wait for ever: no move frees any.
+        self.journal.fail(reason);
+        self.tell_progress();
+        self.move_wanted.notify();
+        self.went_offline.notify();
+    }
+
+    /// Gives an error back, and takes the directory offline when it is one that is final.
+    pub fn failed(&self, error: StorageError) -> StorageError {
+        if let StorageError::Offline(reason) = &error {
+            self.take_offline(reason);
+        }
+        error
+    }
+
+    /// Journals an entry; returns the write to which the last of it goes.
+    pub fn append_entry(
+        &self,
+        permit: &mut JournalPermit<R, Token<R>>,
+        entry: Entry<Token<R>>,
+    ) -> Sequence {
+        let sequence = self.journal.append(permit, entry);
+        self.last_entry.set(Some(sequence));
+        sequence
+    }
+
+    /// The write to which the last entry of this run went, if there was one.
+    pub fn last_entry(&self) -> Option<Sequence> {
+        self.last_entry.get()
+    }
+
+    /// The earliest write that the next entry may be part of.
+    pub fn next_entry_from(&self) -> Sequence {
+        // A long entry begins in the group in which its predecessor ended. That one may have been
+        // written since, as may those behind it that hold no entries.
+        self.last_entry
+            .get()
+            .unwrap_or_default()
+            .max(self.journal.completed_end())
+    }
+
+    /// Something moved on.
+    pub fn tell_progress(&self) {
+        self.progress_count.set(self.progress_count.get() + 1);
+        self.progress.notify();
+    }
+
+    /// Waits for something to move on since `seen`, a former `progress_count`.
+    pub async fn progress_since(&self, seen: u64) {
+        let look = || (self.progress_count.get() != seen).then_some(());
+        self.progress.wait_until(look).await;
+    }
+
+    /// Waits until a checkpoint that began after this call is durable.
+    pub async fn checkpointed(self: &Rc<Self>) -> Result<(), StorageError> {
+        let ticket = self.checkpoints.asked.get() + 1;
+        self.checkpoints.asked.set(ticket);
+        self.tell_progress();
+        let look = || match self.check_online() {
+            Err(error) => Some(Err(error)),
+            Ok(()) => (self.checkpoints.done.get() >= ticket).then_some(Ok(())),
+        };
+        self.progress.wait_until(look).await
+    }
+}
+
+impl From<JournalError> for StorageError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::DiskFull => Self::DiskFull,
+            other => Self::Offline(other.to_string()),
+        }
+    }
+}

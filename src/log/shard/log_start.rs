@@ -1,0 +1,138 @@
+//! The front of a log: raising its start, and removing segments that lie before it.
+
+use std::io;
+use std::rc::Rc;
+
+use crate::log::error::{AppendError, ReadError, StorageError};
+use crate::log::files::partition_files::{SegmentFile, segment_path};
+use crate::log::journal::Entry;
+use crate::log::partition::retention::{RetentionLimits, plan_retention};
+use crate::log::partition::state::LogInner;
+use crate::log::rules::{Rule, holds};
+use crate::log::segment::facts::SegmentFacts;
+use crate::log::shard::core::{Journaled, Token};
+use crate::log::shard::partition_log::PartitionLog;
+use crate::model::Offset;
+use crate::rt::Runtime;
+
+impl<R: Runtime> PartitionLog<R> {
+    /// Raises the log start to `before` (at most the durable offset); durable when it returns.
+    /// Returns the log start then; segments wholly below it are removed.
+    pub async fn delete_records(&self, before: Offset) -> Result<Offset, ReadError> {
+        self.0.check_usable()?;
+        let marks = self.marks();
+        if before > marks.durable || before.0 < 0 {
+            return Err(ReadError::OutOfRange);
+        }
+        if before > marks.log_start {
+            self.0.journal_log_start(before).await?;
+            self.0.remove_segments().await?;
+        }
+        Ok(self.marks().log_start)
+    }
+
+    /// Removes whole segments that `retention.ms` and `retention.bytes` no longer keep; returns
+    /// how many. Producers that have been silent for `producer.id.expiration.ms` are forgotten.
+    pub async fn enforce_retention(&self, now_ms: i64) -> Result<usize, StorageError> {
+        self.0.check_usable()?;
+        let plan = {
+            let mut state = self.0.state.borrow_mut();
+            let expiration_ms = state.config.producer_id_expiration_ms;
+            state.producers.remove_expired(now_ms, expiration_ms);
+            let segments: Vec<_> = state.segments().map(SegmentFacts::for_retention).collect();
+            let limits = RetentionLimits {
+                retention_ms: state.config.retention_ms,
+                retention_bytes: state.config.retention_bytes,
+            };
+            plan_retention(
+                &segments,
+                state.marks.log_start,
+                state.marks.durable,
+                &limits,
+                now_ms,
+            )
+        };
+        if plan.roll_active {
+            self.0.roll_before(plan.log_start_offset, now_ms).await?;
+        }
+        if plan.log_start_offset > self.marks().log_start {
+            self.0.journal_log_start(plan.log_start_offset).await?;
+        }
+        self.0.remove_segments().await
+    }
+}
+
+impl<R: Runtime> LogInner<R> {
+    /// Begins a new segment if the active one still ends at `end`.
+    async fn roll_before(self: &Rc<Self>, end: Offset, now_ms: i64) -> Result<(), StorageError> {
+        let _turn = self.turn.acquire(1).await;
+        self.check_usable()?;
+        if self.state.borrow().active.facts.end_offset != end {
+            return Ok(());
+        }
+        match self.roll(now_ms).await {
+            Ok(()) => Ok(()),
+            Err(AppendError::Storage(error)) => Err(error),
+            Err(_) => Err(StorageError::DiskFull),
+        }
+    }
+
+    /// The log start is in the journal, safely, when this returns: in two writes, because nothing behind
+    /// it would miss it if the only one rotted.
+    async fn journal_log_start(self: &Rc<Self>, log_start: Offset) -> Result<(), StorageError> {
+        if !holds(Rule::LogStartJournaled) {
+            self.raise_log_start(log_start);
+            self.marks_changed();
+            return Ok(());
+        }
+        let core = &self.core;
+        for _ in 0..2 {
+            let mut permit = core.journal.reserve(0).await?;
+            self.check_usable()?;
+            let entry = Entry::LogStart {
+                partition: self.id,
+                log_start,
+                token: Token {
+                    partition: Rc::downgrade(self),
+                    what: Journaled::LogStart(log_start),
+                },
+            };
+            let sequence = core.append_entry(&mut permit, entry);
+            core.journal.wait_completed(sequence).await?;
+        }
+        if core.needs_flush() {
+            core.journal.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Unlinks sealed segments that lie wholly before the log start.
+    async fn remove_segments(self: &Rc<Self>) -> Result<usize, StorageError> {
+        let _in_use = self.use_files()?;
+        let mut removed = 0;
+        loop {
+            let gone = {
+                let mut state = self.state.borrow_mut();
+                let log_start = state.marks.log_start;
+                let is_gone = |facts: &mut SegmentFacts| facts.end_offset <= log_start;
+                state.sealed.pop_front_if(is_gone)
+            };
+            let Some(gone) = gone else {
+                return Ok(removed);
+            };
+            let key = (self.id, gone.base_offset);
+            self.core.files.forget(key);
+            self.core.indexes.remove(key);
+            for file in SegmentFile::ALL {
+                let path = segment_path(&self.dir, gone.base_offset, file);
+                match self.core.rt.remove_file(&path).await {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(error.into());
+                    }
+                    _ => {}
+                }
+            }
+            removed += 1;
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The logs of one shard at work: what they share, and all that waits for a disk.
+//!
+//! | file | what |
+//! |---|---|
+//! | `shard_log` | opened, partitions made and deleted, closed |
+//! | `core` | what they share: journal, memory, open files; the table of events |
+//! | `partition_log` | the handle that a shard has of each |
+//! | *accepting a batch* | |
+//! | `append` | judged, given room, then accepted in one step |
+//! | `roll` | the next segment begins |
+//! | `eviction` | which recent bytes go when memory is short |
+//! | *to segments* | |
+//! | `moves` | what is journaled goes to segment files |
+//! | `checkpointer` | what lets the journal forget |
+//! | `log_start` | the log start rises and segments go |
+//! | `lifecycle` | a partition's files at its beginning and at its end |
+//! | *reading* | |
+//! | `reader` | from segment files, what is no longer in the tail |
+//! | `timestamps` | finding records by time |
+//! | `damage` | what reads have found damaged, to be told once |
+
+mod append;
+pub(in crate::log) mod checkpointer;
+pub(in crate::log) mod core;
+pub(in crate::log) mod damage;
+pub(in crate::log) mod eviction;
+pub(in crate::log) mod lifecycle;
+pub(in crate::log) mod log_start;
+pub(in crate::log) mod moves;
+pub(in crate::log) mod partition_log;
+pub(in crate::log) mod reader;
+mod roll;
+pub(in crate::log) mod shard_log;
+mod timestamps;

@@ -1,0 +1,156 @@
+//! One partition's log, as its shard sees it.
+
+use std::rc::Rc;
+
+use crate::log::error::{ReadError, StorageError};
+use crate::log::options::LogConfig;
+use crate::log::partition::marks::Marks;
+use crate::log::partition::producers::ProducerStates;
+use crate::log::partition::state::LogInner;
+use crate::log::partition::tail::{ReadAsk, ReadBatches};
+use crate::model::{LeaderEpoch, Offset, PartitionId};
+use crate::rt::{Event, Runtime};
+
+/// Where a batch went. It is safe once [`PartitionLog::wait_durable`] of its end has completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of the first record.
+    pub base_offset: Offset,
+    /// Offset behind the last record.
+    pub end_offset: Offset,
+    /// The records' timestamp, where the broker set it.
+    pub log_append_time_ms: Option<i64>,
+    /// The batch was in the log already; these are its original offsets.
+    pub duplicate: bool,
+}
+
+/// One partition's log. Clones are the same log. Lives on its shard.
+pub struct PartitionLog<R: Runtime>(pub(in crate::log) Rc<LogInner<R>>);
+
+impl<R: Runtime> Clone for PartitionLog<R> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<R: Runtime> PartitionLog<R> {
+    /// Its key.
+    pub fn id(&self) -> PartitionId {
+        self.0.id
+    }
+
+    /// Its topic's name.
+    pub fn topic(&self) -> &str {
+        &self.0.topic
+    }
+
+    /// Where the log stands.
+    pub fn marks(&self) -> Marks {
+        self.0.state.borrow().marks
+    }
+
+    /// Completes when everything below `end_offset` is as safe as the durability level promises.
+    pub async fn wait_durable(&self, end_offset: Offset) -> Result<(), StorageError> {
+        let look = || match self.0.check_usable() {
+            Err(error) => Some(Err(error)),
+            Ok(()) => (self.marks().durable >= end_offset).then_some(Ok(())),
+        };
+        self.0.changed.wait_until(look).await
+    }
+
+    /// Notified when the durable offset or the log start moves, on errors, and on deletion.
+    pub fn changed(&self) -> &Event {
+        &self.0.changed
+    }
+
+    /// Why the partition cannot be used, if so.
+    pub fn failure(&self) -> Option<StorageError> {
+        self.0.check_usable().err()
+    }
+
+    /// Reads whole batches, none beyond the durable offset.
+    ///
+    /// Nothing, and no error, when `from` is `end` or beyond.
+    pub async fn read(&self, mut ask: ReadAsk) -> Result<ReadBatches, ReadError> {
+        self.0.check_usable()?;
+        {
+            let state = self.0.state.borrow();
+            if ask.from < state.marks.log_start || ask.from > state.marks.log_end {
+                return Err(ReadError::OutOfRange);
+            }
+            ask.end = ask.end.min(state.marks.durable);
+            if ask.from >= ask.end {
+                return Ok(ReadBatches::nothing(ask.from));
+            }
+            if let Some(read) = state.tail.read(ask) {
+                return Ok(read);
+            }
+        }
+        self.0.read_cold(ask).await
+    }
+
+    /// OffsetForLeaderEpoch: the largest epoch not above `epoch`, and where it ends; −1 and −1
+    /// when that is not known.
+    pub fn epoch_end_offset(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        let state = self.0.state.borrow();
+        // An epoch that has appended nothing yet is the newest one all the same.
+        if epoch == state.leader_epoch {
+            return (epoch, state.marks.log_end);
+        }
+        match state.epochs.end_offset_for(epoch, state.marks.log_end) {
+            Some(end) => (end.epoch, end.end_offset),
+            None => (LeaderEpoch::NONE, Offset(-1)),
+        }
+    }
+
+    /// The leader epoch under which the record at `offset` was, or will be, appended; −1 before all
+    /// known ones.
+    pub fn epoch_at(&self, offset: Offset) -> LeaderEpoch {
+        let state = self.0.state.borrow();
+        if offset >= state.marks.log_end {
+            return state.leader_epoch;
+        }
+        state.epochs.epoch_at(offset).unwrap_or(LeaderEpoch::NONE)
+    }
+
+    /// The epoch under which the partition is led now.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.0.state.borrow().leader_epoch
+    }
+
+    /// Leads under a higher epoch from now on; durable when it returns (one checkpoint serves all
+    /// who wait at a time). A lower or equal one changes nothing.
+    pub async fn raise_leader_epoch(&self, epoch: LeaderEpoch) -> Result<(), StorageError> {
+        self.0.check_usable()?;
+        if epoch <= self.leader_epoch() {
+            return Ok(());
+        }
+        // No append may take the new epoch before it is durable.
+        let _turn = self.0.turn.acquire(1).await;
+        {
+            let mut state = self.0.state.borrow_mut();
+            state.leader_epoch = state.leader_epoch.max(epoch);
+        }
+        self.0.core.checkpointed().await
+    }
+
+    /// Replaces the topic's values.
+    pub fn set_config(&self, config: Rc<LogConfig>) {
+        self.0.state.borrow_mut().config = config;
+    }
+
+    /// Bytes of batches in the log.
+    pub fn size_bytes(&self) -> u64 {
+        self.0
+            .state
+            .borrow()
+            .segments()
+            .map(|segment| segment.size_bytes)
+            .sum()
+    }
+
+    /// The idempotent producers that the partition knows.
+    pub fn producers(&self) -> ProducerStates {
+        self.0.state.borrow().producers.clone()
+    }
+}

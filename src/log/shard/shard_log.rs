@@ -1,0 +1,350 @@
+//! All partitions' logs of one shard, and what they share.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+
+use futures_util::stream::{self, StreamExt};
+
+use crate::log::error::StorageError;
+use crate::log::files::checkpoint_slots::CheckpointSlots;
+use crate::log::files::partition_dirs;
+use crate::log::files::partition_files::partition_dir;
+use crate::log::files::run::RunId;
+use crate::log::journal::{Journal, JournalIdentity};
+use crate::log::options::{JOURNAL_DIR, LogConfig, LogOptions, PartitionSpec};
+use crate::log::partition::epochs::EpochCache;
+use crate::log::partition::marks::Marks;
+use crate::log::partition::producers::ProducerStates;
+use crate::log::partition::state::{ActiveSegment, LogInner, State};
+use crate::log::partition::tail::Tail;
+use crate::log::recovery::RecoveredPartition;
+use crate::log::segment::facts::SegmentFacts;
+use crate::log::segment::position::Position;
+use crate::log::shard::checkpointer::{self, Slots, run_checkpointer};
+use crate::log::shard::core::{Core, hand_back};
+use crate::log::shard::lifecycle;
+use crate::log::shard::moves::{move_all, run_mover};
+use crate::log::shard::partition_log::PartitionLog;
+use crate::model::{LeaderEpoch, Offset, PartitionId, RESERVED_TOPIC_NAME};
+use crate::rt::{Budget, Event, File, Runtime, TaskClass};
+
+/// The logs of one shard. Clones are the same. Lives on its shard.
+pub struct ShardLog<R: Runtime>(pub(in crate::log) Rc<ShardLogInner<R>>);
+
+impl<R: Runtime> Clone for ShardLog<R> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+pub(in crate::log) struct ShardLogInner<R: Runtime> {
+    pub core: Rc<Core<R>>,
+    pub slots: Slots<R>,
+    pub checkpoint_turn: Budget,
+    partitions: RefCell<BTreeMap<PartitionId, Rc<LogInner<R>>>>,
+}
+
+impl<R: Runtime> ShardLogInner<R> {
+    pub fn get(&self, id: PartitionId) -> Option<Rc<LogInner<R>>> {
+        self.partitions.borrow().get(&id).cloned()
+    }
+
+    pub fn all(&self) -> Vec<Rc<LogInner<R>>> {
+        self.partitions.borrow().values().cloned().collect()
+    }
+}
+
+impl<R: Runtime> ShardLog<R> {
+    /// Opens the shard's log in a run that [`crate::log::recover`] has committed, with the partitions
+    /// it returned for this shard. `config_of` gives each one's topic values.
+    pub async fn open(
+        rt: R,
+        options: LogOptions,
+        run: RunId,
+        recovered: Vec<RecoveredPartition>,
+        config_of: impl Fn(PartitionId) -> Rc<LogConfig>,
+    ) -> Result<Self, StorageError> {
+        let dir = options.shard_dir();
+        let identity = JournalIdentity {
+            node: options.node,
+            shard: options.shard,
+            run,
+        };
+        let slots = CheckpointSlots::open(&rt, &dir).await?;
+        let on_completed = |_, tokens| hand_back(tokens);
+        let journal_dir = dir.join(JOURNAL_DIR);
+        let journal = options.journal();
+        let journal =
+            Journal::create(rt.clone(), &journal_dir, identity, journal, on_completed).await?;
+        let core = Rc::new(Core::new(rt, options, run, journal));
+        let shard = Rc::new(ShardLogInner {
+            core,
+            slots: RefCell::new(Some(slots)),
+            checkpoint_turn: Budget::new(1),
+            partitions: RefCell::default(),
+        });
+        for recovered in recovered {
+            let partition = open_partition(&shard.core, recovered, &config_of);
+            shard
+                .partitions
+                .borrow_mut()
+                .insert(partition.id, partition);
+        }
+        start_tasks(&shard);
+        Ok(Self(shard))
+    }
+
+    /// Creates a partition; its directory is durable when it returns. One that exists is returned.
+    ///
+    /// A directory of that name that belongs to a topic that was deleted is put aside first.
+    pub async fn create_partition(
+        &self,
+        spec: PartitionSpec,
+    ) -> Result<PartitionLog<R>, StorageError> {
+        let core = &self.0.core;
+        core.check_online()?;
+        if let Some(existing) = self.partition(spec.id) {
+            return Ok(existing);
+        }
+        if spec.topic == RESERVED_TOPIC_NAME {
+            let why = format!("topic {RESERVED_TOPIC_NAME:?} would share directories with shards");
+            return Err(StorageError::Conflict(why));
+        }
+        let dir = core
+            .options
+            .data_dir
+            .join(partition_dir(&spec.topic, spec.id.index));
+        let made = lifecycle::create_dir(core, &spec, &dir).await;
+        made.map_err(|error| core.failed(error))?;
+        let partition = Rc::new(new_partition(core.clone(), &spec, core.rt.wall_clock_ms()));
+        self.0
+            .partitions
+            .borrow_mut()
+            .insert(spec.id, partition.clone());
+        Ok(PartitionLog(partition))
+    }
+
+    /// The log of a partition that this shard owns.
+    pub fn partition(&self, id: PartitionId) -> Option<PartitionLog<R>> {
+        self.0.get(id).map(PartitionLog)
+    }
+
+    /// All of the shard's partitions.
+    pub fn partitions(&self) -> Vec<PartitionLog<R>> {
+        self.0.all().into_iter().map(PartitionLog).collect()
+    }
+
+    /// Deletes a partition: its directory has been renamed, durably, when this returns, and its
+    /// name is free; files are removed after `file.delete.delay.ms`. One that is not there is no
+    /// error.
+    pub async fn delete_partition(&self, id: PartitionId) -> Result<(), StorageError> {
+        let Some(partition) = self.0.partitions.borrow_mut().remove(&id) else {
+            return Ok(());
+        };
+        let deleted = lifecycle::delete(&partition).await;
+        deleted.map_err(|error| self.0.core.failed(error))
+    }
+
+    /// Takes a directory off its name that the creation of a partition has left unfinished.
+    pub async fn discard_unfinished(
+        &self,
+        topic: &str,
+        id: PartitionId,
+    ) -> Result<(), StorageError> {
+        let core = &self.0.core;
+        let discarded = partition_dirs::discard(&core.rt, &core.options.data_dir, topic, id).await;
+        discarded.map_err(|error| core.failed(error))
+    }
+
+    /// Why the log directory is offline, if it is.
+    pub fn offline_reason(&self) -> Option<String> {
+        self.0.core.offline_reason()
+    }
+
+    /// Completes, with the reason, when the log directory goes offline.
+    pub async fn wait_offline(&self) -> String {
+        let core = &self.0.core;
+        core.went_offline.wait_until(|| core.offline_reason()).await
+    }
+
+    /// Takes the log directory offline: another shard's write has failed.
+    pub fn take_offline(&self, reason: &str) {
+        self.0.core.take_offline(reason);
+    }
+
+    /// Writes a checkpoint now.
+    pub async fn checkpoint(&self) -> Result<(), StorageError> {
+        self.0.core.checkpointed().await
+    }
+
+    /// A clean stop: moves everything to segments, writes a last checkpoint, and says in the journal
+    /// that nothing is missing.
+    pub async fn close(&self) -> Result<(), StorageError> {
+        let core = &self.0.core;
+        let has_unmoved = |partition: &LogInner<R>| !partition.state.borrow().unmoved.is_empty();
+        move_all(core, self.0.all(), has_unmoved).await?;
+        core.closing.set(true);
+        core.tell_progress();
+        core.move_wanted.notify();
+        checkpointer::write_checkpoint(&self.0).await?;
+        cut_reserved(self.0.all()).await;
+        core.journal.close(true).await?;
+        self.0.slots.borrow_mut().take();
+        core.files.clear();
+        Ok(())
+    }
+}
+
+/// Gives back the space that is reserved behind the logs' ends: Kafka's tools take the zeros there
+/// for damage. Nothing depends on it, so a failure is no more than told.
+async fn cut_reserved<R: Runtime>(partitions: Vec<Rc<LogInner<R>>>) {
+    const AT_A_TIME: usize = 64;
+    let cuts = partitions.into_iter().map(|partition| async move {
+        if let Err(error) = cut_active(&partition).await {
+            tracing::warn!(dir = %partition.dir.display(), %error, "reserved space not given back");
+        }
+    });
+    let done = stream::iter(cuts).buffer_unordered(AT_A_TIME);
+    done.collect::<()>().await;
+}
+
+async fn cut_active<R: Runtime>(partition: &Rc<LogInner<R>>) -> io::Result<()> {
+    let (base, end) = {
+        let mut state = partition.state.borrow_mut();
+        let end = state.tail.end();
+        let is_cut = std::mem::take(&mut state.active.reserved_bytes) <= end.byte;
+        if is_cut || state.unusable.is_some() || state.moved != end {
+            return Ok(());
+        }
+        (state.active.facts.base_offset, end.byte)
+    };
+    let key = (partition.id, base);
+    let file = partition.core.files.get(key, &partition.dir).await?;
+    file.set_len(end).await
+}
+
+fn start_tasks<R: Runtime>(shard: &Rc<ShardLogInner<R>>) {
+    let core = &shard.core;
+    for _ in 0..core.options.moves_in_flight.max(1) {
+        core.rt
+            .spawn(TaskClass::Background, run_mover(core.clone()));
+    }
+    let checkpointer = run_checkpointer(Rc::downgrade(shard), core.clone());
+    core.rt.spawn(TaskClass::Background, checkpointer);
+    core.rt.spawn(TaskClass::Foreground, watch(shard.clone()));
+    if core.options.shard.0 == 0 {
+        core.rt.spawn(
+            TaskClass::Background,
+            lifecycle::remove_leftovers(core.clone()),
+        );
+    }
+}
+
+/// Tells every partition's waiters when the journal fails or the directory goes offline.
+async fn watch<R: Runtime>(shard: Rc<ShardLogInner<R>>) {
+    let core = &shard.core;
+    let on_journal = core.journal.progressed();
+    let failed = on_journal.wait_until(|| core.journal.failure());
+    let offline = core
+        .progress
+        .wait_until(|| (core.offline_reason().is_some() || core.closing.get()).then_some(()));
+    let (failed, offline) = (std::pin::pin!(failed), std::pin::pin!(offline));
+    if let futures_util::future::Either::Left((error, _)) =
+        futures_util::future::select(failed, offline).await
+        && !core.closing.get()
+    {
+        core.take_offline(&error.to_string());
+    }
+    for partition in shard.all() {
+        partition.changed.notify();
+    }
+}
+
+fn new_partition<R: Runtime>(core: Rc<Core<R>>, spec: &PartitionSpec, now_ms: i64) -> LogInner<R> {
+    let active = ActiveSegment::new(SegmentFacts::empty(Offset::ZERO, now_ms));
+    let state = empty_state(spec.config.clone(), spec.leader_epoch, active);
+    partition(core, spec.id, &spec.topic, state)
+}
+
+fn open_partition<R: Runtime>(
+    core: &Rc<Core<R>>,
+    found: RecoveredPartition,
+    config_of: &impl Fn(PartitionId) -> Rc<LogConfig>,
+) -> Rc<LogInner<R>> {
+    let end = found.end;
+    let active = ActiveSegment {
+        facts: found.active,
+        index: found.index,
+        indexed: found.indexed,
+        reserved_bytes: 0,
+    };
+    let state = State {
+        epochs: found.epochs,
+        marks: Marks {
+            log_start: found.log_start,
+            segment_durable: found.segment_durable.offset,
+            durable: end.offset,
+            log_end: end.offset,
+        },
+        tail: Tail::new(end.at),
+        completed: end,
+        journaled: end,
+        moved: found.moved,
+        segment_durable: found.segment_durable,
+        sealed: found.sealed.into(),
+        producers: found.producers,
+        unusable: found.offline.map(StorageError::PartitionOffline),
+        looks_again: found.looks_again,
+        ..empty_state(config_of(found.id), found.leader_epoch, active)
+    };
+    Rc::new(partition(core.clone(), found.id, &found.topic, state))
+}
+
+/// Of a log without records that begins with its active segment.
+fn empty_state(config: Rc<LogConfig>, leader_epoch: LeaderEpoch, active: ActiveSegment) -> State {
+    let start = Position::default();
+    State {
+        config,
+        leader_epoch,
+        epochs: EpochCache::default(),
+        marks: Marks::default(),
+        tail: Tail::new(start),
+        completed: Default::default(),
+        journaled: Default::default(),
+        moved: start,
+        segment_durable: Default::default(),
+        sealed: VecDeque::new(),
+        rolled: VecDeque::new(),
+        active,
+        producers: ProducerStates::default(),
+        carries: true,
+        moving: 0,
+        users: 0,
+        wanted_move: None,
+        unmoved: VecDeque::new(),
+        is_listed_unmoved: false,
+        unusable: None,
+        looks_again: false,
+    }
+}
+
+fn partition<R: Runtime>(
+    core: Rc<Core<R>>,
+    id: PartitionId,
+    topic: &str,
+    state: State,
+) -> LogInner<R> {
+    let dir: &Path = &core.options.data_dir;
+    LogInner {
+        dir: dir.join(partition_dir(topic, id.index)),
+        core,
+        id,
+        topic: topic.to_owned(),
+        turn: Budget::new(1),
+        changed: Event::new(),
+        state: RefCell::new(state),
+    }
+}

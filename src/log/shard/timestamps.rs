@@ -1,0 +1,303 @@
+//! Finding records by timestamp.
+
+use std::rc::Rc;
+
+use crate::compress::{Codec, Codecs, output_limit_bytes};
+use crate::log::error::{ReadError, StorageError};
+use crate::log::partition::state::LogInner;
+use crate::log::partition::tail::{Tail, TailBatch};
+use crate::log::segment::index::{OffsetEntry, SegmentIndex, TimeEntry};
+use crate::log::segment::position::{Boundary, Position};
+use crate::log::segment::walk::WalkError;
+use crate::log::shard::partition_log::PartitionLog;
+use crate::log::shard::reader::FilePart;
+use crate::model::batch::{BatchView, Compression, Records, TimestampType};
+use crate::model::{LeaderEpoch, Offset};
+use crate::rt::{Buf, Runtime};
+
+/// A record found: its timestamp, its offset, and the epoch under which it was appended.
+pub type Found = (i64, Offset, LeaderEpoch);
+
+const READ_BYTES: usize = 256 << 10;
+
+/// What is looked for: a timestamp of at least `at_ms`, within a range of offsets.
+#[derive(Clone, Copy)]
+struct Wanted {
+    at_ms: i64,
+    from: Offset,
+    end: Offset,
+}
+
+impl<R: Runtime> PartitionLog<R> {
+    /// The first record by offset, below `end`, whose timestamp is `at_ms` or later: its
+    /// timestamp, offset and leader epoch.
+    pub async fn offset_for_timestamp(
+        &self,
+        at_ms: i64,
+        end: Offset,
+    ) -> Result<Option<Found>, ReadError> {
+        self.0.check_usable()?;
+        let (wanted, parts) = {
+            let state = self.0.state.borrow();
+            let wanted = Wanted {
+                at_ms,
+                from: state.marks.log_start,
+                end: end.min(state.marks.durable),
+            };
+            let reaches = |facts: &&crate::log::SegmentFacts| {
+                facts.max_timestamp_ms >= at_ms && facts.end_offset > wanted.from
+            };
+            let parts = state
+                .segments()
+                .filter(reaches)
+                .map(|facts| state.file_part(facts));
+            (wanted, parts.collect::<Vec<_>>())
+        };
+        for part in parts {
+            if let Some(found) = self.0.find_in_segment(part, wanted).await? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first record with the largest timestamp: its timestamp, offset and leader epoch.
+    pub async fn max_timestamp(&self) -> Result<Option<Found>, ReadError> {
+        self.0.check_usable()?;
+        let (largest, last_offset) = {
+            let state = self.0.state.borrow();
+            let log_start = state.marks.log_start;
+            let reachable = state
+                .segments()
+                .filter(|facts| facts.end_offset > log_start);
+            let Some(facts) = reachable.rev_max() else {
+                return Ok(None);
+            };
+            (facts.max_timestamp_ms, facts.max_timestamp_offset)
+        };
+        if largest < 0 {
+            return Ok(None);
+        }
+        self.wait_durable(last_offset.plus(1)).await?;
+        self.offset_for_timestamp(largest, last_offset.plus(1))
+            .await
+    }
+}
+
+/// The first of the largest.
+trait RevMax<'a> {
+    fn rev_max(self) -> Option<&'a crate::log::SegmentFacts>;
+}
+
+impl<'a, I: Iterator<Item = &'a crate::log::SegmentFacts>> RevMax<'a> for I {
+    fn rev_max(self) -> Option<&'a crate::log::SegmentFacts> {
+        self.reduce(
+            |best, next| match next.max_timestamp_ms > best.max_timestamp_ms {
+                true => next,
+                false => best,
+            },
+        )
+    }
+}
+
+impl<R: Runtime> LogInner<R> {
+    /// Looks in a segment's file, then in what is still in memory of it.
+    async fn find_in_segment(
+        self: &Rc<Self>,
+        mut part: FilePart,
+        wanted: Wanted,
+    ) -> Result<Option<Found>, ReadError> {
+        let base = part.facts.base_offset;
+        let mut from = Boundary {
+            offset: base,
+            at: Position::new(base, 0),
+        };
+        loop {
+            if part.limit > from.at.byte
+                && let Some(found) = self.find_in_file(&part, from, wanted).await?
+            {
+                return Ok(Some(found));
+            }
+            let at = Position::new(base, part.limit);
+            from = Boundary {
+                offset: part.end,
+                at,
+            };
+            let state = self.state.borrow();
+            match state.tail.batches().iter().find(|batch| batch.end() > at) {
+                Some(next) if next.at == at => return find_in_tail(&state.tail, at, wanted),
+                // What was in memory has left it while the file was read.
+                _ if state.file_part(&part.facts).limit > at.byte => {
+                    part = state.file_part(&part.facts);
+                }
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    async fn find_in_file(
+        self: &Rc<Self>,
+        part: &FilePart,
+        from: Boundary,
+        wanted: Wanted,
+    ) -> Result<Option<Found>, ReadError> {
+        let _permit = self.core.cold_reads.acquire(1).await;
+        let _in_use = self.use_files()?;
+        let look = |index: &SegmentIndex| {
+            // One before: an entry with that very timestamp names the batch that brought it.
+            let time = index.times().floor(wanted.at_ms.saturating_sub(1));
+            (time, index.floor_offset(time.offset))
+        };
+        let hint = self.with_index(part, look).await;
+        let hint = hint.map_err(|error| self.read_failed(error.into(), part))?;
+        // What was searched before is not searched again, and the hint not needed.
+        let hint = Some(hint).filter(|(_, entry)| u64::from(entry.position) > from.at.byte);
+        let found = match self.search(part, hint, from, wanted).await {
+            // The index lied, or the batch that it named is damaged: without it.
+            Err(error) if hint.is_some_and(|(_, entry)| error.concerns(&entry)) => {
+                let key = (self.id, part.facts.base_offset);
+                self.core.indexes.remove(key);
+                self.search(part, None, from, wanted).await
+            }
+            found => found,
+        };
+        found.map_err(|error| match error {
+            SearchError::Walk(error) => self.read_failed(error, part),
+            SearchError::Read(error) => error,
+            SearchError::Index => corrupt("an index that was not used".into()),
+        })
+    }
+
+    async fn search(
+        &self,
+        part: &FilePart,
+        mut hint: Option<(TimeEntry, OffsetEntry)>,
+        from: Boundary,
+        wanted: Wanted,
+    ) -> Result<Option<Found>, SearchError> {
+        let start = hint.map_or(from.at.byte, |(_, entry)| u64::from(entry.position));
+        let walk = self.open_walk(part, start, READ_BYTES).await;
+        let mut walk = walk.map_err(WalkError::from)?;
+        walk.verify();
+        if hint.is_none() {
+            walk.count_from(from.offset);
+        }
+        while let Some(batch) = self.next_checked(&mut walk).await? {
+            let view = BatchView::first(&batch).map_err(|error| corrupt(error.to_string()))?;
+            if let Some((time, entry)) = hint {
+                if walk.next_offset().is_none() {
+                    if !entry.matches(&view) {
+                        return Err(SearchError::Index);
+                    }
+                    walk.count_from(view.end_offset());
+                }
+                if view.last_offset() >= time.offset {
+                    if !time.matches(&view) {
+                        return Err(SearchError::Index);
+                    }
+                    hint = None;
+                }
+            }
+            if let Some(found) = find_in_batch(&batch, wanted)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Why a search in a file ended.
+#[derive(Debug, thiserror::Error)]
+enum SearchError {
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The index says what the batches do not.
+    #[error("index does not match")]
+    Index,
+}
+
+impl SearchError {
+    /// Whether it may be the index's fault, which led to this entry.
+    fn concerns(&self, entry: &OffsetEntry) -> bool {
+        match self {
+            Self::Index => true,
+            Self::Walk(error) => error.position() == Some(u64::from(entry.position)),
+            Self::Read(_) => false,
+        }
+    }
+}
+
+fn corrupt(what: String) -> ReadError {
+    ReadError::Storage(StorageError::Corrupt(what))
+}
+
+/// Looks in the batches of one segment that are in memory, from a byte on.
+fn find_in_tail(tail: &Tail, from: Position, wanted: Wanted) -> Result<Option<Found>, ReadError> {
+    let is_there = |batch: &&TailBatch| batch.at >= from && batch.at.segment == from.segment;
+    for batch in tail.batches().iter().filter(is_there) {
+        if batch.max_timestamp_ms < wanted.at_ms || batch.base_offset >= wanted.end {
+            continue;
+        }
+        let pieces = tail.slice(batch.at, batch.end().byte).unwrap_or_default();
+        let whole = match pieces.as_slice() {
+            [one] => one.clone(),
+            several => Buf::from_vec(several.concat_bytes()),
+        };
+        if let Some(found) = find_in_batch(&whole, wanted)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+trait ConcatBytes {
+    fn concat_bytes(&self) -> Vec<u8>;
+}
+
+impl ConcatBytes for [Buf] {
+    fn concat_bytes(&self) -> Vec<u8> {
+        self.iter()
+            .flat_map(|piece| piece.iter().copied())
+            .collect()
+    }
+}
+
+fn find_in_batch(batch: &[u8], wanted: Wanted) -> Result<Option<Found>, ReadError> {
+    let view = BatchView::first(batch).map_err(|error| corrupt(error.to_string()))?;
+    let outside = view.base_offset() >= wanted.end || view.last_offset() < wanted.from;
+    if view.max_timestamp_ms() < wanted.at_ms || outside {
+        return Ok(None);
+    }
+    let plain = decompressed(&view).map_err(corrupt)?;
+    let records = plain.as_deref().unwrap_or(view.records());
+    for record in Records::new(records, view.record_count()) {
+        let record = record.map_err(|error| corrupt(error.to_string()))?;
+        let offset = view.base_offset().plus(i64::from(record.offset_delta));
+        let timestamp_ms = match view.timestamp_type() {
+            TimestampType::LogAppendTime => view.max_timestamp_ms(),
+            TimestampType::CreateTime => view
+                .base_timestamp_ms()
+                .wrapping_add(record.timestamp_delta_ms),
+        };
+        let is_inside = offset >= wanted.from && offset < wanted.end;
+        if is_inside && timestamp_ms >= wanted.at_ms {
+            return Ok(Some((timestamp_ms, offset, view.leader_epoch())));
+        }
+    }
+    Ok(None)
+}
+
+fn decompressed(view: &BatchView<'_>) -> Result<Option<Vec<u8>>, String> {
+    if view.compression() == Compression::None {
+        return Ok(None);
+    }
+    let codec = Codec::from_number(view.compression() as u8).ok_or("unknown codec")?;
+    let mut out = Vec::new();
+    let limit = output_limit_bytes(view.records().len());
+    Codecs::new()
+        .decompress(codec, view.records(), &mut out, limit)
+        .map_err(|error| error.to_string())?;
+    Ok(Some(out))
+}
