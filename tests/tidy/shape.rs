@@ -1,0 +1,142 @@
+//! How much stands in one place: entries of a folder, files of a type, names of a module.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use crate::source::Source;
+
+/// Folders with more than `max` entries, with their number.
+pub fn full_folders(sources: &[Source], max: usize) -> Vec<String> {
+    let mut entries: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources {
+        let mut at = source.path.as_str();
+        while let Some((folder, entry)) = at.rsplit_once('/') {
+            entries
+                .entry(folder.into())
+                .or_default()
+                .insert(entry.into());
+            at = folder;
+        }
+    }
+    let full = entries
+        .iter()
+        .filter(|(folder, entries)| *folder != "src" && entries.len() > max);
+    full.map(|(folder, entries)| format!("{folder}: {} entries", entries.len()))
+        .collect()
+}
+
+/// Public type names that are defined more than once below one module.
+pub fn twice_named(sources: &[Source]) -> Vec<String> {
+    let mut places: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
+    for source in sources {
+        let Some(module) = module_of(&source.path) else {
+            continue;
+        };
+        for name in source.production().iter().filter_map(|line| defined(line)) {
+            places
+                .entry((module.clone(), name))
+                .or_default()
+                .push(&source.path);
+        }
+    }
+    let twice = places.iter().filter(|(_, files)| files.len() > 1);
+    twice
+        .map(|((_, name), files)| format!("{name}: {}", files.join(", ")))
+        .collect()
+}
+
+/// Types whose own methods stand in more than `max` files.
+pub fn scattered_types(sources: &[Source], max: usize) -> Vec<String> {
+    let mut places: BTreeMap<(String, String), BTreeSet<&str>> = BTreeMap::new();
+    for source in sources {
+        let Some(module) = module_of(&source.path) else {
+            continue;
+        };
+        for name in source
+            .production()
+            .iter()
+            .filter_map(|line| implemented(line))
+        {
+            places
+                .entry((module.clone(), name))
+                .or_default()
+                .insert(&source.path);
+        }
+    }
+    let scattered = places.iter().filter(|(_, files)| files.len() > max);
+    scattered
+        .map(|((module, name), files)| format!("{module}: {name} in {} files", files.len()))
+        .collect()
+}
+
+/// Dependencies of the manifest that no file names.
+pub fn unused_dependencies(manifest: &str, sources: &[Source]) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest);
+    let text = fs::read_to_string(path).expect("a manifest");
+    let names = listed_dependencies(&text);
+    let is_used = |name: &String| {
+        let word = name.replace('-', "_");
+        sources
+            .iter()
+            .any(|source| source.text.contains(&format!("{word}::")))
+    };
+    names.into_iter().filter(|name| !is_used(name)).collect()
+}
+
+fn listed_dependencies(manifest: &str) -> Vec<String> {
+    let lines = manifest
+        .lines()
+        .skip_while(|line| line.trim() != "[dependencies]")
+        .skip(1);
+    let lines = lines.take_while(|line| !line.starts_with('['));
+    lines
+        .filter_map(|line| Some(line.split_once([' ', '.', '='])?.0.trim().to_string()))
+        .filter(|name| !name.is_empty() && !name.starts_with('#'))
+        .collect()
+}
+
+fn module_of(path: &str) -> Option<String> {
+    let below = path.strip_prefix("src/")?;
+    let module = below.split('/').next()?;
+    (module != "sim").then(|| module.trim_end_matches(".rs").to_string())
+}
+
+/// The public type that a line defines.
+fn defined(line: &str) -> Option<String> {
+    let rest = line.trim_start().strip_prefix("pub")?;
+    let rest = match rest.strip_prefix('(') {
+        Some(rest) => rest.split_once(')')?.1,
+        None => rest,
+    };
+    let mut words = rest.split_whitespace();
+    let kind = words.next()?;
+    ["struct", "enum", "trait", "union"]
+        .contains(&kind)
+        .then_some(())?;
+    // A macro's own parameter is no name.
+    Some(leading_word(words.next()?)).filter(|name| !name.is_empty())
+}
+
+/// The type whose own methods begin at a line.
+fn implemented(line: &str) -> Option<String> {
+    let rest = line.strip_prefix("impl")?;
+    let rest = match rest.strip_prefix('<') {
+        Some(generic) => {
+            let mut depth = 1;
+            let end = generic.char_indices().find(|(_, c)| {
+                depth += i32::from(*c == '<') - i32::from(*c == '>');
+                depth == 0
+            });
+            &generic[end?.0 + 1..]
+        }
+        None => rest,
+    };
+    (!line.contains(" for ")).then(|| leading_word(rest.trim_start()))
+}
+
+fn leading_word(text: &str) -> String {
+    text.chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect()
+}
