@@ -42,8 +42,9 @@
 //! 3. For each batch, in the order of the request, [`Shard::find`](shard::Shard::find) gives the
 //!    partition (one that another shard leads is NOT_LEADER_OR_FOLLOWER, with its leader), and
 //!    [`Partition::produce`](partition::Partition::produce) takes the batch.
-//! 4. [`AdmissionRules::admit`](partition::AdmissionRules::admit) checks size, magic, CRC and
-//!    counts, and rewrites what the topic wants otherwise (codec, log-append time).
+//! 4. [`AdmissionRules::admit`](partition::AdmissionRules::admit) checks size, magic, CRC,
+//!    counts and every record, and rewrites what the topic wants otherwise (codec, log-append
+//!    time) or the header got wrong (max timestamp).
 //! 5. [`PartitionLog::append`](log::PartitionLog::append) refuses or recognises sequences of
 //!    idempotent producers, waits for room in segment, journal and memory, and then, in one step
 //!    that neither waits nor fails: assigns offsets, copies the batch into the tail, and joins the

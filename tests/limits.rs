@@ -1,5 +1,5 @@
 //! What the broker costs when idle, how it starts and stops, a full disk, a damaged one, wrong settings, and what
-//! each dynamic key changes.
+//! each dynamic key changes, which records are taken.
 
 #![expect(clippy::disallowed_methods, reason = "real processes and real time")]
 
@@ -14,5 +14,7 @@ mod dynamic;
 mod dynamic_effects;
 #[path = "limits/life.rs"]
 mod life;
+#[path = "limits/records.rs"]
+mod records;
 #[path = "limits/settings.rs"]
 mod settings;

@@ -107,6 +107,9 @@ impl Command {
             context.say(format_args!("note: {notice}"));
         }
         let config = settings.resolve(&Default::default()).map_err(invalid)?;
+        if !config.corelane_validate_records {
+            context.say(format_args!("warning: {UNCHECKED}"));
+        }
         let ResourcePlan { shards, shard_memory_bytes } = ResourcePlan::of(&config, &host);
         let checked = config.client_listeners().check_ports(shards);
         checked.map_err(|why| CliError::new(Exit::Usage, format!("listeners: {why}")))?;
@@ -120,6 +123,10 @@ impl Command {
         })
     }
 }
+
+/// What `corelane.validate.records=false` means, for whoever set it.
+const UNCHECKED: &str = "corelane.validate.records=false: records are acknowledged unchecked, and a batch \
+                         that cannot be read stops every consumer of its partition; for measuring only";
 
 fn invalid(error: crate::config::ConfigError) -> CliError {
     CliError::new(Exit::Usage, error.to_string())

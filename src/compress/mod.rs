@@ -82,6 +82,11 @@ pub enum DecompressError {
 }
 
 impl DecompressError {
+    /// Whether less of it might pass.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Self::TooLarge { .. })
+    }
+
     fn corrupt(codec: Codec, reason: &'static str) -> Self {
         Self::Corrupt { codec, reason }
     }

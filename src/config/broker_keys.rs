@@ -50,9 +50,10 @@ key_table! {
     /// 512M. At least twice the largest record batch.
     corelane_journal_bytes: i64 =
         "corelane.journal.bytes", Some("536870912"), SizeFrom(8 << 20), ReadOnly;
-    /// Whether every record of a batch is parsed before the batch is accepted, not the batch header
-    /// and its checksum alone.
-    corelane_validate_records: bool = "corelane.validate.records", Some("false"), Any, ReadOnly;
+    /// Whether every record of a batch is checked before the batch is accepted, not the batch header
+    /// and its checksum alone. Without it a batch whose records cannot be read is acknowledged, and
+    /// stops every consumer of its partition; false is for measuring only.
+    corelane_validate_records: bool = "corelane.validate.records", Some("true"), Any, ReadOnly;
 
     /// Largest request in bytes. A connection that announces a larger one is closed.
     socket_request_max_bytes: i32 =

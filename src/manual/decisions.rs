@@ -58,9 +58,11 @@
 //!   lengths from the wire.
 //! - **No random hashing, no clock outside of `rt`** (`clippy.toml`): a simulation that cannot be
 //!   repeated is worth little.
-//! - **Records are opened only where a topic's rules need it** (another codec, or
-//!   `corelane.validate.records`); the batch's header and CRC are always checked. What a producer
-//!   compressed reaches the consumer as it is.
+//! - **Every record is checked before its batch is acknowledged** (`corelane.validate.records=false`
+//!   leaves it out, for measuring): a batch whose payload does not decompress, or holds other records
+//!   than its header counts, would stop every consumer of its partition for ever. What a producer
+//!   compressed reaches the consumer as it is, unless the topic names another codec; a max timestamp
+//!   that its records contradict is corrected, as Kafka does.
 //! - **Kafka's names and file formats** wherever there are any; our own keys begin with `corelane.`.
 //!   A key of Kafka's that promises what does not exist here (`ssl.*`, `authorizer.class.name`) refuses
 //!   the start; one that tunes what is built differently is ignored, with a line that says so.

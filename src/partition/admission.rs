@@ -1,15 +1,16 @@
 //! The gateway of Produce: from bytes off the wire to a batch that the log takes as it is.
 //!
-//! Pure. The header is always checked; records are opened only where the topic's rules need it:
-//! another codec than the producer's, or `corelane.validate.records`.
+//! Pure. Header and records are checked; with `corelane.validate.records=false`, for measuring, records
+//! are opened only where the topic wants another codec.
 
 use std::borrow::Cow;
 
 use crate::compress::{Codec, Codecs, CompressError, DecompressError, Level, output_limit_bytes};
 use crate::config::{BrokerConfig, CompressionType, TimestampType, TopicConfig};
 use crate::model::batch::{
-    BatchFields, BatchView, Compression, InvalidBatch, InvalidRecords, ProduceRules, RecordRules,
-    RejectedRecord, SealError, check_produced, check_records, recompress, set_log_append_time,
+    BatchFields, BatchView, Compression, InvalidBatch, InvalidRecords, ProduceRules, RecordFacts,
+    RecordRules, RejectedRecord, SealError, check_produced, check_records, recompress,
+    set_log_append_time, set_max_timestamp,
 };
 
 /// What a topic asks of the batches produced to it.
@@ -110,13 +111,18 @@ impl AdmissionRules {
             is_zstd_allowed,
         };
         let sent = check_produced(records, rules)?;
-        if !self.log_append_time {
-            self.check_header_times(&sent, now_ms)?;
-        }
-        let mut batch = self.stored(&sent, codecs, now_ms)?;
+        let (mut batch, facts) = self.stored(&sent, codecs, now_ms)?;
         let log_append_time_ms = self.log_append_time.then_some(now_ms);
         if let Some(now_ms) = log_append_time_ms {
             set_log_append_time(batch.to_mut(), now_ms).map_err(|_| InvalidBatch::Truncated)?;
+        } else if let Some(facts) = facts {
+            // Old clients leave it unset; lookups by time and retention go by it.
+            if facts.max_timestamp_ms != sent.max_timestamp_ms() {
+                set_max_timestamp(batch.to_mut(), facts.max_timestamp_ms)
+                    .map_err(|_| InvalidBatch::Truncated)?;
+            }
+        } else {
+            self.check_header_times(&sent, now_ms)?;
         }
         // Recompressed, it may have grown.
         if batch.len() > self.max_batch_bytes {
@@ -133,13 +139,13 @@ impl AdmissionRules {
         })
     }
 
-    /// The batch in the topic's codec.
+    /// The batch in the topic's codec, and what its records say where they were opened.
     fn stored<'a>(
         &self,
         sent: &BatchView<'a>,
         codecs: &mut Codecs,
         now_ms: i64,
-    ) -> Result<Cow<'a, [u8]>, AdmissionError> {
+    ) -> Result<(Cow<'a, [u8]>, Option<RecordFacts>), AdmissionError> {
         let target = match self.stored_as {
             StoredAs::Sent => None,
             StoredAs::Plain => Some(Compression::None),
@@ -147,12 +153,12 @@ impl AdmissionRules {
         };
         let target = target.filter(|target| *target != sent.compression());
         if target.is_none() && !self.validate_records {
-            return Ok(Cow::Borrowed(sent.bytes()));
+            return Ok((Cow::Borrowed(sent.bytes()), None));
         }
         let plain = decompressed(sent, codecs)?;
-        check_records(&plain, sent, &self.record_rules(now_ms))?;
+        let facts = check_records(&plain, sent, &self.record_rules(now_ms))?;
         let Some(target) = target else {
-            return Ok(Cow::Borrowed(sent.bytes()));
+            return Ok((Cow::Borrowed(sent.bytes()), Some(facts)));
         };
         let mut batch = Vec::with_capacity(plain.len().min(self.max_batch_bytes));
         BatchFields::reserve(&mut batch);
@@ -161,10 +167,11 @@ impl AdmissionRules {
             _ => batch.extend_from_slice(&plain),
         }
         recompress(sent, target, &mut batch)?;
-        Ok(Cow::Owned(batch))
+        Ok((Cow::Owned(batch), Some(facts)))
     }
 
-    /// What the header says of the times: enough to refuse a future that would pin retention.
+    /// What the header says of the times, where nobody looks at the records: enough to refuse a
+    /// future that would pin retention.
     fn check_header_times(&self, sent: &BatchView<'_>, now_ms: i64) -> Result<(), AdmissionError> {
         let (first_ms, last_ms) = self.allowed_times(now_ms);
         for timestamp_ms in [sent.base_timestamp_ms(), sent.max_timestamp_ms()] {
@@ -322,13 +329,81 @@ mod tests {
         assert_eq!(view.max_timestamp_ms(), NOW_MS);
     }
 
+    /// A batch of two records, 40 ms apart, whose header was changed after it was made.
+    fn changed(change: impl FnOnce(&mut BatchFields)) -> Vec<u8> {
+        let mut builder = BatchBuilder::new();
+        for timestamp_ms in [NOW_MS, NOW_MS + 40] {
+            builder.append(timestamp_ms, None, Some(b"v"), &[]).unwrap();
+        }
+        let mut fields = builder.fields().unwrap();
+        change(&mut fields);
+        let mut batch = Vec::new();
+        fields.append(builder.records(), &mut batch).unwrap();
+        batch
+    }
+
+    #[test]
+    fn a_max_timestamp_that_the_records_contradict_is_corrected() {
+        let right = changed(|_| {});
+        for wrong_ms in [-1, NOW_MS, NOW_MS + 41, i64::MAX] {
+            let sent = changed(|fields| fields.max_timestamp_ms = wrong_ms);
+            let admitted = admit(&rules(&[]), &sent).unwrap();
+            assert_eq!(admitted.batch, right, "{wrong_ms}");
+        }
+        let no_times = changed(|fields| {
+            (fields.base_timestamp_ms, fields.max_timestamp_ms) = (-41, -41);
+        });
+        let admitted = admit(&rules(&[]), &no_times).unwrap();
+        let view = BatchView::first_verified(&admitted.batch).unwrap();
+        assert_eq!(view.max_timestamp_ms(), -1);
+    }
+
+    #[test]
+    fn batches_that_consumers_could_not_read_are_refused() {
+        let counts_3 = changed(|fields| {
+            (fields.record_count, fields.last_offset_delta) = (3, 2);
+        });
+        let counts_1 = changed(|fields| {
+            (fields.record_count, fields.last_offset_delta) = (1, 0);
+        });
+        for lie in [counts_3, counts_1] {
+            let error = admit(&rules(&[]), &lie).unwrap_err();
+            assert!(matches!(error, AdmissionError::Records(_)), "{error}");
+        }
+        for codec in Codec::ALL {
+            let claims = changed(|fields| fields.compression = number_of(codec));
+            for topic in [&[][..], &[("compression.type", "uncompressed")]] {
+                let error = admit(&rules(topic), &claims).unwrap_err();
+                let is_final = matches!(
+                    &error,
+                    AdmissionError::Decompress(error) if !error.is_too_large()
+                );
+                assert!(is_final, "{codec}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_transaction_that_does_not_exist_is_refused() {
+        let claims = changed(|fields| fields.is_transactional = true);
+        let error = admit(&rules(&[]), &claims).unwrap_err();
+        assert!(
+            matches!(error, AdmissionError::Batch(InvalidBatch::Transactional)),
+            "{error}"
+        );
+    }
+
     #[test]
     fn times_far_in_the_future_are_refused() {
         let batch = sample(NOW_MS + 3_600_001);
-        assert!(matches!(
-            admit(&rules(&[]), &batch).unwrap_err(),
-            AdmissionError::Timestamp { .. }
-        ));
+        let error = admit(&rules(&[]), &batch).unwrap_err();
+        assert_eq!(error.rejected_records().count(), 16, "{error}");
+        let unseen = AdmissionRules {
+            validate_records: false,
+            ..rules(&[])
+        };
+        let error = admit(&unseen, &batch).unwrap_err();
+        assert!(matches!(error, AdmissionError::Timestamp { .. }), "{error}");
         let admitted = rules(&[("message.timestamp.before.max.ms", "10")]);
         assert!(admit(&admitted, &sample(NOW_MS - 11)).is_err());
         assert!(admit(&admitted, &sample(NOW_MS - 9)).is_ok());

@@ -58,6 +58,9 @@ impl Code for AdmissionError {
                     ErrorCode::UnsupportedCompressionType
                 }
                 InvalidBatchKind::InvalidTimestamp => ErrorCode::InvalidTimestamp,
+                InvalidBatchKind::TransactionalIdAuthorizationFailed => {
+                    ErrorCode::TransactionalIdAuthorizationFailed
+                }
             },
             Self::Records(InvalidRecords::Rejected(rejected)) => {
                 let by_time = |reason| matches!(reason, RejectReason::Timestamp { .. });
@@ -69,7 +72,11 @@ impl Code for AdmissionError {
             }
             Self::Records(_) => ErrorCode::InvalidRecord,
             Self::Timestamp { .. } => ErrorCode::InvalidTimestamp,
-            Self::Decompress(_) => ErrorCode::CorruptMessage,
+            // Clients that can split a batch do so.
+            Self::Decompress(error) if error.is_too_large() => ErrorCode::MessageTooLarge,
+            // The CRC holds, so it was made like this: sent again it would be the same. Kafka 4.3.1
+            // answers UNKNOWN_SERVER_ERROR, which clients do not retry either.
+            Self::Decompress(_) => ErrorCode::InvalidRecord,
             Self::Compress(_) | Self::Seal(_) => ErrorCode::MessageTooLarge,
         }
     }

@@ -1,7 +1,8 @@
 //! What a producer's batch must be before it is accepted, as far as its header tells.
 //!
 //! The rules are those of Kafka's `ProduceRequest.validateRecords`, `UnifiedLog` and `LogValidator`.
-//! Kafka drops an unfinished batch behind the first and ignores reserved bits; both are refused here.
+//! Kafka drops an unfinished batch behind the first, ignores reserved bits, and clears a log-append bit
+//! that a producer has set; all three are refused here.
 
 use super::{BatchError, BatchView, Compression, TimestampType};
 
@@ -71,8 +72,8 @@ pub enum InvalidBatch {
     /// An idempotent producer must number its batches.
     #[error("the record batch of a producer id has base sequence {0}")]
     Sequence(i32),
-    /// A transaction needs a producer id.
-    #[error("the transactional record batch has no producer id")]
+    /// No transaction is ongoing: stored as an ordinary batch it would be committed by itself.
+    #[error("the record batch claims a transaction, and there is none")]
     Transactional,
 }
 
@@ -89,6 +90,9 @@ pub enum InvalidBatchKind {
     UnsupportedCompressionType,
     /// INVALID_TIMESTAMP.
     InvalidTimestamp,
+    /// TRANSACTIONAL_ID_AUTHORIZATION_FAILED: what Kafka 4.3.1 answers to a transactional batch in a
+    /// request without a transactional id, whatever else is wrong with it.
+    TransactionalIdAuthorizationFailed,
 }
 
 impl InvalidBatch {
@@ -99,6 +103,7 @@ impl InvalidBatch {
             Self::TooLarge { .. } => InvalidBatchKind::MessageTooLarge,
             Self::Codec(_) => InvalidBatchKind::UnsupportedCompressionType,
             Self::LogAppendTime => InvalidBatchKind::InvalidTimestamp,
+            Self::Transactional => InvalidBatchKind::TransactionalIdAuthorizationFailed,
             _ => InvalidBatchKind::InvalidRecord,
         }
     }
@@ -123,9 +128,14 @@ pub fn check_produced(bytes: &[u8], rules: ProduceRules) -> Result<BatchView<'_>
     if !batch.crc_holds() {
         return Err(InvalidBatch::Crc);
     }
+    if batch.is_transactional() {
+        return Err(InvalidBatch::Transactional);
+    }
     check_attributes(&batch, rules.is_zstd_allowed)?;
     check_counts(&batch)?;
-    check_producer(&batch)?;
+    if batch.has_producer() && batch.base_sequence() < 0 {
+        return Err(InvalidBatch::Sequence(batch.base_sequence()));
+    }
     Ok(batch)
 }
 
@@ -170,16 +180,6 @@ fn check_counts(batch: &BatchView<'_>) -> Result<(), InvalidBatch> {
             count,
             last_offset_delta,
         });
-    }
-    Ok(())
-}
-
-fn check_producer(batch: &BatchView<'_>) -> Result<(), InvalidBatch> {
-    if batch.has_producer() && batch.base_sequence() < 0 {
-        return Err(InvalidBatch::Sequence(batch.base_sequence()));
-    }
-    if batch.is_transactional() && !batch.has_producer() {
-        return Err(InvalidBatch::Transactional);
     }
     Ok(())
 }

@@ -329,7 +329,7 @@ fn a_producer_leaves_the_brokers_fields_alone() {
     }
     let idempotent = batch_with(|f| {
         (f.producer_id, f.producer_epoch) = (ProducerId(7), ProducerEpoch(0));
-        (f.base_sequence, f.is_transactional) = (i32::MAX - 1, true);
+        f.base_sequence = i32::MAX - 1;
     });
     let batch = check_produced(&idempotent, RULES).unwrap();
     assert_eq!(
