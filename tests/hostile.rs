@@ -9,9 +9,6 @@
 #[path = "wire_oracle/sample.rs"]
 #[expect(dead_code, reason = "only short samples are sent")]
 mod sample;
-#[macro_use]
-#[path = "wire_oracle/apis.rs"]
-mod apis;
 mod common;
 #[path = "wire_oracle/definitions.rs"]
 mod definitions;

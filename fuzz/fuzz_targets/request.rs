@@ -23,17 +23,22 @@ macro_rules! round_trip {
     };
 }
 
-macro_rules! read {
-    ($api:ident, $version:ident, $is_response:ident, $body:ident: $($request:ident => $response:ident,)*) => {
-        $(if $api == messages::$request::KEY {
-            if $is_response {
-                round_trip!($response, $body, $version);
-            } else {
-                round_trip!($request, $body, $version);
+macro_rules! read_any {
+    ($($api:ident = $key:literal, $versions:expr, advertised $advertised:expr,
+        flexible $flexible:expr, $kind:ident $name:ident:
+        $request:ident $(<$a:lifetime>)? => $response:ident $(<$r:lifetime>)?;)*) => {
+        fn read(api: ApiKey, version: i16, is_response: bool, body: &[u8]) {
+            match (api, is_response) {
+                $(
+                    (ApiKey::$api, false) => round_trip!($request, body, version),
+                    (ApiKey::$api, true) => round_trip!($response, body, version),
+                )*
             }
-        })*
+        }
     };
 }
+
+corelane::for_each_api!(read_any);
 
 fuzz_target!(|bytes: &[u8]| {
     let [api, version, body @ ..] = bytes else {
@@ -43,23 +48,5 @@ fuzz_target!(|bytes: &[u8]| {
     let is_response = *version >= 0x80;
     let (first, last) = api.versions().into_inner();
     let version = first + i16::from(*version & 0x7f) % (last - first + 1);
-    read! { api, version, is_response, body:
-        AlterConfigsRequest => AlterConfigsResponse,
-        ApiVersionsRequest => ApiVersionsResponse,
-        CreatePartitionsRequest => CreatePartitionsResponse,
-        CreateTopicsRequest => CreateTopicsResponse,
-        DeleteRecordsRequest => DeleteRecordsResponse,
-        DeleteTopicsRequest => DeleteTopicsResponse,
-        DescribeClusterRequest => DescribeClusterResponse,
-        DescribeConfigsRequest => DescribeConfigsResponse,
-        DescribeLogDirsRequest => DescribeLogDirsResponse,
-        DescribeTopicPartitionsRequest => DescribeTopicPartitionsResponse,
-        FetchRequest => FetchResponse,
-        IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse,
-        InitProducerIdRequest => InitProducerIdResponse,
-        ListOffsetsRequest => ListOffsetsResponse,
-        MetadataRequest => MetadataResponse,
-        OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse,
-        ProduceRequest => ProduceResponse,
-    }
+    read(api, version, is_response, body);
 });

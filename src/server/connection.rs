@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, LocalBoxFuture, select};
 
+use super::request::ResponseFrame;
 use crate::rt::{Budget, Buf, Event, Frame, FrameError, FrameReader, Permit, Runtime, Socket};
 
 /// How many requests of one connection may be under way.
@@ -23,10 +24,6 @@ const TOGETHER_BYTES: usize = 64 << 10;
 
 /// How long a client that has closed its side may wait for what it asked before.
 const HALF_CLOSED: Duration = Duration::from_secs(30);
-
-/// A response frame, its length prefix included, in the pieces it is written from. None where it
-/// could not be encoded: the connection is closed instead.
-pub type ResponseFrame = Option<Vec<Buf>>;
 
 /// What accepting a request gives.
 pub enum Reply {
@@ -49,6 +46,8 @@ impl Reply {
 pub trait Service {
     /// Accepts one request. The next one of this connection is looked at when this completes.
     fn accept(&self, frame: Buf) -> impl Future<Output = Reply>;
+    /// Until when no further request is to be read.
+    fn muted_until(&self) -> Duration;
 }
 
 /// A connection as the server sees it from outside.
@@ -124,6 +123,7 @@ impl<R: Runtime> Connection<R> {
     /// Accepts no further request, answers those accepted, and ends.
     pub fn stop(&self) {
         self.stopping.set(true);
+        self.changed.notify();
         self.socket.stop_reading();
     }
 
@@ -137,6 +137,7 @@ impl<R: Runtime> Connection<R> {
             // Nothing is read, and no memory taken, while as many are under way as may be. The slot
             // is taken when there is a request for it: a quiet connection must count as idle.
             drop(self.in_flight.acquire(1).await);
+            self.wait_unmuted(rt, service.muted_until()).await;
             let Some(Frame { bytes, memory }) = frames.next().await? else {
                 break;
             };
@@ -160,6 +161,16 @@ impl<R: Runtime> Connection<R> {
             }
         }
         Ok(())
+    }
+
+    async fn wait_unmuted(&self, rt: &R, muted_until: Duration) {
+        let left = muted_until.saturating_sub(rt.now());
+        if left.is_zero() {
+            return;
+        }
+        let stopping = || self.stopping.get().then_some(());
+        let stopped = pin!(self.changed.wait_until(stopping));
+        select(stopped, pin!(rt.sleep(left))).await;
     }
 
     /// Writes responses in order. Those that are there already leave together: a small response

@@ -7,12 +7,22 @@ use crate::model::batch::{InvalidBatchKind, InvalidRecords, RejectReason};
 use crate::partition::{AdmissionError, EpochError, FetchError, ProduceError};
 use crate::server::fetch_session::SessionError;
 use crate::shard::ChangeError;
-use crate::wire::ErrorCode;
+use crate::wire::{ErrorCode, Str};
 
 /// An error that has a number in Kafka's protocol.
 pub trait Code {
     /// That number.
     fn code(&self) -> ErrorCode;
+}
+
+/// Both halves of an outcome that carries words: none where all went well.
+pub fn outcome<E: Code + std::fmt::Display>(
+    result: &Result<impl Sized, E>,
+) -> (ErrorCode, Option<Str<'static>>) {
+    match result {
+        Ok(_) => (ErrorCode::None, None),
+        Err(error) => (error.code(), Some(error.to_string().into())),
+    }
 }
 
 impl Code for StorageError {

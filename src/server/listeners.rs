@@ -8,7 +8,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::connection::Connection;
-use super::service::{ConnectionService, Context, Peer};
+use super::context::Context;
+use super::router::Router;
+use super::session::{Endpoints, Session};
 use crate::config::Listener as ListenerConfig;
 use crate::rt::{Budget, Event, FrameReader, Listener, Runtime, Socket, TaskClass};
 
@@ -127,21 +129,20 @@ impl<R: Runtime> Connections<R> {
         let limit = usize::try_from(limit).unwrap_or(0);
         let frames = FrameReader::new(rt.clone(), socket, limit, self.request_memory.clone())
             .small_frames(self.small_request_memory.clone());
-        let client = Peer {
-            connection: number,
-            listener,
-            local,
-            remote: peer,
-        };
-        let service = ConnectionService::new(self.context.clone(), client);
+        let session = Session::new(
+            number,
+            Endpoints {
+                listener,
+                local,
+                remote: peer,
+            },
+        );
+        let sessions = self.context.sessions.clone();
+        session.on_end(move || sessions.borrow_mut().close_connection(number));
+        let router = Router::new(self.context.clone(), Rc::new(session));
         let connections = self.clone();
         rt.clone().spawn(TaskClass::Foreground, async move {
-            connection.run(&rt, frames, &service).await;
-            connections
-                .context
-                .sessions
-                .borrow_mut()
-                .close_connection(number);
+            connection.run(&rt, frames, &router).await;
             connections.open.borrow_mut().remove(&number);
             connections.changed.notify();
         });

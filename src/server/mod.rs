@@ -5,18 +5,28 @@
 //! | `run` | a node from its start to its end, and each shard: background work, stop |
 //! | `listeners` | the sockets of a shard: which connections are taken, and kept |
 //! | `connection` | one client: requests accepted in order, responses in order |
-//! | `service` | a frame to its handler |
+//! | `session` | what is known of a connection's client, from its first byte to its last |
+//! | `router` | the way of a request: authorize, handle, quota, throttle, encode |
+//! | `request` | what handlers get, and the frames they give |
+//! | `gate` | where an authorizer and quotas come in |
+//! | `context` | what the handlers of a shard share |
+//! | `locate` | from what a request names to a partition, or to where else it is |
 //! | `handlers/` | a file per API family |
 //! | `fetch_session` | incremental fetch sessions (KIP-227), pure |
 //! | `errors` | the one table from our errors to Kafka's |
 
 mod connection;
+mod context;
 pub mod errors;
 pub mod fetch_session;
+mod gate;
 mod handlers;
 mod listeners;
+mod locate;
+mod request;
+mod router;
 mod run;
-mod service;
+mod session;
 
 pub use listeners::resolve;
 pub use run::{ServeError, ShardSetup, Started, run_node, run_shard};

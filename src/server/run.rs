@@ -10,9 +10,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::context::Context;
 use super::fetch_session::SessionCache;
 use super::listeners::{Connections, bind};
-use super::service::Context;
 use crate::log::{RecoveryReport, StorageError};
 use crate::rt::{Event, Listener, Runtime, TaskClass};
 use crate::shard::{

@@ -1,12 +1,76 @@
-//! The APIs that corelane speaks: numbers, versions, and where the flexible encoding begins.
+//! The table of the APIs that corelane speaks: numbers, versions, where the flexible encoding
+//! begins, messages and handlers.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 
 use super::Version;
 
-macro_rules! apis {
-    ($($name:ident = $key:literal: $versions:expr, advertised $advertised:expr, flexible $flexible:expr;)*) => {
+/// Calls `$each!` with the table of all APIs, by rising key. A row is
+///
+/// ```text
+/// Name = key, versions, advertised versions, flexible from, kind module: Request => Response;
+/// ```
+///
+/// - *versions*: those that can be decoded, encoded and served. *advertised*: those that an
+///   ApiVersions response names.
+/// - *flexible from*: the first version with compact lengths and tagged fields (KIP-482).
+/// - *kind*: how the server's router calls the handler, which is named as the module of the
+///   messages is: `message` gets and gives messages, `hot` reads and writes for itself.
+///
+/// From it follow [`ApiKey`], what ties messages to their API, the router, the answer to
+/// ApiVersions, the fuzz targets, and the tests that treat all APIs alike.
+#[macro_export]
+macro_rules! for_each_api {
+    ($each:ident) => {
+        $each! {
+            Produce = 0, 3..=13, advertised 0..=13, flexible 9,
+                hot produce: ProduceRequest<'a> => ProduceResponse<'r>;
+            Fetch = 1, 4..=18, advertised 4..=18, flexible 12,
+                hot fetch: FetchRequest<'a> => FetchResponse<'r>;
+            ListOffsets = 2, 1..=11, advertised 1..=11, flexible 6,
+                message list_offsets: ListOffsetsRequest<'a> => ListOffsetsResponse<'r>;
+            Metadata = 3, 0..=13, advertised 0..=13, flexible 9,
+                message metadata: MetadataRequest<'a> => MetadataResponse<'r>;
+            ApiVersions = 18, 0..=4, advertised 0..=4, flexible 3,
+                message api_versions: ApiVersionsRequest<'a> => ApiVersionsResponse<'r>;
+            CreateTopics = 19, 2..=7, advertised 2..=7, flexible 5,
+                message create_topics: CreateTopicsRequest<'a> => CreateTopicsResponse<'r>;
+            DeleteTopics = 20, 1..=6, advertised 1..=6, flexible 4,
+                message delete_topics: DeleteTopicsRequest<'a> => DeleteTopicsResponse<'r>;
+            DeleteRecords = 21, 0..=2, advertised 0..=2, flexible 2,
+                message delete_records: DeleteRecordsRequest<'a> => DeleteRecordsResponse<'r>;
+            InitProducerId = 22, 0..=5, advertised 0..=5, flexible 2,
+                message init_producer_id: InitProducerIdRequest<'a> => InitProducerIdResponse;
+            OffsetForLeaderEpoch = 23, 2..=4, advertised 2..=4, flexible 4,
+                message offset_for_leader_epoch:
+                OffsetForLeaderEpochRequest<'a> => OffsetForLeaderEpochResponse<'r>;
+            DescribeConfigs = 32, 1..=4, advertised 1..=4, flexible 4,
+                message describe_configs: DescribeConfigsRequest<'a> => DescribeConfigsResponse<'r>;
+            AlterConfigs = 33, 0..=2, advertised 0..=2, flexible 2,
+                message alter_configs: AlterConfigsRequest<'a> => AlterConfigsResponse<'r>;
+            DescribeLogDirs = 35, 1..=5, advertised 1..=5, flexible 2,
+                message describe_log_dirs: DescribeLogDirsRequest<'a> => DescribeLogDirsResponse<'r>;
+            CreatePartitions = 37, 0..=3, advertised 0..=3, flexible 2,
+                message create_partitions: CreatePartitionsRequest<'a> => CreatePartitionsResponse<'r>;
+            IncrementalAlterConfigs = 44, 0..=1, advertised 0..=1, flexible 1,
+                message incremental_alter_configs:
+                IncrementalAlterConfigsRequest<'a> => IncrementalAlterConfigsResponse<'r>;
+            DescribeCluster = 60, 0..=2, advertised 0..=2, flexible 0,
+                message describe_cluster: DescribeClusterRequest => DescribeClusterResponse<'r>;
+            DescribeTopicPartitions = 75, 0..=0, advertised 0..=0, flexible 0,
+                message describe_topic_partitions:
+                DescribeTopicPartitionsRequest<'a> => DescribeTopicPartitionsResponse<'r>;
+        }
+    };
+}
+
+pub(crate) use for_each_api;
+
+macro_rules! api_keys {
+    ($($name:ident = $key:literal, $versions:expr, advertised $advertised:expr,
+        flexible $flexible:expr, $kind:ident $module:ident:
+        $request:ident $(<$a:lifetime>)? => $response:ident $(<$r:lifetime>)?;)*) => {
         /// A request type that both broker and client implement.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[expect(missing_docs, reason = "the names are Kafka's; the messages are documented")]
@@ -60,25 +124,7 @@ macro_rules! apis {
     };
 }
 
-apis! {
-    Produce = 0: 3..=13, advertised 0..=13, flexible 9;
-    Fetch = 1: 4..=18, advertised 4..=18, flexible 12;
-    ListOffsets = 2: 1..=11, advertised 1..=11, flexible 6;
-    Metadata = 3: 0..=13, advertised 0..=13, flexible 9;
-    ApiVersions = 18: 0..=4, advertised 0..=4, flexible 3;
-    CreateTopics = 19: 2..=7, advertised 2..=7, flexible 5;
-    DeleteTopics = 20: 1..=6, advertised 1..=6, flexible 4;
-    DeleteRecords = 21: 0..=2, advertised 0..=2, flexible 2;
-    InitProducerId = 22: 0..=5, advertised 0..=5, flexible 2;
-    OffsetForLeaderEpoch = 23: 2..=4, advertised 2..=4, flexible 4;
-    DescribeConfigs = 32: 1..=4, advertised 1..=4, flexible 4;
-    AlterConfigs = 33: 0..=2, advertised 0..=2, flexible 2;
-    DescribeLogDirs = 35: 1..=5, advertised 1..=5, flexible 2;
-    CreatePartitions = 37: 0..=3, advertised 0..=3, flexible 2;
-    IncrementalAlterConfigs = 44: 0..=1, advertised 0..=1, flexible 1;
-    DescribeCluster = 60: 0..=2, advertised 0..=2, flexible 0;
-    DescribeTopicPartitions = 75: 0..=0, advertised 0..=0, flexible 0;
-}
+for_each_api!(api_keys);
 
 impl ApiKey {
     /// The number on the wire.

@@ -67,6 +67,10 @@ macro_rules! message {
                     )?)*
                 });
             }
+
+            fn set_throttle_time_ms(&mut self, _throttle_time_ms: i32) {
+                $(field!(throttle self, $field, _throttle_time_ms);)*
+            }
         }
 
         impl<'a> $crate::wire::Nullable<'a> for $name $(<$lt>)? {
@@ -97,6 +101,10 @@ macro_rules! message {
 
 /// One field of [`message!`], by what is done with it. Tagged fields have a section of their own.
 macro_rules! field {
+    (throttle $message:ident, throttle_time_ms, $delay_ms:ident) => {
+        $message.throttle_time_ms = $delay_ms;
+    };
+    (throttle $message:ident, $field:ident, $delay_ms:ident) => {};
     (default) => {
         Default::default()
     };
@@ -139,23 +147,4 @@ macro_rules! field {
         }
     };
     (write $writer:ident, $value:expr, [$versions:expr] tag $tag:literal) => {};
-}
-
-/// One API: its key, its request, and the response to it.
-macro_rules! api {
-    ($key:ident: $request:ty => $response:ty) => {
-        impl<'a> $crate::wire::Message<'a> for $request {
-            const KEY: $crate::wire::ApiKey = $crate::wire::ApiKey::$key;
-        }
-
-        impl<'a> $crate::wire::Request<'a> for $request {
-            type Response<'r> = $response;
-        }
-
-        impl<'r> $crate::wire::Message<'r> for $response {
-            const KEY: $crate::wire::ApiKey = $crate::wire::ApiKey::$key;
-        }
-
-        impl<'r> $crate::wire::Response<'r> for $response {}
-    };
 }

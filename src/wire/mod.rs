@@ -6,8 +6,6 @@
 //! (`clients/src/main/resources/common/message/*.json`), in `messages/`, a file per API:
 //!
 //! ```text
-//! api!(Metadata: MetadataRequest<'a> => MetadataResponse<'r>);
-//!
 //! message! {
 //!     /// Asks for brokers, topics, and who leads their partitions.
 //!     struct MetadataRequest<'a> {
@@ -31,11 +29,10 @@
 //! [`crate::model`], [`ErrorCode`], [`Str`], [`Records`], other messages, and `Vec` or [`List`]
 //! of these.
 //!
-//! To add an API: a line in `api.rs` (key, versions, first flexible version), a file in
-//! `messages/`, a line in `messages/mod.rs`; for the tests a line each in
-//! `tests/wire_oracle/{apis,definitions}.rs` and `fuzz/fuzz_targets/request.rs`. Round trips
-//! against an independent codec and hostile input then cover every version of it. What the
-//! oracle does not see, the `null` clauses and versions it lacks, goes into
+//! To add an API: a file of messages in `messages/` (and its name in `messages/mod.rs`), a row in
+//! the table in `api.rs`, a handler in `server/handlers/`. The router, the answer to ApiVersions,
+//! the fuzz targets, round trips against an independent codec and hostile input follow from the
+//! row. What the oracle does not see, the `null` clauses and versions it lacks, goes into
 //! `tests/wire_oracle/known.rs`.
 //!
 //! # Use
@@ -76,6 +73,7 @@ mod reader;
 mod types;
 mod writer;
 
+pub(crate) use api::for_each_api;
 pub use api::{ApiKey, api_name};
 pub use error::{DecodeError, EncodeError};
 pub use error_code::ErrorCode;

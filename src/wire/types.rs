@@ -50,6 +50,8 @@ pub trait Wire<'a>: Default {
     fn read(&mut self, reader: &mut Reader<'a>) -> Result<(), DecodeError>;
     /// Writes one value. What the protocol cannot express shows at [`Writer::finish`].
     fn write(&self, writer: &mut Writer<'_>);
+    /// Sets the field of this name, where the message has one: how long the client is muted.
+    fn set_throttle_time_ms(&mut self, _throttle_time_ms: i32) {}
 }
 
 /// A type that has a null.

@@ -49,7 +49,9 @@ fn attack<T>(valid: &[u8], decode: impl Fn(&[u8]) -> Result<T, DecodeError>) {
 }
 
 macro_rules! hostile {
-    ($name:ident, $request:ident, $response:ident) => {
+    ($($api:ident = $key:literal, $versions:expr, advertised $advertised:expr,
+        flexible $flexible:expr, $kind:ident $name:ident:
+        $request:ident $(<$a:lifetime>)? => $response:ident $(<$r:lifetime>)?;)*) => {$(
         #[test]
         fn $name() {
             let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
@@ -72,10 +74,10 @@ macro_rules! hostile {
                 }
             }
         }
-    };
+    )*};
 }
 
-for_each_api!(hostile);
+corelane::for_each_api!(hostile);
 
 /// The kernel's count of this process's memory: (most resident, most mapped) so far, in KiB.
 fn peak_kib() -> (u64, u64) {

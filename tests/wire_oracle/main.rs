@@ -5,8 +5,6 @@ use corelane::{model, wire};
 
 #[macro_use]
 mod sample;
-#[macro_use]
-mod apis;
 mod definitions;
 #[path = "../common/evil.rs"]
 mod evil;

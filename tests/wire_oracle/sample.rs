@@ -169,7 +169,3 @@ macro_rules! sample_field {
         }
     };
 }
-
-macro_rules! api {
-    ($key:ident: $request:ty => $response:ty) => {};
-}

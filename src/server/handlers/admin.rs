@@ -4,25 +4,24 @@ use std::collections::BTreeMap;
 
 use crate::model::{Offset, PartitionIndex};
 use crate::rt::Runtime;
-use crate::server::connection::ResponseFrame;
+use crate::server::context::Context;
 use crate::server::errors::Code;
-use crate::server::service::{Call, Context};
+use crate::server::request::Request;
+use crate::wire::ErrorCode;
 use crate::wire::messages::{
     DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
     DeleteRecordsResponse, DeleteRecordsTopicResult, DescribeLogDirsPartition,
     DescribeLogDirsRequest, DescribeLogDirsResponse, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
-use crate::wire::{DecodeError, ErrorCode};
 
 /// The offset that stands for the high watermark in DeleteRecords.
 const UP_TO_HIGH_WATERMARK: Offset = Offset(-1);
 
 /// Serves DeleteRecords: raises log starts (KIP-107).
-pub async fn delete_records<R: Runtime>(
+pub async fn delete_records<'a, R: Runtime>(
     context: &Context<R>,
-    call: &Call,
-) -> Result<ResponseFrame, DecodeError> {
-    let request: DeleteRecordsRequest = call.read()?;
+    request: &Request<DeleteRecordsRequest<'a>>,
+) -> DeleteRecordsResponse<'a> {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -39,10 +38,10 @@ pub async fn delete_records<R: Runtime>(
             partitions,
         });
     }
-    Ok(call.respond(&DeleteRecordsResponse {
+    DeleteRecordsResponse {
         throttle_time_ms: 0,
         topics,
-    }))
+    }
 }
 
 async fn delete_before<R: Runtime>(
@@ -67,11 +66,10 @@ async fn delete_before<R: Runtime>(
 }
 
 /// Serves DescribeLogDirs: what this shard's partitions take (KIP-113).
-pub fn describe_log_dirs<R: Runtime>(
+pub async fn describe_log_dirs<'a, R: Runtime>(
     context: &Context<R>,
-    call: &Call,
-) -> Result<ResponseFrame, DecodeError> {
-    let request: DescribeLogDirsRequest = call.read()?;
+    request: &Request<DescribeLogDirsRequest<'a>>,
+) -> DescribeLogDirsResponse<'a> {
     let wanted = |name: &str, index: PartitionIndex| {
         request.topics.as_ref().is_none_or(|topics| {
             topics
@@ -118,8 +116,8 @@ pub fn describe_log_dirs<R: Runtime>(
         usable_bytes: bytes(space.map(|space| space.available_bytes)),
         is_cordoned: false,
     };
-    Ok(call.respond(&DescribeLogDirsResponse {
+    DescribeLogDirsResponse {
         results: vec![result],
         ..Default::default()
-    }))
+    }
 }

@@ -9,9 +9,11 @@ use crate::cluster::controller::{
 use crate::config::{DescribedConfig, describe_topic};
 use crate::model::{BrokerId, NodeId};
 use crate::rt::Runtime;
-use crate::server::connection::ResponseFrame;
-use crate::server::service::{Call, Context, outcome};
+use crate::server::context::Context;
+use crate::server::errors::outcome;
+use crate::server::request::Request;
 use crate::shard::ChangeError;
+use crate::wire::ErrorCode;
 use crate::wire::messages::{
     AlterConfigsRequest, AlterConfigsResource, AlterConfigsResourceResponse, AlterConfigsResponse,
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
@@ -19,7 +21,6 @@ use crate::wire::messages::{
     IncrementalAlterConfigsRequest, IncrementalAlterConfigsResource,
     IncrementalAlterConfigsResponse,
 };
-use crate::wire::{DecodeError, ErrorCode};
 
 /// Kafka's `ConfigResource.Type`.
 const RESOURCE_TOPIC: i8 = 2;
@@ -32,11 +33,10 @@ enum Resource {
 }
 
 /// Serves DescribeConfigs: every key with value, source, type and documentation.
-pub fn describe_configs<R: Runtime>(
+pub async fn describe_configs<'a, R: Runtime>(
     context: &Context<R>,
-    call: &Call,
-) -> Result<ResponseFrame, DecodeError> {
-    let request: DescribeConfigsRequest = call.read()?;
+    request: &Request<DescribeConfigsRequest<'a>>,
+) -> DescribeConfigsResponse<'a> {
     let results = request.resources.iter().map(|asked| {
         let described = resource(context, asked.resource_type, &asked.resource_name)
             .and_then(|resource| describe(context, &resource));
@@ -54,10 +54,10 @@ pub fn describe_configs<R: Runtime>(
         }
     });
     let results = results.collect();
-    Ok(call.respond(&DescribeConfigsResponse {
+    DescribeConfigsResponse {
         throttle_time_ms: 0,
         results,
-    }))
+    }
 }
 
 fn wants(asked: &DescribeConfigsResource<'_>, name: &str) -> bool {
@@ -128,20 +128,19 @@ fn shown(
 }
 
 /// Serves AlterConfigs: the given settings of a resource and no others.
-pub async fn alter_configs<R: Runtime>(
+pub async fn alter_configs<'a, R: Runtime>(
     context: &Context<R>,
-    call: &Call,
-) -> Result<ResponseFrame, DecodeError> {
-    let request: AlterConfigsRequest = call.read()?;
+    request: &Request<AlterConfigsRequest<'a>>,
+) -> AlterConfigsResponse<'a> {
     let mut responses = Vec::with_capacity(request.resources.len());
     for asked in &request.resources {
         let result = replace_all(context, asked, request.validate_only).await;
         responses.push(altered(asked.resource_type, &asked.resource_name, &result));
     }
-    Ok(call.respond(&AlterConfigsResponse {
+    AlterConfigsResponse {
         throttle_time_ms: 0,
         responses,
-    }))
+    }
 }
 
 async fn replace_all<R: Runtime>(
@@ -168,20 +167,19 @@ async fn replace_all<R: Runtime>(
 }
 
 /// Serves IncrementalAlterConfigs: some settings of a resource (KIP-339).
-pub async fn incremental_alter_configs<R: Runtime>(
+pub async fn incremental_alter_configs<'a, R: Runtime>(
     context: &Context<R>,
-    call: &Call,
-) -> Result<ResponseFrame, DecodeError> {
-    let request: IncrementalAlterConfigsRequest = call.read()?;
+    request: &Request<IncrementalAlterConfigsRequest<'a>>,
+) -> IncrementalAlterConfigsResponse<'a> {
     let mut responses = Vec::with_capacity(request.resources.len());
     for asked in &request.resources {
         let result = change_some(context, asked, request.validate_only).await;
         responses.push(altered(asked.resource_type, &asked.resource_name, &result));
     }
-    Ok(call.respond(&IncrementalAlterConfigsResponse {
+    IncrementalAlterConfigsResponse {
         throttle_time_ms: 0,
         responses,
-    }))
+    }
 }
 
 async fn change_some<R: Runtime>(

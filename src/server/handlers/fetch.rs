@@ -10,16 +10,17 @@ use crate::cluster::Image;
 use crate::model::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::partition::{FetchAsk, Fetched, Partition};
 use crate::rt::{Buf, Runtime};
-use crate::server::connection::{Reply, ResponseFrame};
+use crate::server::connection::Reply;
+use crate::server::context::Context;
 use crate::server::errors::Code;
 use crate::server::fetch_session::{
     FetchPlan, PartitionAnswer, PartitionAsk, PartitionKey, Planned, SessionAsk, TopicKey,
 };
-use crate::server::service::{Call, Context, Peer};
-use crate::shard::Found;
+use crate::server::locate::{NotHere, Redirects, TopicRef};
+use crate::server::request::{Call, ResponseFrame};
 use crate::wire::messages::{
     DivergingEpoch, FetchPartitionData, FetchRequest, FetchResponse, FetchableTopicResponse,
-    LeaderIdAndEpoch, NodeEndpoint,
+    LeaderIdAndEpoch,
 };
 use crate::wire::{DecodeError, ErrorCode, List, Records};
 
@@ -54,15 +55,12 @@ struct Bounds {
 }
 
 /// Serves a Fetch request. What it asks for is fixed now; the response may wait for more to read.
-pub fn fetch<R: Runtime>(
-    context: &Context<R>,
-    peer: &Peer,
-    call: Call,
-) -> Result<Reply, DecodeError> {
+pub async fn fetch<R: Runtime>(context: &Context<R>, call: Call) -> Result<Reply, DecodeError> {
     let request: FetchRequest = call.read()?;
     if request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0 {
         // Nobody may claim to be a follower: there are none (CVE-2018-1288).
         return Ok(Reply::ready(failed(
+            context,
             &call,
             ErrorCode::ClusterAuthorizationFailed,
         )));
@@ -74,20 +72,20 @@ pub fn fetch<R: Runtime>(
         max_bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(cap),
         deadline: rt.now() + Duration::from_millis(request.max_wait_ms.max(0) as u64),
     };
-    let ask = session_ask(&request, call.version);
+    let ask = session_ask(&request, call.header.version);
     let (now, random) = (rt.now(), rt.random_u64());
     let plan = context
         .sessions
         .borrow_mut()
-        .plan(ask, peer.connection, now, random);
+        .plan(ask, call.session.number(), now, random);
     drop(request);
     let plan = match plan {
         Ok(plan) => plan,
-        Err(error) => return Ok(Reply::ready(failed(&call, error.code()))),
+        Err(error) => return Ok(Reply::ready(failed(context, &call, error.code()))),
     };
-    let (context, peer) = (context.clone(), peer.clone());
+    let context = context.clone();
     Ok(Reply::Respond(Box::pin(async move {
-        serve(&context, &peer, &call, plan, bounds).await
+        serve(&context, &call, plan, bounds).await
     })))
 }
 
@@ -95,7 +93,6 @@ pub fn fetch<R: Runtime>(
 /// changed is looked at again.
 async fn serve<R: Runtime>(
     context: &Context<R>,
-    peer: &Peer,
     call: &Call,
     mut plan: FetchPlan,
     bounds: Bounds,
@@ -106,7 +103,7 @@ async fn serve<R: Runtime>(
         let looked_at = round.read(context, due, bounds.max_bytes).await;
         let left = bounds.deadline.saturating_sub(context.shard.rt().now());
         if round.bytes >= bounds.min_bytes || round.has_news || left.is_zero() {
-            return respond(context, peer, call, &plan, round);
+            return respond(context, call, &plan, round);
         }
         for place in looked_at {
             round.watch(place, &plan);
@@ -195,9 +192,10 @@ async fn read_one<R: Runtime>(
         partition: None,
         leader: None,
     };
-    let partition = match find(context, image, &answer.planned.key) {
+    let key = &answer.planned.key;
+    let partition = match context.locate(image, key.topic.as_ref(), PartitionIndex(key.index)) {
         Ok(partition) => partition,
-        Err((code, leader)) => {
+        Err(NotHere { code, leader }) => {
             (answer.code, answer.leader) = (code, leader);
             return answer;
         }
@@ -221,42 +219,12 @@ async fn read_one<R: Runtime>(
     answer
 }
 
-/// The partition, or why it cannot be read here and who leads it if another does.
-fn find<R: Runtime>(
-    context: &Context<R>,
-    image: &Image,
-    key: &PartitionKey,
-) -> Result<Partition<R>, (ErrorCode, Option<LeaderIdAndEpoch>)> {
-    let index = PartitionIndex(key.index);
-    let found = match &key.topic {
-        TopicKey::Id(id) => context.shard.find(*id, index),
-        TopicKey::Name(name) => match image.topic(name) {
-            Some(topic) => context.shard.find(topic.id, index),
-            None => Found::Unknown,
-        },
-    };
-    match found {
-        Found::Here(partition) => Ok(partition),
-        Found::Elsewhere {
-            leader: leader_id,
-            epoch: leader_epoch,
-        } => {
-            let leader = LeaderIdAndEpoch {
-                leader_id,
-                leader_epoch,
-            };
-            Err((ErrorCode::NotLeaderOrFollower, Some(leader)))
+impl TopicKey {
+    fn as_ref(&self) -> TopicRef<'_> {
+        match self {
+            Self::Name(name) => TopicRef::Name(name),
+            Self::Id(id) => TopicRef::Id(*id),
         }
-        Found::Unusable => Err((ErrorCode::KafkaStorageError, None)),
-        Found::Unknown => Err((unknown(image, &key.topic), None)),
-    }
-}
-
-/// The error for a partition that does not exist: of an id, it matters whether its topic does.
-fn unknown(image: &Image, topic: &TopicKey) -> ErrorCode {
-    match topic {
-        TopicKey::Id(id) if image.topic_by_id(*id).is_none() => ErrorCode::UnknownTopicId,
-        _ => ErrorCode::UnknownTopicOrPartition,
     }
 }
 
@@ -313,26 +281,21 @@ impl<R: Runtime> Answer<R> {
 
 fn respond<R: Runtime>(
     context: &Context<R>,
-    peer: &Peer,
     call: &Call,
     plan: &FetchPlan,
     round: Round<R>,
 ) -> ResponseFrame {
-    let mut endpoints: Vec<NodeEndpoint> = Vec::new();
+    let mut redirects = Redirects::default();
     let mut topics: Vec<FetchableTopicResponse> = Vec::new();
     let mut records: Vec<Vec<Buf>> = Vec::new();
     for answer in round.answers {
         if plan.session_id != 0 && !tell_session(context, plan, &answer) {
             continue;
         }
-        if let Some(leader) = &answer.leader
-            && endpoints
-                .iter()
-                .all(|endpoint| endpoint.node_id != leader.leader_id)
-        {
-            endpoints.extend(context.endpoint(leader.leader_id, peer));
+        if let Some(leader) = &answer.leader {
+            redirects.add(context, &call.session, leader);
         }
-        let data = answer.data(answer.fetched.bytes as u32, call.version);
+        let data = answer.data(answer.fetched.bytes as u32, call.header.version);
         records.push(answer.fetched.records);
         let (topic, topic_id) = match &answer.planned.key.topic {
             TopicKey::Name(name) => (&**name, TopicId::ZERO),
@@ -353,10 +316,10 @@ fn respond<R: Runtime>(
     let response = FetchResponse {
         session_id: plan.session_id,
         responses: topics.into_iter().collect(),
-        node_endpoints: endpoints,
+        node_endpoints: redirects.into_endpoints(),
         ..Default::default()
     };
-    call.respond_with(&response, &records)
+    call.respond_with(context, response, &records)
 }
 
 /// Tells the session what was found and asks it whether the client must be told; a full response
@@ -378,11 +341,12 @@ fn tell_session<R: Runtime>(context: &Context<R>, plan: &FetchPlan, answer: &Ans
     news || !plan.incremental
 }
 
-fn failed(call: &Call, error_code: ErrorCode) -> ResponseFrame {
-    call.respond(&FetchResponse {
+fn failed<R: Runtime>(context: &Context<R>, call: &Call, error_code: ErrorCode) -> ResponseFrame {
+    let response = FetchResponse {
         error_code,
         ..Default::default()
-    })
+    };
+    call.respond(context, response)
 }
 
 fn session_ask(request: &FetchRequest<'_>, version: i16) -> SessionAsk {

@@ -6,9 +6,10 @@ use super::topics::create_automatically;
 use crate::cluster::{Image, PartitionState, Topic};
 use crate::model::{BrokerId, PartitionIndex, ShardIndex, TopicId};
 use crate::rt::Runtime;
-use crate::server::connection::ResponseFrame;
+use crate::server::context::Context;
 use crate::server::errors::Code;
-use crate::server::service::{Call, Context, Peer};
+use crate::server::request::Request;
+use crate::server::session::Session;
 use crate::wire::messages::{
     Cursor, DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse,
     DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
@@ -16,7 +17,7 @@ use crate::wire::messages::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
     MetadataResponsePartition, MetadataResponseTopic, NodeEndpoint,
 };
-use crate::wire::{DecodeError, ErrorCode, Str};
+use crate::wire::{ErrorCode, Str};
 
 /// Everything that may be done with a topic, as a bit for each `AclOperation`: without an authorizer
 /// that is all of read, write, create, delete, alter, describe, describe configs, alter configs.
@@ -29,12 +30,10 @@ const NOT_ASKED: i32 = i32::MIN;
 const ENDPOINT_BROKERS: i8 = 1;
 
 /// Serves Metadata. Topics named that do not exist are created where both sides allow it.
-pub async fn metadata<R: Runtime>(
+pub async fn metadata<'a, R: Runtime>(
     context: &Context<R>,
-    peer: &Peer,
-    call: &Call,
-) -> Result<ResponseFrame, DecodeError> {
-    let request: MetadataRequest = call.read()?;
+    request: &Request<MetadataRequest<'a>>,
+) -> MetadataResponse<'a> {
     let operations = if request.include_topic_authorized_operations {
         TOPIC_OPERATIONS
     } else {
@@ -44,7 +43,7 @@ pub async fn metadata<R: Runtime>(
     let asks_all = request
         .topics
         .as_ref()
-        .is_none_or(|topics| call.version == 0 && topics.is_empty());
+        .is_none_or(|topics| request.header.version == 0 && topics.is_empty());
     let topics = if asks_all {
         let image = context.shard.image();
         image
@@ -60,25 +59,26 @@ pub async fn metadata<R: Runtime>(
         topics
     };
     let image = context.shard.image();
-    let brokers = endpoints(context, peer, &image).map(|endpoint| MetadataResponseBroker {
-        node_id: endpoint.node_id,
-        host: endpoint.host,
-        port: endpoint.port,
-        rack: endpoint.rack,
-    });
+    let brokers =
+        endpoints(context, &request.session, &image).map(|endpoint| MetadataResponseBroker {
+            node_id: endpoint.node_id,
+            host: endpoint.host,
+            port: endpoint.port,
+            rack: endpoint.rack,
+        });
     let cluster_operations = if request.include_cluster_authorized_operations {
         CLUSTER_OPERATIONS
     } else {
         NOT_ASKED
     };
-    Ok(call.respond(&MetadataResponse {
+    MetadataResponse {
         brokers: brokers.collect(),
         cluster_id: image.cluster_id().map(|id| id.to_string().into()),
         controller_id: controller(context),
         topics,
         cluster_authorized_operations: cluster_operations,
         ..Default::default()
-    }))
+    }
 }
 
 async fn asked_topic<R: Runtime>(
@@ -150,34 +150,33 @@ fn missing(
 }
 
 /// Serves DescribeCluster.
-pub fn describe_cluster<R: Runtime>(
+pub async fn describe_cluster<R: Runtime>(
     context: &Context<R>,
-    peer: &Peer,
-    call: &Call,
-) -> Result<ResponseFrame, DecodeError> {
-    let request: DescribeClusterRequest = call.read()?;
+    request: &Request<DescribeClusterRequest>,
+) -> DescribeClusterResponse<'static> {
     if request.endpoint_type != ENDPOINT_BROKERS {
-        return Ok(call.respond(&DescribeClusterResponse {
+        return DescribeClusterResponse {
             error_code: ErrorCode::MismatchedEndpointType,
             error_message: Some("This is a broker, not a controller.".into()),
             endpoint_type: request.endpoint_type,
             ..Default::default()
-        }));
+        };
     }
     let image = context.shard.image();
-    let brokers = endpoints(context, peer, &image).map(|endpoint| DescribeClusterBroker {
-        broker_id: endpoint.node_id,
-        host: endpoint.host,
-        port: endpoint.port,
-        rack: endpoint.rack,
-        is_fenced: false,
-    });
+    let brokers =
+        endpoints(context, &request.session, &image).map(|endpoint| DescribeClusterBroker {
+            broker_id: endpoint.node_id,
+            host: endpoint.host,
+            port: endpoint.port,
+            rack: endpoint.rack,
+            is_fenced: false,
+        });
     let operations = if request.include_cluster_authorized_operations {
         CLUSTER_OPERATIONS
     } else {
         NOT_ASKED
     };
-    Ok(call.respond(&DescribeClusterResponse {
+    DescribeClusterResponse {
         endpoint_type: ENDPOINT_BROKERS,
         cluster_id: image
             .cluster_id()
@@ -188,15 +187,14 @@ pub fn describe_cluster<R: Runtime>(
         brokers: brokers.collect(),
         cluster_authorized_operations: operations,
         ..Default::default()
-    }))
+    }
 }
 
 /// Serves DescribeTopicPartitions, a page at a time (KIP-966).
-pub fn describe_topic_partitions<R: Runtime>(
+pub async fn describe_topic_partitions<'a, R: Runtime>(
     context: &Context<R>,
-    call: &Call,
-) -> Result<ResponseFrame, DecodeError> {
-    let request: DescribeTopicPartitionsRequest = call.read()?;
+    request: &Request<DescribeTopicPartitionsRequest<'a>>,
+) -> DescribeTopicPartitionsResponse<'a> {
     let image = context.shard.image();
     let cap = context.shard.config().max_request_partition_size_limit;
     let mut room = usize::try_from(request.response_partition_limit.min(cap))
@@ -246,7 +244,7 @@ pub fn describe_topic_partitions<R: Runtime>(
             break;
         }
     }
-    Ok(call.respond(&response))
+    response
 }
 
 fn page_of(
@@ -287,12 +285,12 @@ fn cursor(topic: &str, partition_index: PartitionIndex) -> Cursor<'static> {
 /// Every broker of the cluster, as this client can reach it.
 fn endpoints<R: Runtime>(
     context: &Context<R>,
-    peer: &Peer,
+    session: &Session,
     image: &Image,
 ) -> impl Iterator<Item = NodeEndpoint<'static>> {
     image
         .shards()
-        .filter_map(|place| context.endpoint(place.broker(), peer))
+        .filter_map(|place| context.endpoint(place.broker(), session))
 }
 
 /// Any shard takes admin requests; clients are told the one with the id they expect.

@@ -3,50 +3,51 @@
 use crate::model::{LeaderEpoch, Offset};
 use crate::partition::{OffsetAsk, OffsetFound};
 use crate::rt::Runtime;
-use crate::server::connection::ResponseFrame;
+use crate::server::context::Context;
 use crate::server::errors::Code;
-use crate::server::service::{Call, Context};
+use crate::server::request::Request;
+use crate::wire::ErrorCode;
 use crate::wire::messages::{
     EpochEndOffset, ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest,
     ListOffsetsResponse, ListOffsetsTopicResponse, OffsetForLeaderEpochRequest,
     OffsetForLeaderEpochResponse, OffsetForLeaderPartition, OffsetForLeaderTopicResult,
 };
-use crate::wire::{DecodeError, ErrorCode};
 
 /// Serves ListOffsets: where a log starts, ends, or passes a time.
-pub async fn list_offsets<R: Runtime>(
+pub async fn list_offsets<'a, R: Runtime>(
     context: &Context<R>,
-    call: &Call,
-) -> Result<ResponseFrame, DecodeError> {
-    let request: ListOffsetsRequest = call.read()?;
+    request: &Request<ListOffsetsRequest<'a>>,
+) -> ListOffsetsResponse<'a> {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for ask in &topic.partitions {
-            partitions.push(match find(context, call.version, &topic.name, ask).await {
-                Ok(found) => ListOffsetsPartitionResponse {
-                    partition_index: ask.partition_index,
-                    error_code: ErrorCode::None,
-                    timestamp: found.timestamp_ms,
-                    offset: found.offset,
-                    leader_epoch: found.leader_epoch,
+            partitions.push(
+                match find(context, request.header.version, &topic.name, ask).await {
+                    Ok(found) => ListOffsetsPartitionResponse {
+                        partition_index: ask.partition_index,
+                        error_code: ErrorCode::None,
+                        timestamp: found.timestamp_ms,
+                        offset: found.offset,
+                        leader_epoch: found.leader_epoch,
+                    },
+                    Err(error_code) => ListOffsetsPartitionResponse {
+                        partition_index: ask.partition_index,
+                        error_code,
+                        ..Default::default()
+                    },
                 },
-                Err(error_code) => ListOffsetsPartitionResponse {
-                    partition_index: ask.partition_index,
-                    error_code,
-                    ..Default::default()
-                },
-            });
+            );
         }
         topics.push(ListOffsetsTopicResponse {
             name: topic.name.clone(),
             partitions,
         });
     }
-    Ok(call.respond(&ListOffsetsResponse {
+    ListOffsetsResponse {
         throttle_time_ms: 0,
         topics,
-    }))
+    }
 }
 
 async fn find<R: Runtime>(
@@ -75,11 +76,10 @@ async fn find<R: Runtime>(
 }
 
 /// Serves OffsetForLeaderEpoch: where an epoch ends, for clients whose leader has changed (KIP-320).
-pub fn offset_for_leader_epoch<R: Runtime>(
+pub async fn offset_for_leader_epoch<'a, R: Runtime>(
     context: &Context<R>,
-    call: &Call,
-) -> Result<ResponseFrame, DecodeError> {
-    let request: OffsetForLeaderEpochRequest = call.read()?;
+    request: &Request<OffsetForLeaderEpochRequest<'a>>,
+) -> OffsetForLeaderEpochResponse<'a> {
     let of_topic = |topic: &str, asks: &[OffsetForLeaderPartition]| {
         asks.iter()
             .map(|ask| epoch_end(context, topic, ask))
@@ -93,10 +93,10 @@ pub fn offset_for_leader_epoch<R: Runtime>(
             partitions: of_topic(&topic.topic, &topic.partitions),
         })
         .collect();
-    Ok(call.respond(&OffsetForLeaderEpochResponse {
+    OffsetForLeaderEpochResponse {
         throttle_time_ms: 0,
         topics,
-    }))
+    }
 }
 
 fn epoch_end<R: Runtime>(

@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 
+use crate::cluster::Image;
 use crate::log::StorageError;
-use crate::model::{BrokerId, LeaderEpoch, Offset, PartitionIndex, TopicId};
+use crate::model::{Offset, PartitionIndex, TopicId};
 use crate::partition::{Accepted, ProduceError};
 use crate::rt::Runtime;
-use crate::server::connection::{Reply, ResponseFrame};
+use crate::server::connection::Reply;
+use crate::server::context::Context;
 use crate::server::errors::Code;
-use crate::server::service::{Call, Context, Peer};
-use crate::shard::Found;
+use crate::server::locate::{NotHere, Redirects, TopicRef};
+use crate::server::request::{Call, ResponseFrame};
 use crate::wire::messages::{
-    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData,
-    PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
-    TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceData, PartitionProduceResponse,
+    ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 use crate::wire::{DecodeError, ErrorCode, List};
 
@@ -44,15 +45,11 @@ struct Refusal {
     code: ErrorCode,
     message: Option<String>,
     records: Vec<(i32, String)>,
-    leader: Option<(BrokerId, LeaderEpoch)>,
+    leader: Option<LeaderIdAndEpoch>,
 }
 
 /// Serves a Produce request.
-pub async fn produce<R: Runtime>(
-    context: &Context<R>,
-    peer: &Peer,
-    call: Call,
-) -> Result<Reply, DecodeError> {
+pub async fn produce<R: Runtime>(context: &Context<R>, call: Call) -> Result<Reply, DecodeError> {
     let request: ProduceRequest = call.read()?;
     let acks = request.acks;
     let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
@@ -70,9 +67,9 @@ pub async fn produce<R: Runtime>(
         // There is no response to carry an error: the closed connection is the message.
         return Ok(if failed { Reply::Close } else { Reply::Nothing });
     }
-    let (context, peer) = (context.clone(), peer.clone());
+    let context = context.clone();
     Ok(Reply::Respond(Box::pin(async move {
-        acknowledge(&context, &peer, &call, topics, timeout).await
+        acknowledge(&context, &call, topics, timeout).await
     })))
 }
 
@@ -83,18 +80,13 @@ async fn accept_topic<R: Runtime>(
     topic: &TopicProduceData<'_>,
 ) -> TopicOutcome<R> {
     let image = context.shard.image();
-    let (known, unknown) = if call.version >= FIRST_VERSION_BY_ID {
-        (image.topic_by_id(topic.topic_id), ErrorCode::UnknownTopicId)
-    } else {
-        (image.topic(&topic.name), ErrorCode::UnknownTopicOrPartition)
+    let named = match call.header.version >= FIRST_VERSION_BY_ID {
+        true => TopicRef::Id(topic.topic_id),
+        false => TopicRef::Name(&topic.name),
     };
-    let id = known.map(|topic| topic.id);
     let mut partitions = Vec::with_capacity(topic.partition_data.len());
     for data in &topic.partition_data {
-        let outcome = match id {
-            Some(id) => accept(context, call, request, id, data).await,
-            None => Outcome::Refused(unknown.into()),
-        };
+        let outcome = accept(context, call, request, &image, named, data).await;
         partitions.push((data.index, outcome));
     }
     TopicOutcome {
@@ -108,7 +100,8 @@ async fn accept<R: Runtime>(
     context: &Context<R>,
     call: &Call,
     request: &ProduceRequest<'_>,
-    topic: TopicId,
+    image: &Image,
+    topic: TopicRef<'_>,
     data: &PartitionProduceData<'_>,
 ) -> Outcome<R> {
     if !(-1..=1).contains(&request.acks) {
@@ -117,25 +110,15 @@ async fn accept<R: Runtime>(
     if request.transactional_id.is_some() {
         return Outcome::Refused(ErrorCode::TransactionalIdAuthorizationFailed.into());
     }
-    let partition = match context.shard.find(topic, data.index) {
-        Found::Here(partition) => partition,
-        Found::Elsewhere { leader, epoch } => {
-            let code = ErrorCode::NotLeaderOrFollower;
-            let leader = Some((leader, epoch));
-            return Outcome::Refused(Refusal {
-                code,
-                leader,
-                ..Refusal::default()
-            });
-        }
-        Found::Unusable => return Outcome::Refused(ErrorCode::KafkaStorageError.into()),
-        Found::Unknown => return Outcome::Refused(ErrorCode::UnknownTopicOrPartition.into()),
+    let partition = match context.locate(image, topic, data.index) {
+        Ok(partition) => partition,
+        Err(not_here) => return Outcome::Refused(not_here.into()),
     };
     let records = data
         .records
         .map(|records| records.bytes())
         .unwrap_or_default();
-    let is_zstd_allowed = call.version >= FIRST_VERSION_WITH_ZSTD;
+    let is_zstd_allowed = call.header.version >= FIRST_VERSION_WITH_ZSTD;
     let now_ms = context.shard.rt().wall_clock_ms();
     let codecs = context.shard.codecs();
     match partition
@@ -150,13 +133,12 @@ async fn accept<R: Runtime>(
 /// Waits for every accepted batch and makes the response.
 async fn acknowledge<R: Runtime>(
     context: &Context<R>,
-    peer: &Peer,
     call: &Call,
     topics: Vec<TopicOutcome<R>>,
     timeout: Duration,
 ) -> ResponseFrame {
     let deadline = context.shard.rt().now() + timeout;
-    let mut endpoints: Vec<NodeEndpoint> = Vec::new();
+    let mut redirects = Redirects::default();
     let mut responses = List::with_capacity(topics.len());
     for topic in topics {
         let mut partition_responses = List::with_capacity(topic.partitions.len());
@@ -166,7 +148,9 @@ async fn acknowledge<R: Runtime>(
                     acknowledged(context, index, accepted, deadline).await
                 }
                 Outcome::Refused(refusal) => {
-                    add_endpoint(context, peer, &refusal, &mut endpoints);
+                    if let Some(leader) = &refusal.leader {
+                        redirects.add(context, &call.session, leader);
+                    }
                     refused(index, refusal)
                 }
             };
@@ -178,11 +162,12 @@ async fn acknowledge<R: Runtime>(
             partition_responses,
         });
     }
-    call.respond(&ProduceResponse {
+    let response = ProduceResponse {
         responses,
         throttle_time_ms: 0,
-        node_endpoints: endpoints,
-    })
+        node_endpoints: redirects.into_endpoints(),
+    };
+    call.respond(context, response)
 }
 
 async fn acknowledged<R: Runtime>(
@@ -215,33 +200,14 @@ fn refused(index: PartitionIndex, refusal: Refusal) -> PartitionProduceResponse<
         batch_index,
         batch_index_error_message: Some(message.into()),
     };
-    let leader = refusal
-        .leader
-        .map(|(leader_id, leader_epoch)| LeaderIdAndEpoch {
-            leader_id,
-            leader_epoch,
-        });
     PartitionProduceResponse {
         index,
         error_code: refusal.code,
         base_offset: Offset(-1),
         record_errors: refusal.records.into_iter().map(record_error).collect(),
         error_message: refusal.message.map(Into::into),
-        current_leader: leader.unwrap_or_default(),
+        current_leader: refusal.leader.unwrap_or_default(),
         ..Default::default()
-    }
-}
-
-fn add_endpoint<R: Runtime>(
-    context: &Context<R>,
-    peer: &Peer,
-    refusal: &Refusal,
-    endpoints: &mut Vec<NodeEndpoint<'static>>,
-) {
-    if let Some((leader, _)) = refusal.leader
-        && endpoints.iter().all(|endpoint| endpoint.node_id != leader)
-    {
-        endpoints.extend(context.endpoint(leader, peer));
     }
 }
 
@@ -249,6 +215,16 @@ impl From<ErrorCode> for Refusal {
     fn from(code: ErrorCode) -> Self {
         Self {
             code,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<NotHere> for Refusal {
+    fn from(not_here: NotHere) -> Self {
+        Self {
+            code: not_here.code,
+            leader: not_here.leader,
             ..Self::default()
         }
     }

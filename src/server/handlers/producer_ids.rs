@@ -2,18 +2,17 @@
 
 use crate::model::{ProducerEpoch, ProducerId};
 use crate::rt::Runtime;
-use crate::server::connection::ResponseFrame;
+use crate::server::context::Context;
 use crate::server::errors::Code;
-use crate::server::service::{Call, Context};
+use crate::server::request::Request;
+use crate::wire::ErrorCode;
 use crate::wire::messages::{InitProducerIdRequest, InitProducerIdResponse};
-use crate::wire::{DecodeError, ErrorCode};
 
 /// Serves InitProducerId: a fresh id for an idempotent producer (KIP-98).
 pub async fn init_producer_id<R: Runtime>(
     context: &Context<R>,
-    call: &Call,
-) -> Result<ResponseFrame, DecodeError> {
-    let request: InitProducerIdRequest = call.read()?;
+    request: &Request<InitProducerIdRequest<'_>>,
+) -> InitProducerIdResponse {
     let allocated = match request.transactional_id.as_deref() {
         None => context
             .shard
@@ -24,7 +23,7 @@ pub async fn init_producer_id<R: Runtime>(
         // Transactions do not exist yet; this code makes clients stop instead of trying again.
         Some(_) => Err(ErrorCode::TransactionalIdAuthorizationFailed),
     };
-    Ok(call.respond(&match allocated {
+    match allocated {
         Ok(producer_id) => InitProducerIdResponse {
             producer_id,
             producer_epoch: ProducerEpoch(0),
@@ -36,5 +35,5 @@ pub async fn init_producer_id<R: Runtime>(
             producer_epoch: ProducerEpoch(-1),
             ..Default::default()
         },
-    }))
+    }
 }

@@ -11,24 +11,24 @@ use crate::cluster::{Image, Record, Topic};
 use crate::config::describe_topic;
 use crate::model::TopicId;
 use crate::rt::Runtime;
-use crate::server::connection::ResponseFrame;
+use crate::server::context::Context;
 use crate::server::errors::Code;
-use crate::server::service::{Call, Context, outcome};
+use crate::server::errors::outcome;
+use crate::server::request::Request;
 use crate::shard::{ChangeError, Decision};
+use crate::wire::ErrorCode;
 use crate::wire::messages::{
     CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreatePartitionsRequest,
     CreatePartitionsResponse, CreatePartitionsTopic, CreatePartitionsTopicResult,
     CreateTopicsRequest, CreateTopicsResponse, DeletableTopicResult, DeleteTopicsRequest,
     DeleteTopicsResponse,
 };
-use crate::wire::{DecodeError, ErrorCode};
 
 /// Serves CreateTopics: each topic by itself, the answer when every shard knows it.
-pub async fn create_topics<R: Runtime>(
+pub async fn create_topics<'a, R: Runtime>(
     context: &Context<R>,
-    call: &Call,
-) -> Result<ResponseFrame, DecodeError> {
-    let request: CreateTopicsRequest = call.read()?;
+    request: &Request<CreateTopicsRequest<'a>>,
+) -> CreateTopicsResponse<'a> {
     let names: Vec<&str> = request.topics.iter().map(|topic| &*topic.name).collect();
     let mut topics: Vec<CreatableTopicResult> = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
@@ -42,10 +42,10 @@ pub async fn create_topics<R: Runtime>(
         };
         topics.push(created_result(context, topic, created));
     }
-    Ok(call.respond(&CreateTopicsResponse {
+    CreateTopicsResponse {
         throttle_time_ms: 0,
         topics,
-    }))
+    }
 }
 
 /// A topic that a request names twice is refused, once.
@@ -182,11 +182,10 @@ fn configs_of<R: Runtime>(
 }
 
 /// Serves CreatePartitions.
-pub async fn create_partitions<R: Runtime>(
+pub async fn create_partitions<'a, R: Runtime>(
     context: &Context<R>,
-    call: &Call,
-) -> Result<ResponseFrame, DecodeError> {
-    let request: CreatePartitionsRequest = call.read()?;
+    request: &Request<CreatePartitionsRequest<'a>>,
+) -> CreatePartitionsResponse<'a> {
     let names: Vec<&str> = request.topics.iter().map(|topic| &*topic.name).collect();
     let mut results: Vec<CreatePartitionsTopicResult> = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
@@ -209,10 +208,10 @@ pub async fn create_partitions<R: Runtime>(
             error_message,
         });
     }
-    Ok(call.respond(&CreatePartitionsResponse {
+    CreatePartitionsResponse {
         throttle_time_ms: 0,
         results,
-    }))
+    }
 }
 
 fn new_partitions(topic: &CreatePartitionsTopic<'_>) -> NewPartitions {
@@ -230,11 +229,10 @@ fn new_partitions(topic: &CreatePartitionsTopic<'_>) -> NewPartitions {
 }
 
 /// Serves DeleteTopics, by name or by id.
-pub async fn delete_topics<R: Runtime>(
+pub async fn delete_topics<'a, R: Runtime>(
     context: &Context<R>,
-    call: &Call,
-) -> Result<ResponseFrame, DecodeError> {
-    let request: DeleteTopicsRequest = call.read()?;
+    request: &Request<DeleteTopicsRequest<'a>>,
+) -> DeleteTopicsResponse<'a> {
     let by_name = request
         .topic_names
         .iter()
@@ -247,10 +245,10 @@ pub async fn delete_topics<R: Runtime>(
     for (name, id) in by_name.chain(by_either) {
         responses.push(delete(context, name, id).await);
     }
-    Ok(call.respond(&DeleteTopicsResponse {
+    DeleteTopicsResponse {
         throttle_time_ms: 0,
         responses,
-    }))
+    }
 }
 
 async fn delete<R: Runtime>(

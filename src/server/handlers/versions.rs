@@ -1,45 +1,49 @@
 //! ApiVersions: what this broker speaks.
 
-use crate::rt::Buf;
-use crate::server::connection::ResponseFrame;
-use crate::server::service::Call;
+use crate::rt::Runtime;
+use crate::server::context::Context;
+use crate::server::request::Request;
+use crate::server::session::Software;
 use crate::wire::messages::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
-use crate::wire::{ApiKey, DecodeError, ErrorCode, encode_response};
+use crate::wire::{ApiKey, ErrorCode};
 
-/// Answers with every API. No feature is finalized yet, so none is named.
-pub fn api_versions(call: &Call) -> Result<ResponseFrame, DecodeError> {
-    let request: ApiVersionsRequest = call.read()?;
-    // KIP-511: names that could break a metric or a log line are refused.
-    let named = call.version < 3
-        || (is_software_name(&request.client_software_name)
-            && is_software_name(&request.client_software_version));
-    if !named {
-        let error_code = ErrorCode::InvalidRequest;
-        return Ok(call.respond(&ApiVersionsResponse {
-            error_code,
-            ..Default::default()
-        }));
+/// Serves ApiVersions: every API of the table, and the session learns who asks. No feature is
+/// finalized yet, so none is named.
+pub async fn api_versions<'a, R: Runtime>(
+    _: &Context<R>,
+    request: &Request<ApiVersionsRequest<'a>>,
+) -> ApiVersionsResponse<'a> {
+    if request.header.version >= 3 {
+        let (name, version) = (
+            &request.client_software_name,
+            &request.client_software_version,
+        );
+        // KIP-511: names that could break a metric or a log line are refused.
+        if !(is_software_name(name) && is_software_name(version)) {
+            return ApiVersionsResponse {
+                error_code: ErrorCode::InvalidRequest,
+                ..Default::default()
+            };
+        }
+        request.session.set_software(Software {
+            name: name.to_string(),
+            version: version.to_string(),
+        });
     }
-    let api_keys = ApiKey::ALL.iter().copied().map(advertised).collect();
-    Ok(call.respond(&ApiVersionsResponse {
-        api_keys,
+    ApiVersionsResponse {
+        api_keys: ApiKey::ALL.iter().copied().map(advertised).collect(),
         finalized_features_epoch: -1,
         ..Default::default()
-    }))
+    }
 }
 
-/// The answer to an ApiVersions request of a version from the future: in version 0, with the range
-/// that would have been understood (KIP-511).
-pub fn unsupported_api_versions(correlation_id: i32) -> ResponseFrame {
-    let response = ApiVersionsResponse {
+/// The answer, in version 0, to an ApiVersions request of a version from the future: the range that
+/// would have been understood (KIP-511).
+pub fn unsupported_api_versions() -> ApiVersionsResponse<'static> {
+    ApiVersionsResponse {
         error_code: ErrorCode::UnsupportedVersion,
         api_keys: vec![advertised(ApiKey::ApiVersions)],
         ..Default::default()
-    };
-    let mut frame = Vec::new();
-    match encode_response(&mut frame, 0, correlation_id, &response) {
-        Ok(_) => Some(vec![Buf::from_vec(frame)]),
-        Err(_) => None,
     }
 }
 

@@ -2,8 +2,6 @@
 
 use crate::wire::{ErrorCode, Str};
 
-api!(AlterConfigs: AlterConfigsRequest<'a> => AlterConfigsResponse<'r>);
-
 message! {
     /// Replaces all configs of topics and brokers.
     struct AlterConfigsRequest<'a> {

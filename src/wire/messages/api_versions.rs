@@ -2,8 +2,6 @@
 
 use crate::wire::{ErrorCode, Str};
 
-api!(ApiVersions: ApiVersionsRequest<'a> => ApiVersionsResponse<'r>);
-
 message! {
     /// Asks which APIs and versions the broker speaks; the first request of a connection.
     struct ApiVersionsRequest<'a> {

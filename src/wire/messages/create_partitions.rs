@@ -3,8 +3,6 @@
 use crate::model::BrokerId;
 use crate::wire::{ErrorCode, Str};
 
-api!(CreatePartitions: CreatePartitionsRequest<'a> => CreatePartitionsResponse<'r>);
-
 message! {
     /// Raises the number of partitions of topics.
     struct CreatePartitionsRequest<'a> {

@@ -3,8 +3,6 @@
 use crate::model::{BrokerId, PartitionIndex, TopicId};
 use crate::wire::{ErrorCode, Str};
 
-api!(CreateTopics: CreateTopicsRequest<'a> => CreateTopicsResponse<'r>);
-
 message! {
     /// Creates topics.
     struct CreateTopicsRequest<'a> {

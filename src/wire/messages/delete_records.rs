@@ -3,8 +3,6 @@
 use crate::model::{Offset, PartitionIndex};
 use crate::wire::{ErrorCode, Str};
 
-api!(DeleteRecords: DeleteRecordsRequest<'a> => DeleteRecordsResponse<'r>);
-
 message! {
     /// Raises the log start offset of partitions (KIP-107).
     struct DeleteRecordsRequest<'a> {

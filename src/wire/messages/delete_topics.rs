@@ -3,8 +3,6 @@
 use crate::model::TopicId;
 use crate::wire::{ErrorCode, Str};
 
-api!(DeleteTopics: DeleteTopicsRequest<'a> => DeleteTopicsResponse<'r>);
-
 message! {
     /// Deletes topics, by name or (from version 6) by id.
     struct DeleteTopicsRequest<'a> {

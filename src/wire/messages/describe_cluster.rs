@@ -3,8 +3,6 @@
 use crate::model::BrokerId;
 use crate::wire::{ErrorCode, Str};
 
-api!(DescribeCluster: DescribeClusterRequest => DescribeClusterResponse<'r>);
-
 message! {
     /// Asks for the cluster's id and brokers.
     struct DescribeClusterRequest {

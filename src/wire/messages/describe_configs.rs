@@ -2,8 +2,6 @@
 
 use crate::wire::{ErrorCode, Str};
 
-api!(DescribeConfigs: DescribeConfigsRequest<'a> => DescribeConfigsResponse<'r>);
-
 message! {
     /// Asks for the configs of topics and brokers.
     struct DescribeConfigsRequest<'a> {

@@ -3,8 +3,6 @@
 use crate::model::PartitionIndex;
 use crate::wire::{ErrorCode, Str};
 
-api!(DescribeLogDirs: DescribeLogDirsRequest<'a> => DescribeLogDirsResponse<'r>);
-
 message! {
     /// Asks how much space partitions take (KIP-113).
     struct DescribeLogDirsRequest<'a> {

@@ -3,8 +3,6 @@
 use crate::model::{BrokerId, LeaderEpoch, PartitionIndex, TopicId};
 use crate::wire::{ErrorCode, Str};
 
-api!(DescribeTopicPartitions: DescribeTopicPartitionsRequest<'a> => DescribeTopicPartitionsResponse<'r>);
-
 message! {
     /// Asks for topics page by page (KIP-966).
     struct DescribeTopicPartitionsRequest<'a> {

@@ -4,8 +4,6 @@ use crate::model::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerId, To
 use crate::wire::messages::{LeaderIdAndEpoch, NodeEndpoint};
 use crate::wire::{ErrorCode, List, Records, Str};
 
-api!(Fetch: FetchRequest<'a> => FetchResponse<'r>);
-
 message! {
     /// Reads record batches from partitions, in or outside a fetch session (KIP-227).
     struct FetchRequest<'a> {

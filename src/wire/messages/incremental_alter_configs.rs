@@ -3,8 +3,6 @@
 use crate::wire::Str;
 use crate::wire::messages::AlterConfigsResourceResponse;
 
-api!(IncrementalAlterConfigs: IncrementalAlterConfigsRequest<'a> => IncrementalAlterConfigsResponse<'r>);
-
 message! {
     /// Changes single configs of topics and brokers (KIP-339).
     struct IncrementalAlterConfigsRequest<'a> {

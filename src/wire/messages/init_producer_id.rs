@@ -3,8 +3,6 @@
 use crate::model::{ProducerEpoch, ProducerId};
 use crate::wire::{ErrorCode, Str};
 
-api!(InitProducerId: InitProducerIdRequest<'a> => InitProducerIdResponse);
-
 message! {
     /// Asks for the id and epoch of an idempotent or transactional producer.
     struct InitProducerIdRequest<'a> {

@@ -3,8 +3,6 @@
 use crate::model::{BrokerId, LeaderEpoch, Offset, PartitionIndex};
 use crate::wire::{ErrorCode, Str};
 
-api!(ListOffsets: ListOffsetsRequest<'a> => ListOffsetsResponse<'r>);
-
 message! {
     /// Asks where a log starts, ends, or passes a timestamp.
     struct ListOffsetsRequest<'a> {

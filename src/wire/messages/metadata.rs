@@ -3,8 +3,6 @@
 use crate::model::{BrokerId, LeaderEpoch, PartitionIndex, TopicId};
 use crate::wire::{ErrorCode, Str};
 
-api!(Metadata: MetadataRequest<'a> => MetadataResponse<'r>);
-
 message! {
     /// Asks for brokers, topics, and who leads their partitions.
     struct MetadataRequest<'a> {

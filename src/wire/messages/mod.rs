@@ -3,20 +3,72 @@
 //! The files hold nothing but definitions, so that tests can read them a second time with
 //! macros of their own: that is how the values for the round trips are made.
 
-use super::{ApiKey, DecodeError, Message, RequestHeader};
+use super::{ApiKey, DecodeError, Message, Request, RequestHeader, Response, for_each_api};
 
-macro_rules! messages {
-    ($($module:ident: $api:ident($request:ty),)*) => {
+mod alter_configs;
+mod api_versions;
+mod common;
+mod create_partitions;
+mod create_topics;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_log_dirs;
+mod describe_topic_partitions;
+mod fetch;
+mod incremental_alter_configs;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod offset_for_leader_epoch;
+mod produce;
+
+pub use alter_configs::*;
+pub use api_versions::*;
+pub use common::{LeaderIdAndEpoch, NodeEndpoint};
+pub use create_partitions::*;
+pub use create_topics::*;
+pub use delete_records::*;
+pub use delete_topics::*;
+pub use describe_cluster::*;
+pub use describe_configs::*;
+pub use describe_log_dirs::*;
+pub use describe_topic_partitions::*;
+pub use fetch::*;
+pub use incremental_alter_configs::*;
+pub use init_producer_id::*;
+pub use list_offsets::*;
+pub use metadata::*;
+pub use offset_for_leader_epoch::*;
+pub use produce::*;
+
+/// Ties the messages of each row of the API table to their API, and to each other.
+macro_rules! tie {
+    ($($name:ident = $key:literal, $versions:expr, advertised $advertised:expr,
+        flexible $flexible:expr, $kind:ident $module:ident:
+        $request:ident $(<$a:lifetime>)? => $response:ident $(<$r:lifetime>)?;)*) => {
         $(
-            mod $module;
-            pub use $module::*;
+            impl<'a> Message<'a> for $request $(<$a>)? {
+                const KEY: ApiKey = ApiKey::$name;
+            }
+
+            impl<'a> Request<'a> for $request $(<$a>)? {
+                type Response<'r> = $response $(<$r>)?;
+            }
+
+            impl<'r> Message<'r> for $response $(<$r>)? {
+                const KEY: ApiKey = ApiKey::$name;
+            }
+
+            impl<'r> Response<'r> for $response $(<$r>)? {}
         )*
 
         /// A request of any API.
         #[derive(Clone, Debug, PartialEq, Eq)]
         #[expect(missing_docs, reason = "the messages themselves are documented")]
         pub enum AnyRequest<'a> {
-            $($api($request),)*
+            $($name($request $(<$a>)?),)*
         }
 
         impl<'a> AnyRequest<'a> {
@@ -26,32 +78,11 @@ macro_rules! messages {
                 body: &'a [u8],
             ) -> Result<Self, DecodeError> {
                 match header.api {
-                    $(ApiKey::$api => Message::decode(body, header.version).map(Self::$api),)*
+                    $(ApiKey::$name => Message::decode(body, header.version).map(Self::$name),)*
                 }
             }
         }
     };
 }
 
-mod common;
-pub use common::{LeaderIdAndEpoch, NodeEndpoint};
-
-messages! {
-    alter_configs: AlterConfigs(AlterConfigsRequest<'a>),
-    api_versions: ApiVersions(ApiVersionsRequest<'a>),
-    create_partitions: CreatePartitions(CreatePartitionsRequest<'a>),
-    create_topics: CreateTopics(CreateTopicsRequest<'a>),
-    delete_records: DeleteRecords(DeleteRecordsRequest<'a>),
-    delete_topics: DeleteTopics(DeleteTopicsRequest<'a>),
-    describe_cluster: DescribeCluster(DescribeClusterRequest),
-    describe_configs: DescribeConfigs(DescribeConfigsRequest<'a>),
-    describe_log_dirs: DescribeLogDirs(DescribeLogDirsRequest<'a>),
-    describe_topic_partitions: DescribeTopicPartitions(DescribeTopicPartitionsRequest<'a>),
-    fetch: Fetch(FetchRequest<'a>),
-    incremental_alter_configs: IncrementalAlterConfigs(IncrementalAlterConfigsRequest<'a>),
-    init_producer_id: InitProducerId(InitProducerIdRequest<'a>),
-    list_offsets: ListOffsets(ListOffsetsRequest<'a>),
-    metadata: Metadata(MetadataRequest<'a>),
-    offset_for_leader_epoch: OffsetForLeaderEpoch(OffsetForLeaderEpochRequest<'a>),
-    produce: Produce(ProduceRequest<'a>),
-}
+for_each_api!(tie);

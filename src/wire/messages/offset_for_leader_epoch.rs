@@ -3,8 +3,6 @@
 use crate::model::{BrokerId, LeaderEpoch, Offset, PartitionIndex};
 use crate::wire::{ErrorCode, Str};
 
-api!(OffsetForLeaderEpoch: OffsetForLeaderEpochRequest<'a> => OffsetForLeaderEpochResponse<'r>);
-
 message! {
     /// Asks where leader epochs end, to find out whether a log was truncated (KIP-101, KIP-320).
     struct OffsetForLeaderEpochRequest<'a> {

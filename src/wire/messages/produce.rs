@@ -4,8 +4,6 @@ use crate::model::{Offset, PartitionIndex, TopicId};
 use crate::wire::messages::{LeaderIdAndEpoch, NodeEndpoint};
 use crate::wire::{ErrorCode, List, Records, Str};
 
-api!(Produce: ProduceRequest<'a> => ProduceResponse<'r>);
-
 message! {
     /// Appends record batches to partitions.
     struct ProduceRequest<'a> {

@@ -1,0 +1,62 @@
+//! What the handlers of one shard share.
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Display;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::fetch_session::SessionCache;
+use super::session::Session;
+use crate::rt::Runtime;
+use crate::shard::Shard;
+
+/// What the handlers of one shard share.
+pub struct Context<R: Runtime> {
+    /// The shard.
+    pub shard: Shard<R>,
+    /// Its fetch sessions.
+    pub sessions: Rc<RefCell<SessionCache>>,
+    /// What was refused of late.
+    pub refusals: Rc<Refusals>,
+}
+
+impl<R: Runtime> Clone for Context<R> {
+    fn clone(&self) -> Self {
+        Self {
+            shard: self.shard.clone(),
+            sessions: self.sessions.clone(),
+            refusals: self.refusals.clone(),
+        }
+    }
+}
+
+/// Requests that cannot be read, so that their connection is closed. The client shows its user no
+/// more than a lost connection: the broker's log has to say why, but not as often as a hostile
+/// client likes.
+#[derive(Default)]
+pub struct Refusals {
+    told_at: Cell<Option<Duration>>,
+    untold: Cell<u64>,
+}
+
+impl Refusals {
+    const PAUSE: Duration = Duration::from_secs(1);
+
+    /// Says in the log why a client's connection is closed.
+    pub fn tell(&self, now: Duration, session: &Session, what: &dyn Display, error: &dyn Display) {
+        let is_due = |told_at| now.saturating_sub(told_at) >= Self::PAUSE;
+        if !self.told_at.get().is_none_or(is_due) {
+            self.untold.set(self.untold.get() + 1);
+            return;
+        }
+        self.told_at.set(Some(now));
+        let others = self.untold.take();
+        let (client, software) = (session.endpoints().remote, session.software());
+        let (client_id, principal) = (&*session.client_id(), session.principal());
+        let (software, version) = (&software.name, &software.version);
+        tracing::warn!(
+            %client, client_id, %principal, software, version, %what, %error, others,
+            "request refused, connection closed"
+        );
+    }
+}

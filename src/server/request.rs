@@ -1,0 +1,135 @@
+//! One request on its way from its frame to its response.
+
+use std::rc::Rc;
+
+use super::context::Context;
+use super::gate;
+use super::session::Session;
+use crate::rt::{Buf, Runtime};
+use crate::wire::{ApiKey, DecodeError, Message, Piece, RequestHeader, Response, encode_response};
+
+/// A response frame, its length prefix included, in the pieces it is written from. None where it
+/// could not be encoded: the connection is closed instead.
+pub type ResponseFrame = Option<Vec<Buf>>;
+
+/// What a request's header says, but for the client id, which the session has.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// Its API.
+    pub api: ApiKey,
+    /// Version of request and response.
+    pub version: i16,
+    /// What the response carries back.
+    pub correlation_id: i32,
+}
+
+/// What a handler of kind `message` gets: the message, whose fields are its own, and what is beside
+/// it.
+#[derive(Debug)]
+pub struct Request<M> {
+    /// The message.
+    pub message: M,
+    /// Its header.
+    pub header: Header,
+    /// The connection that it came on.
+    pub session: Rc<Session>,
+}
+
+impl<M> std::ops::Deref for Request<M> {
+    type Target = M;
+
+    fn deref(&self) -> &M {
+        &self.message
+    }
+}
+
+/// What a handler of kind `hot` gets: a decoder that borrows, and a writer of responses.
+#[derive(Debug)]
+pub struct Call {
+    /// The request's header.
+    pub header: Header,
+    /// The connection that it came on.
+    pub session: Rc<Session>,
+    frame: Buf,
+    body_at: usize,
+}
+
+impl Call {
+    /// The request that `frame` holds, split at the end of its header.
+    pub fn new(header: &RequestHeader<'_>, body: &[u8], frame: Buf, session: Rc<Session>) -> Self {
+        session.set_client_id(header.client_id);
+        Self {
+            header: Header {
+                api: header.api,
+                version: header.version,
+                correlation_id: header.correlation_id,
+            },
+            session,
+            body_at: frame.len() - body.len(),
+            frame,
+        }
+    }
+
+    /// The request's message.
+    pub fn read<'a, M: Message<'a>>(&'a self) -> Result<M, DecodeError> {
+        M::decode_lenient(&self.frame[self.body_at..], self.header.version)
+    }
+
+    /// The request's message with all that a handler may want to know beside it.
+    pub fn open<'a, M: Message<'a>>(&'a self) -> Result<Request<M>, DecodeError> {
+        Ok(Request {
+            message: self.read()?,
+            header: self.header,
+            session: self.session.clone(),
+        })
+    }
+
+    /// The frame of a response that holds everything itself.
+    pub fn respond<'a, R: Runtime, M: Response<'a>>(
+        &self,
+        context: &Context<R>,
+        message: M,
+    ) -> ResponseFrame {
+        self.respond_with(context, message, &[])
+    }
+
+    /// The frame of a response whose records (`Records::Elsewhere`, in order) are `records`, each
+    /// the pieces of one partition.
+    pub fn respond_with<'a, R: Runtime, M: Response<'a>>(
+        &self,
+        context: &Context<R>,
+        mut message: M,
+        records: &[Vec<Buf>],
+    ) -> ResponseFrame {
+        gate::throttle(context, &self.session, &mut message);
+        encode(self.header, &message, records)
+    }
+}
+
+/// The frame of a message, and of records beside it.
+pub fn encode<'a, M: Response<'a>>(
+    header: Header,
+    message: &M,
+    records: &[Vec<Buf>],
+) -> ResponseFrame {
+    let mut framing = Vec::new();
+    let encoded = encode_response(&mut framing, header.version, header.correlation_id, message);
+    let encoded = match encoded {
+        Ok(encoded) => encoded,
+        // Nothing that a handler makes comes near the protocol's limits; should it, the
+        // connection is closed.
+        Err(error) => {
+            tracing::error!(api = %header.api, %error, "response cannot be encoded");
+            return None;
+        }
+    };
+    let framing = Buf::from_vec(framing);
+    let mut pieces = Vec::with_capacity(1 + 2 * records.len());
+    for piece in encoded.pieces() {
+        match piece {
+            Piece::Framing(range) => pieces.push(framing.slice(range)),
+            Piece::Records(index) => pieces.extend(records[index].iter().cloned()),
+        }
+    }
+    Some(pieces)
+}

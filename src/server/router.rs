@@ -1,0 +1,109 @@
+//! The way of a request: authorize → handle → quota → throttle → encode.
+//!
+//! Handlers are of two kinds, which the API table ([`crate::wire`]) names. A *message* handler gets
+//! a [`Request`](super::request::Request) and gives its response as a message. It neither decodes
+//! nor encodes, throttles nor measures; while it runs, the connection's next request waits, as in
+//! Kafka. A *hot* handler (Produce, Fetch) gets a [`Call`], decodes from it without copying, and
+//! gives a [`Reply`], whose future joins the connection's queue of responses. Both kinds go through
+//! the same stages.
+
+use std::fmt::Display;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::connection::{Reply, Service};
+use super::context::Context;
+use super::gate::authorize;
+use super::handlers;
+use super::request::{Call, Header, encode};
+use super::session::Session;
+use crate::rt::{Buf, Runtime};
+use crate::wire::{ApiKey, DecodeError, RequestError, RequestHeader, for_each_api};
+
+/// Serves one connection's requests.
+pub struct Router<R: Runtime> {
+    context: Context<R>,
+    session: Rc<Session>,
+}
+
+macro_rules! handle {
+    (message $module:ident, $context:ident, $call:ident) => {
+        // Boxed, so that a connection is no larger than its hot requests make it.
+        Box::pin(async move {
+            let request = $call.open()?;
+            let response = handlers::$module($context, &request).await;
+            Ok(Reply::ready($call.respond($context, response)))
+        })
+        .await
+    };
+    (hot $module:ident, $context:ident, $call:ident) => {
+        handlers::$module($context, $call).await
+    };
+}
+
+macro_rules! handle_any {
+    ($($name:ident = $key:literal, $versions:expr, advertised $advertised:expr,
+        flexible $flexible:expr, $kind:ident $module:ident:
+        $request:ident $(<$a:lifetime>)? => $response:ident $(<$r:lifetime>)?;)*) => {
+        /// Hands a request to its handler, the module of its messages in `handlers`.
+        async fn handle<R: Runtime>(
+            context: &Context<R>,
+            call: Call,
+        ) -> Result<Reply, DecodeError> {
+            match call.header.api {
+                $(ApiKey::$name => handle!($kind $module, context, call),)*
+            }
+        }
+    };
+}
+
+for_each_api!(handle_any);
+
+impl<R: Runtime> Router<R> {
+    /// Serves the requests of one connection.
+    pub fn new(context: Context<R>, session: Rc<Session>) -> Self {
+        Self { context, session }
+    }
+
+    fn refuse(&self, what: &dyn Display, error: &dyn Display) -> Reply {
+        let now = self.context.shard.rt().now();
+        let refusals = &self.context.refusals;
+        refusals.tell(now, &self.session, what, error);
+        Reply::Close
+    }
+}
+
+impl<R: Runtime> Service for Router<R> {
+    async fn accept(&self, frame: Buf) -> Reply {
+        let call = match RequestHeader::decode(&frame) {
+            Ok((header, body)) => Call::new(&header, body, frame.clone(), self.session.clone()),
+            // KIP-511: an ApiVersions request from the future is answered in version 0.
+            Err(RequestError::UnsupportedVersion {
+                api: api @ ApiKey::ApiVersions,
+                correlation_id,
+                ..
+            }) => {
+                let header = Header {
+                    api,
+                    version: 0,
+                    correlation_id,
+                };
+                return Reply::ready(encode(header, &handlers::unsupported_api_versions(), &[]));
+            }
+            Err(error) => return self.refuse(&"a frame", &error),
+        };
+        let Header { api, version, .. } = call.header;
+        let what = format_args!("{api} version {version}");
+        if !authorize(self.session.principal(), api) {
+            return self.refuse(&what, &"not authorized");
+        }
+        match handle(&self.context, call).await {
+            Ok(reply) => reply,
+            Err(error) => self.refuse(&what, &error),
+        }
+    }
+
+    fn muted_until(&self) -> Duration {
+        self.session.muted_until()
+    }
+}
