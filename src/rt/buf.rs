@@ -9,8 +9,7 @@ use std::fmt;
 use std::ops::{Deref, Range};
 use std::rc::Rc;
 
-use super::BLOCK_BYTES;
-use super::region::{Block, Pool, Registrar};
+use super::region::{BLOCK_BYTES, Block, Pool, Registrar};
 
 /// The shard's memory for I/O: buffers are aligned to [`BLOCK_BYTES`] and bounded in sum. Behind
 /// it are huge pages, mapped when first used and given back when idle.

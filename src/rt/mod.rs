@@ -39,7 +39,7 @@ use std::time::Duration;
 pub use buf::{Arena, ArenaFull, Buf, BufMut};
 pub use changes::Changes;
 pub use frames::{Cut, Frame, FrameError, FrameReader, cut_frame};
-use glommio::raise_limits;
+pub(in crate::rt) use glommio::raise_limits;
 pub use glommio::{
     GlommioRuntime, LaunchError, ShardHandle, Shards, allowed_cpus, run_one, run_shards,
 };
@@ -48,9 +48,7 @@ pub(crate) use lane::{Carrier, Parcel, carried_lane};
 pub use lane::{LaneClosed, LaneReceiver, LaneSender, TrySendError, UNBOUNDED, lane};
 pub use local::{Budget, Event, Permit};
 pub use probe::{Fatal, Probe, RingFacts};
-
-/// Alignment, in bytes, of address, length and offset of every operation on a direct file.
-pub const BLOCK_BYTES: usize = 4096;
+pub use region::BLOCK_BYTES;
 
 /// What one shard may ask of the world.
 pub trait Runtime: Clone + 'static {

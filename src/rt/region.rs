@@ -8,8 +8,10 @@ use std::rc::Rc;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-use super::BLOCK_BYTES;
 use super::buddy::{Buddy, REGION_BLOCKS};
+
+/// Alignment, in bytes, of address, length and offset of every operation on a direct file.
+pub const BLOCK_BYTES: usize = 4096;
 
 /// A huge page: the unit of mapping, of registration, and of giving back.
 const PAGE_BYTES: usize = 2 << 20;

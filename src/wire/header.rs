@@ -1,6 +1,7 @@
 //! Request and response headers, and whole messages behind them.
 
-use super::reader::{Reader, Version};
+use super::limits::Version;
+use super::reader::Reader;
 use super::writer::{Encoded, Writer};
 use super::{ApiKey, DecodeError, EncodeError, ErrorCode, Request, Response, Wire};
 

@@ -65,6 +65,7 @@ mod api;
 mod error;
 mod error_code;
 mod header;
+mod limits;
 mod list;
 #[macro_use]
 mod message;
@@ -80,8 +81,9 @@ pub use error_code::ErrorCode;
 pub use header::{
     RequestError, RequestHeader, correlation_id, decode_response, encode_request, encode_response,
 };
+pub use limits::{MAX_STRING_BYTES, MAX_TAGS_PER_SECTION, Version};
 pub use list::List;
-pub use reader::{MAX_STRING_BYTES, MAX_TAGS_PER_SECTION, MAX_UNKNOWN_TAGS, Reader, Version};
+pub use reader::{MAX_UNKNOWN_TAGS, Reader};
 pub use types::{Nullable, Records, Str, Wire, read_present, write_present};
 pub use writer::{Encoded, Piece, Tags, Writer};
 

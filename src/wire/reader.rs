@@ -1,25 +1,13 @@
 //! A bounded cursor over the bytes of one message.
 
-use super::{DecodeError, Wire};
+use super::DecodeError;
+use super::limits::{MAX_STRING_BYTES, MAX_TAGS_PER_SECTION, Version};
 
-/// Tagged fields that one section may hold; Kafka's richest has four (CVE-2026-111115).
-pub const MAX_TAGS_PER_SECTION: u32 = 64;
 /// Unknown tagged fields that one message may hold. They are skipped, never kept.
 pub const MAX_UNKNOWN_TAGS: u32 = 16_384;
-/// Longest string in bytes: the limit of the classic encoding, which Kafka keeps for the compact one.
-pub const MAX_STRING_BYTES: usize = i16::MAX as usize;
 /// Memory that the arrays of a message may take beyond [`BUDGET_FACTOR`] times its size.
 const BUDGET_BASE_BYTES: usize = 1 << 20;
 const BUDGET_FACTOR: usize = 4;
-
-/// Version of a message, and whether it uses the flexible encoding of KIP-482.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Version {
-    /// The API version.
-    pub number: i16,
-    /// Compact lengths and tagged fields.
-    pub flexible: bool,
-}
 
 /// Reads the fields of one message; every length is checked against what remains.
 #[derive(Debug)]
@@ -63,14 +51,6 @@ impl<'a> Reader<'a> {
             0 => Ok(()),
             remaining => Err(DecodeError::Trailing(remaining)),
         }
-    }
-
-    /// The next value; for small ones, as large ones are better read in place.
-    #[inline]
-    pub fn value<T: Wire<'a>>(&mut self) -> Result<T, DecodeError> {
-        let mut value = T::default();
-        value.read(self)?;
-        Ok(value)
     }
 
     /// The next `N` bytes.

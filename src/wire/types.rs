@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::reader::{Reader, Version};
+use super::limits::Version;
+use super::reader::Reader;
 use super::writer::Writer;
 use super::{DecodeError, ErrorCode, List};
 use crate::model::{
@@ -52,6 +53,16 @@ pub trait Wire<'a>: Default {
     fn write(&self, writer: &mut Writer<'_>);
     /// Sets the field of this name, where the message has one: how long the client is muted.
     fn set_throttle_time_ms(&mut self, _throttle_time_ms: i32) {}
+}
+
+impl<'a> Reader<'a> {
+    /// The next value; for small ones, as large ones are better read in place.
+    #[inline]
+    pub fn value<T: Wire<'a>>(&mut self) -> Result<T, DecodeError> {
+        let mut value = T::default();
+        value.read(self)?;
+        Ok(value)
+    }
 }
 
 /// A type that has a null.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use super::EncodeError;
-use super::reader::{MAX_STRING_BYTES, MAX_TAGS_PER_SECTION, Version};
+use super::limits::{MAX_STRING_BYTES, MAX_TAGS_PER_SECTION, Version};
 
 /// Bytes of the length in front of every frame.
 const PREFIX_BYTES: usize = 4;
