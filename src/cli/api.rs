@@ -13,7 +13,7 @@ use crate::wire::{ApiKey, api_name};
 /// List the Kafka APIs and versions that this program speaks; with -b or CORELANE_BROKERS, next to
 /// a broker's
 #[derive(Args)]
-pub(super) struct Command {}
+pub(super) struct ApiArgs {}
 
 #[derive(Serialize)]
 struct Apis {
@@ -46,7 +46,7 @@ struct Compared {
     common_version: Option<i16>,
 }
 
-impl Command {
+impl ApiArgs {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         if context.given_brokers().is_none() {
             let apis = ApiKey::ALL.iter().copied().map(Api::from).collect();

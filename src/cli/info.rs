@@ -12,7 +12,7 @@ use crate::wire::ApiKey;
 
 /// Show a cluster: id, brokers, topics, versions, durability
 #[derive(Args)]
-pub(super) struct Command {}
+pub(super) struct InfoArgs {}
 
 #[derive(Serialize)]
 struct Info {
@@ -37,7 +37,7 @@ struct Broker {
     leads_partitions: usize,
 }
 
-impl Command {
+impl InfoArgs {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         let info = with_client(context, look)?;
         context.print(&info)

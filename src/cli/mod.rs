@@ -2,49 +2,37 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `context` | global flags, and what commands get from them |
-//! | `output` | results on standard output, as a table or as JSON |
-//! | `error` | what went wrong, why, how to mend it, and the exit code |
-//! | `usage` | clap's errors in our words |
-//! | `logging`, `progress` | talk on standard error |
+//! | `terminal/` | global flags, results, errors, talk, signals: between a command and its user |
 //! | `connect` | a client for a command |
-//! | `signals` | SIGINT and SIGTERM: stop in good order |
-//! | `offsets`, `record/`, `input` | offsets and records as users write and read them |
+//! | `input` | lines of files and of standard input |
+//! | `consume/offsets`, `consume/record/` | offsets and records as users write and read them |
 //!
-//! A command is a file with a struct `Command` (its arguments, `clap::Args`; the struct's
+//! A command is a file with a struct of its name (`ProduceArgs`: its arguments, `clap::Args`; the struct's
 //! documentation is the help) and `fn run(self, &Context) -> Result<(), CliError>` on it, and a
 //! line in the list below. Commands exist once they work.
 
 mod connect;
-mod context;
-mod error;
 mod input;
-mod logging;
-mod offsets;
-mod output;
-mod progress;
-mod record;
-mod signals;
+mod terminal;
 #[cfg(test)]
 mod tests;
-mod usage;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 
-pub use context::{Context, GlobalArgs};
-pub use error::{CliError, Exit, suggest};
-pub use output::{Align, Report, Table, bytes, count, counted, megabytes_per_second};
+pub use terminal::context::{Context, GlobalArgs};
+pub use terminal::error::{CliError, Exit, suggest};
+pub use terminal::output::{Align, Report, Table, bytes, count, counted, megabytes_per_second};
 
 macro_rules! commands {
-    ($($module:ident => $variant:ident,)*) => {
+    ($($module:ident => $variant:ident($arguments:ident),)*) => {
         $(mod $module;)*
 
         #[derive(clap::Subcommand)]
         enum Command {
-            $($variant($module::Command),)*
+            $($variant($module::$arguments),)*
         }
 
         impl Command {
@@ -58,14 +46,14 @@ macro_rules! commands {
 }
 
 commands! {
-    demo => Demo,
-    topic => Topic,
-    produce => Produce,
-    consume => Consume,
-    info => Info,
-    api => Api,
-    serve => Serve,
-    version => Version,
+    demo => Demo(DemoArgs),
+    topic => Topic(TopicArgs),
+    produce => Produce(ProduceArgs),
+    consume => Consume(ConsumeArgs),
+    info => Info(InfoArgs),
+    api => Api(ApiArgs),
+    serve => Serve(ServeArgs),
+    version => Version(VersionArgs),
 }
 
 const LONG_HELP: &str = "Exit codes:
@@ -107,17 +95,19 @@ pub fn main() -> ExitCode {
 
 /// Runs a command line and gives its exit code.
 fn run(words: Vec<OsString>) -> u8 {
-    let json = usage::asks_for_json(&words);
-    let color = usage::color_choice(&words);
+    let json = terminal::usage::asks_for_json(&words);
+    let color = terminal::usage::color_choice(&words);
     let parser = Arguments::command().color(color);
     let parsed = parser.try_get_matches_from(&words);
     let arguments = match parsed.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
-        Err(error) => return usage::report(&error, &Arguments::command(), &words, json, color),
+        Err(error) => {
+            return terminal::usage::report(&error, &Arguments::command(), &words, json, color);
+        }
     };
     let Arguments { global, command } = arguments;
     let context = Context::new(global, |name| std::env::var(name).ok());
-    logging::start(&context);
+    terminal::logging::start(&context);
     match command.run(&context) {
         Ok(()) => Exit::OK,
         Err(error) => error.report(context.json(), context.color()),

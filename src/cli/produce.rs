@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::connect::{Rt, existing_topic, with_client};
 use super::input::{Input, Lines, lines_of, total_bytes};
-use super::progress::Progress;
-use super::signals::{stopped, watch};
+use super::terminal::progress::Progress;
+use super::terminal::signals::{stopped, watch};
 use super::{CliError, Context, Exit, Report, bytes, count, counted, megabytes_per_second};
 use crate::client::{
     Batcher, BatcherOptions, Client, ClientError, Deliveries, NewRecord, Producer, ProducerOptions,
@@ -36,7 +36,7 @@ const LAST_PIECE: Duration = Duration::from_millis(20);
     after_help = "Examples:\n  corelane produce logs access.log -z zstd:1\n  \
                         echo 'user7:login' | corelane produce events -K : -H source=shell"
 )]
-pub(super) struct Command {
+pub(super) struct ProduceArgs {
     /// Name of the topic
     topic: String,
     /// Files with a record per line; - or none is standard input
@@ -68,8 +68,8 @@ pub(super) struct Command {
     #[arg(long)]
     create: bool,
     /// How long records wait for others to share a batch with
-    #[arg(long, value_parser = super::context::parse_duration, default_value = "5ms")]
-    linger: super::context::DurationArg,
+    #[arg(long, value_parser = super::terminal::context::parse_duration, default_value = "5ms")]
+    linger: super::terminal::context::DurationArg,
     /// Size of a batch before compression, in bytes
     #[arg(long, default_value_t = 256 << 10, value_parser = clap::value_parser!(u32).range(1..=64 << 20))]
     batch_bytes: u32,
@@ -106,7 +106,7 @@ struct Produced {
     ack_p99_us: Option<u64>,
 }
 
-impl Command {
+impl ProduceArgs {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         let inner = context.clone();
         let (stop, asked) = flume::bounded(1);
@@ -153,7 +153,7 @@ impl Command {
 
 async fn produce(
     client: Client<Rt>,
-    command: Command,
+    command: ProduceArgs,
     context: Context,
     asked: flume::Receiver<Exit>,
 ) -> Result<(Produced, Option<Exit>), CliError> {
@@ -187,7 +187,7 @@ async fn produce(
 /// What writes to the topic, once it is there.
 async fn prepare(
     client: &Client<Rt>,
-    command: &Command,
+    command: &ProduceArgs,
 ) -> Result<(Producer<Rt>, Batcher<Rt>), CliError> {
     let partitions = partition_count(client, command).await?;
     let options = ProducerOptions {
@@ -211,7 +211,7 @@ async fn prepare(
 }
 
 /// Partitions of the topic, which is created on request.
-async fn partition_count(client: &Client<Rt>, command: &Command) -> Result<i32, CliError> {
+async fn partition_count(client: &Client<Rt>, command: &ProduceArgs) -> Result<i32, CliError> {
     let name = command.topic.as_str();
     if command.create {
         client.metadata(Some(&[name]), true).await?;
@@ -327,7 +327,7 @@ fn codec(text: &str) -> Result<CodecArg, String> {
 /// What lines pass through.
 struct Feed<'c> {
     rt: Rt,
-    command: &'c Command,
+    command: &'c ProduceArgs,
     context: &'c Context,
     batcher: Batcher<Rt>,
     progress: &'c mut Progress,
@@ -487,7 +487,7 @@ fn with_line(error: ClientError, failed: Option<Span>) -> CliError {
 }
 
 /// Says how far it went, so that the rest can be sent again.
-fn with_written(error: CliError, deliveries: &Deliveries, command: &Command) -> CliError {
+fn with_written(error: CliError, deliveries: &Deliveries, command: &ProduceArgs) -> CliError {
     let label = match command.acks {
         Acks::None => "sent",
         Acks::Leader | Acks::All => "written",
@@ -512,10 +512,10 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
-        command: Command,
+        command: ProduceArgs,
     }
 
-    fn command(words: &[&str]) -> Command {
+    fn command(words: &[&str]) -> ProduceArgs {
         let words = ["produce", "topic"].iter().chain(words);
         Line::parse_from(words).command
     }

@@ -7,7 +7,7 @@ use super::{CliError, Context, Report};
 
 /// Show the version of this program and what it was built for
 #[derive(Args)]
-pub(super) struct Command {}
+pub(super) struct VersionArgs {}
 
 #[derive(Serialize)]
 struct Version {
@@ -16,7 +16,7 @@ struct Version {
     debug_assertions: bool,
 }
 
-impl Command {
+impl VersionArgs {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         context.print(&Version {
             version: env!("CARGO_PKG_VERSION"),

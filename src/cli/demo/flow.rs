@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::check::Checker;
 use super::corpus::Corpus;
 use crate::cli::connect::{MEMORY_BYTES, Rt};
-use crate::cli::progress::Progress;
+use crate::cli::terminal::progress::Progress;
 use crate::cli::{CliError, Context, Exit};
 use crate::client::{
     Batcher, BatcherOptions, Client, ClientOptions, Consumer, ConsumerOptions, Deliveries, Fetched,

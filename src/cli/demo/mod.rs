@@ -39,7 +39,7 @@ use crate::rt::{Runtime, allowed_cpus, run_one};
 /// Start a broker, ingest a log with every codec, read all back and compare every record
 #[derive(Args)]
 #[command(after_help = "Examples:\n  corelane demo\n  corelane demo --input access.log")]
-pub(super) struct Command {
+pub(super) struct DemoArgs {
     /// A log file to ingest instead of a generated one
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
@@ -64,7 +64,7 @@ pub(super) struct Command {
 /// What a demo generates when no size is given.
 const DEFAULT_BYTES: u64 = 256_000_000;
 
-impl Command {
+impl DemoArgs {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         // Before anything is made that would have to be taken away again.
         let limit = self.size.unwrap_or(Corpus::BYTES_MAX);

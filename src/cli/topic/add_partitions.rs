@@ -8,7 +8,7 @@ use crate::cli::{CliError, Context, Report, counted};
 
 /// Add partitions to a topic; keys may then go to other partitions than before
 #[derive(Args)]
-pub(super) struct Command {
+pub(super) struct AddPartitionsArgs {
     /// Name of the topic
     topic: String,
     /// How many to add
@@ -27,7 +27,7 @@ struct Added {
     partitions: i32,
 }
 
-impl Command {
+impl AddPartitionsArgs {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         let added = with_client(context, |client| async move {
             let before = existing_topic(&client, &self.topic).await?.partitions.len() as i32;

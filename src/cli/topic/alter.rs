@@ -14,7 +14,7 @@ use crate::client::{Client, ClientError, Resource};
     after_help = "Examples:\n  corelane topic alter logs --set retention.ms=3600000\n  \
                         corelane topic alter logs --unset retention.ms --dry-run"
 )]
-pub(super) struct Command {
+pub(super) struct AlterArgs {
     /// Name of the topic
     topic: String,
     /// Sets a config
@@ -42,7 +42,7 @@ struct Change {
     value: Option<String>,
 }
 
-impl Command {
+impl AlterArgs {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         let change = |(key, value)| Change { key, value };
         let set = self.set.into_iter().map(|(key, value)| (key, Some(value)));

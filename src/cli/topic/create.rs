@@ -13,7 +13,7 @@ use crate::wire::ErrorCode;
 #[derive(Args)]
 #[command(after_help = "Examples:\n  corelane topic create logs\n  \
                         corelane topic create logs -p 8 -c retention.ms=3600000")]
-pub(super) struct Command {
+pub(super) struct CreateArgs {
     /// Names of the topics
     #[arg(required = true, value_name = "TOPIC")]
     topics: Vec<String>,
@@ -49,7 +49,7 @@ struct Topic {
     replication_factor: i16,
 }
 
-impl Command {
+impl CreateArgs {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         let dry_run = self.dry_run;
         let topics = with_client(context, |client| async move {

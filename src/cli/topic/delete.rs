@@ -8,7 +8,7 @@ use crate::cli::{CliError, Context, Report, counted};
 
 /// Delete topics and all their records
 #[derive(Args)]
-pub(super) struct Command {
+pub(super) struct DeleteArgs {
     /// Names of the topics
     #[arg(required = true, value_name = "TOPIC")]
     topics: Vec<String>,
@@ -23,7 +23,7 @@ struct Deleted {
     topics: Vec<String>,
 }
 
-impl Command {
+impl DeleteArgs {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         let asking = context.clone();
         let deleted = with_client(context, |client| async move {

@@ -12,7 +12,7 @@ use crate::rt::Runtime;
 
 /// Show a topic's partitions, sizes and changed configs
 #[derive(Args)]
-pub(super) struct Command {
+pub(super) struct DescribeArgs {
     /// Name of the topic
     topic: String,
     /// Show all configs, not only those that were changed
@@ -46,14 +46,14 @@ struct Partition {
     size_bytes: Option<u64>,
 }
 
-impl Command {
+impl DescribeArgs {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         let description = with_client(context, |client| describe(client, self))?;
         context.print(&description)
     }
 }
 
-async fn describe(client: Client<Rt>, command: Command) -> Result<Description, CliError> {
+async fn describe(client: Client<Rt>, command: DescribeArgs) -> Result<Description, CliError> {
     let topic = existing_topic(&client, &command.topic).await?;
     let name = topic.name.as_str();
     // Partitions without a leader have no offsets to tell.

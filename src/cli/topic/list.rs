@@ -8,7 +8,7 @@ use crate::cli::{Align, CliError, Context, Report, Table, count};
 
 /// List topics
 #[derive(Args)]
-pub(super) struct Command {
+pub(super) struct ListArgs {
     /// Show the broker's internal topics too
     #[arg(long)]
     internal: bool,
@@ -27,7 +27,7 @@ struct Topic {
     replication_factor: usize,
 }
 
-impl Command {
+impl ListArgs {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         let metadata = with_client(context, |client| async move {
             Ok(client.retry("list topics", || client.refresh(None)).await?)

@@ -17,22 +17,22 @@ use super::{CliError, Context};
     after_help = "Examples:\n  corelane topic create logs -p 8 -c retention.ms=3600000\n  \
                         corelane topic describe logs"
 )]
-pub(super) struct Command {
+pub(super) struct TopicArgs {
     #[command(subcommand)]
     verb: Verb,
 }
 
 #[derive(Subcommand)]
 enum Verb {
-    List(list::Command),
-    Create(create::Command),
-    Describe(describe::Command),
-    Alter(alter::Command),
-    Delete(delete::Command),
-    AddPartitions(add_partitions::Command),
+    List(list::ListArgs),
+    Create(create::CreateArgs),
+    Describe(describe::DescribeArgs),
+    Alter(alter::AlterArgs),
+    Delete(delete::DeleteArgs),
+    AddPartitions(add_partitions::AddPartitionsArgs),
 }
 
-impl Command {
+impl TopicArgs {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         match self.verb {
             Verb::List(command) => command.run(context),

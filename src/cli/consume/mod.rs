@@ -1,14 +1,17 @@
 //! `corelane consume`
 
+mod offsets;
+mod record;
+
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use clap::Args;
 
-use super::connect::{Rt, existing_topic, with_client};
-use super::offsets::{OffsetRange, Point};
-use super::record::{RecordFormat, Shown, write_json};
-use super::{CliError, Context, Exit};
+use crate::cli::connect::{Rt, existing_topic, with_client};
+use self::offsets::{OffsetRange, Point};
+use self::record::{RecordFormat, Shown, write_json};
+use crate::cli::{CliError, Context, Exit};
 use crate::client::{Client, ClientError, Consumer, ConsumerOptions, Fetched, When};
 use crate::compress::Codecs;
 use crate::model::Offset;
@@ -21,7 +24,7 @@ use crate::rt::Runtime;
                   corelane consume logs -o @-1h:end -f '%T %k %s\\n'",
     after_long_help = OFFSET_HELP
 )]
-pub(super) struct Command {
+pub(in crate::cli) struct ConsumeArgs {
     /// Names of the topics
     #[arg(required = true, value_name = "TOPIC")]
     topics: Vec<String>,
@@ -47,8 +50,8 @@ pub(super) struct Command {
     #[arg(short, long = "partition", value_name = "N", value_delimiter = ',')]
     partitions: Vec<i32>,
     /// How often to look for partitions that were added
-    #[arg(long, value_parser = super::context::parse_duration, default_value = "30s")]
-    metadata_age: super::context::DurationArg,
+    #[arg(long, value_parser = crate::cli::terminal::context::parse_duration, default_value = "30s")]
+    metadata_age: crate::cli::terminal::context::DurationArg,
     /// Read as a member of a group (not there yet)
     #[arg(short, long, hide = true)]
     group: Option<String>,
@@ -86,8 +89,8 @@ impl std::str::FromStr for Style {
     }
 }
 
-impl Command {
-    pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
+impl ConsumeArgs {
+    pub(in crate::cli) fn run(self, context: &Context) -> Result<(), CliError> {
         if self.group.is_some() {
             return Err(CliError::usage("consumer groups do not exist yet")
                 .fix("without --group all partitions are read, from --offset on"));
@@ -129,7 +132,7 @@ struct Span {
 
 async fn consume(
     client: Client<Rt>,
-    command: Command,
+    command: ConsumeArgs,
     style: Style,
     context: Context,
 ) -> Result<(), CliError> {
@@ -186,7 +189,7 @@ async fn consume(
 /// What there is to read of partitions that were not there before.
 async fn added(
     client: &Client<Rt>,
-    command: &Command,
+    command: &ConsumeArgs,
     known: &Spans,
     context: &Context,
 ) -> Vec<(String, i32, Span)> {

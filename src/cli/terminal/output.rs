@@ -70,7 +70,7 @@ impl Table {
 }
 
 /// Prints a result.
-pub(super) fn print<R: Report>(
+pub(in crate::cli) fn print<R: Report>(
     report: &R,
     json: bool,
     out: &mut impl Write,

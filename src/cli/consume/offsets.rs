@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::context::parse_duration;
+use crate::cli::terminal::context::parse_duration;
 
 /// One end of what is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

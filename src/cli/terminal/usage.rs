@@ -9,7 +9,7 @@ use super::context::ColorWhen;
 use super::error::{CliError, Exit, suggest};
 
 /// Prints clap's outcome, help and version included, and gives the exit code.
-pub(super) fn report(
+pub(in crate::cli) fn report(
     error: &Error,
     root: &Command,
     words: &[OsString],
@@ -35,7 +35,7 @@ pub(super) fn report(
 }
 
 /// Whether errors are to be JSON, of a command line that may not parse.
-pub(super) fn asks_for_json(words: &[OsString]) -> bool {
+pub(in crate::cli) fn asks_for_json(words: &[OsString]) -> bool {
     words
         .iter()
         .any(|word| word == "--json" || word == "--format=json")
@@ -45,7 +45,7 @@ pub(super) fn asks_for_json(words: &[OsString]) -> bool {
 }
 
 /// `--color` of a command line that may not parse.
-pub(super) fn color_choice(words: &[OsString]) -> ColorChoice {
+pub(in crate::cli) fn color_choice(words: &[OsString]) -> ColorChoice {
     let given = |value: &str| {
         words
             .iter()

@@ -187,6 +187,6 @@ pub fn suggest<'c>(given: &str, candidates: impl IntoIterator<Item = &'c str>) -
 }
 
 /// A line on standard error; when nobody listens there, it is lost.
-pub(super) fn say(words: fmt::Arguments<'_>) {
+pub(in crate::cli) fn say(words: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{words}");
 }

@@ -6,7 +6,7 @@ use super::context::Context;
 
 /// Starts logging. `CORELANE_LOG` takes directives such as `info,corelane::log=debug`; otherwise
 /// `-v` and `-q` say how much.
-pub(super) fn start(context: &Context) {
+pub(in crate::cli) fn start(context: &Context) {
     let level = match (context.quiet(), context.verbosity()) {
         (true, _) => "error",
         (_, 0) => "info",

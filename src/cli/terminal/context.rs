@@ -185,7 +185,10 @@ impl Context {
 
 impl ColorWhen {
     /// Whether what is said on standard error is coloured.
-    pub(super) fn on_standard_error(self, variable: impl Fn(&str) -> Option<String>) -> bool {
+    pub(in crate::cli) fn on_standard_error(
+        self,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> bool {
         self.applies(std::io::stderr().is_terminal(), variable)
     }
 
@@ -223,7 +226,7 @@ impl From<ColorChoice> for ColorWhen {
 }
 
 /// Reads a duration: a whole number with ms, s, m or h.
-pub(super) fn parse_duration(text: &str) -> Result<DurationArg, String> {
+pub(in crate::cli) fn parse_duration(text: &str) -> Result<DurationArg, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor = match &text[digits.len()..] {
         "ms" => Some(1),

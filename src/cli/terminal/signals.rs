@@ -6,17 +6,17 @@ use std::thread::{Builder, JoinHandle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
-use super::{CliError, Exit};
+use crate::cli::{CliError, Exit};
 
 /// Watches for the signals as long as it lives.
-pub(super) struct Watch {
+pub(in crate::cli) struct Watch {
     handle: Handle,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Calls `first` with the code to end with when the first signal comes; a second one ends the
 /// process: whoever asks twice does not want to wait.
-pub(super) fn watch(first: impl Fn(Exit) + Send + 'static) -> Result<Watch, CliError> {
+pub(in crate::cli) fn watch(first: impl Fn(Exit) + Send + 'static) -> Result<Watch, CliError> {
     let failed = |error| CliError::new(Exit::Failure, format!("signals: {error}"));
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
     let handle = signals.handle();
@@ -49,7 +49,7 @@ impl Drop for Watch {
 }
 
 /// The code to end with, once a signal has come.
-pub(super) async fn stopped(asked: &flume::Receiver<Exit>) -> Exit {
+pub(in crate::cli) async fn stopped(asked: &flume::Receiver<Exit>) -> Exit {
     match asked.recv_async().await {
         Ok(exit) => exit,
         // Nobody watches any more.

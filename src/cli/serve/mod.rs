@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::failure::{launch_error, serve_error};
-use super::signals::watch;
-use super::{CliError, Context, Exit, counted};
+use crate::cli::terminal::signals::watch;
+use crate::cli::{CliError, Context, Exit, counted};
 use crate::config::{BrokerConfig, Host, ResourcePlan, Settings, Sources};
 use crate::rt::{Probe, ShardHandle, Shards, allowed_cpus, run_shards};
 use crate::server::{ShardSetup, Started, run_node, run_shard};
@@ -25,7 +25,7 @@ use crate::shard::NodeOptions;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  corelane serve --data-dir /var/lib/corelane\n  \
                         corelane serve --listen 127.0.0.1:9092 --shards 2 --set num.partitions=4")]
-pub struct Command {
+pub struct ServeArgs {
     /// A file of settings, as Kafka's server.properties
     #[arg(long, short = 'c', value_name = "FILE")]
     config: Option<PathBuf>,
@@ -54,7 +54,7 @@ struct Plan {
     shard_memory_bytes: usize,
 }
 
-impl Command {
+impl ServeArgs {
     /// Runs the broker.
     pub fn run(self, context: &Context) -> Result<(), CliError> {
         let plan = self.plan(context)?;

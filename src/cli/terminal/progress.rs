@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Context, bytes};
+use crate::cli::{Context, bytes};
 
 /// What takes less shows nothing.
 const QUIET: Duration = Duration::from_millis(500);
@@ -13,7 +13,7 @@ const BETWEEN_BARS: Duration = Duration::from_millis(100);
 const BETWEEN_LINES: Duration = Duration::from_secs(5);
 
 /// The progress of one piece of work, counted in bytes. Shown on standard error.
-pub(super) struct Progress {
+pub(in crate::cli) struct Progress {
     context: Context,
     what: String,
     total_bytes: Option<u64>,
@@ -25,7 +25,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Nothing is shown yet.
-    pub(super) fn new(
+    pub(in crate::cli) fn new(
         context: &Context,
         what: impl Into<String>,
         total_bytes: Option<u64>,
@@ -43,7 +43,7 @@ impl Progress {
     }
 
     /// Shows that `done_bytes` are done, when it is time to.
-    pub(super) fn show(&mut self, done_bytes: u64, now: Duration) {
+    pub(in crate::cli) fn show(&mut self, done_bytes: u64, now: Duration) {
         let between = if self.is_terminal {
             BETWEEN_BARS
         } else {
@@ -69,7 +69,7 @@ impl Progress {
     }
 
     /// Takes the bar away.
-    pub(super) fn finish(&self) {
+    pub(in crate::cli) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
