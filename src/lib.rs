@@ -19,7 +19,7 @@
 //! | [`wire`] | Kafka's protocol, bytes to values and back; pure | model |
 //! | [`log`] | journal, segments, tail, indexes, producers, checkpoints, recovery, retention | model, compress, rt |
 //! | [`cluster`] | metadata: records, the image they add up to, decisions; pure | model |
-//! | [`partition`] | one partition on its shard: the gateway, produce, fetch, offsets | log, model, compress, config, rt |
+//! | [`partition`] | one partition on its shard: role and watermarks, the gateway, produce, fetch, offsets | log, model, compress, config, rt |
 //! | [`shard`] | one core: its partitions, its mailbox; the start of a node, the control plane | partition, log, compress, cluster, config, model, rt |
 //! | [`server`] | Kafka at the socket: connections, a handler per API, errors to codes | shard, partition, log, wire, cluster, config, model, rt |
 //! | [`client`] | a Kafka client on the same runtime, for the command line | wire, model, compress, rt |
@@ -56,10 +56,11 @@
 //! 6. The journal's writer (`log/journal/writer.rs`) writes the group: one direct write for
 //!    everything that the shard has accepted since the last one. When it and every earlier write
 //!    have completed, `Shared::complete` calls the function that `ShardLog::open` gave the journal,
-//!    `hand_back` (`log/shard/core.rs`): `LogInner::on_completed` moves the durable offset and wakes
-//!    `changed`.
-//! 7. That completes [`Accepted::acknowledged`](partition::Accepted::acknowledged), which the
-//!    handler's future `acknowledge` waits for, and
+//!    `hand_back` (`log/shard/core.rs`): `LogInner::on_completed` moves the durable offset and calls
+//!    the partition (`RoleState`, `partition/role.rs`), whose high watermark follows.
+//! 7. That pops whoever waited for no more from the mark's queue ([`MarkQueue`](rt::MarkQueue)). The
+//!    handler's future `acknowledge`, woken by the last of its batches, asks each for its
+//!    [`outcome`](partition::Accepted::outcome), and
 //!    `Connection::write_responses` sends the response, in the order of the requests.
 //! 8. Later and in the background: when enough has gathered, `LogInner::request_move` puts the
 //!    partition in the movers' queue, they (`log/shard/moves.rs`) write it to the segment file, a
@@ -69,7 +70,7 @@
 //!
 //! `handlers::fetch` fixes what is asked for ([`SessionCache`](server::fetch_session::SessionCache))
 //! and reads each partition with [`Partition::fetch`](partition::Partition::fetch), which is
-//! [`PartitionLog::read`](log::PartitionLog::read) below the durable offset: shares of the tail's
+//! [`PartitionLog::read`](log::PartitionLog::read) below the high watermark, or the last stable offset: shares of the tail's
 //! memory where it reaches far enough back, otherwise `read_cold` (`log/shard/reader.rs`), direct reads of
 //! the segment with every CRC checked, and base offset and leader epoch, which the CRC leaves out,
 //! against what the log knows. With too little to answer, it waits until the

@@ -33,6 +33,7 @@ pub use options::{
     Durability, KnownPartition, LogConfig, LogOptions, PartitionSpec, RecoveryOptions,
 };
 pub use partition::marks::Marks;
+pub use partition::state::LogWatcher;
 pub use partition::tail::{ReadAsk, ReadBatches};
 pub use recovery::{
     Recovered, RecoveredPartition, RecoveryError, RecoveryReport, recover, refuse_strangers,

@@ -1,6 +1,6 @@
 //! Fetch from one partition.
 
-use super::{EpochError, Partition};
+use super::{EpochError, Isolation, Partition};
 use crate::log::{ReadAsk, ReadError};
 use crate::model::{LeaderEpoch, Offset};
 use crate::rt::{Buf, Runtime};
@@ -14,6 +14,8 @@ pub struct FetchAsk {
     pub max_bytes: usize,
     /// Whether the first batch comes whole even beyond `max_bytes` (KIP-74).
     pub whole_first: bool,
+    /// How far the consumer may see.
+    pub isolation: Isolation,
     /// The leader epoch that the client believes in.
     pub current_leader_epoch: LeaderEpoch,
     /// Epoch of the last record that the client has.
@@ -29,6 +31,8 @@ pub struct Fetched {
     pub bytes: usize,
     /// The high watermark when they were read.
     pub high_watermark: Offset,
+    /// The last stable offset then.
+    pub last_stable: Offset,
     /// The log start offset then.
     pub log_start: Offset,
     /// Where the client's log parts from this one, if it does; then there are no records.
@@ -56,16 +60,16 @@ pub enum FetchError {
 }
 
 impl<R: Runtime> Partition<R> {
-    /// Reads whole batches below the high watermark. Beyond it, but not beyond the log end, there
-    /// is nothing to read yet and no error.
+    /// Reads whole batches below the mark that the isolation level sets. Beyond it, but not beyond
+    /// the log end, there is nothing to read yet and no error.
     pub async fn fetch(&self, ask: FetchAsk) -> Result<Fetched, FetchError> {
-        if let Some(failure) = self.failure() {
-            return Err(ReadError::Storage(failure).into());
-        }
+        self.check_leads().map_err(ReadError::Storage)?;
         self.check_epoch(ask.current_leader_epoch)?;
-        let marks = self.log().marks();
+        let marks = self.watermarks();
+        let end = marks.end_for(ask.isolation);
         let mut fetched = Fetched {
-            high_watermark: marks.durable,
+            high_watermark: marks.high_watermark,
+            last_stable: marks.last_stable,
             log_start: marks.log_start,
             diverging: self.diverging(ask),
             ..Fetched::default()
@@ -77,12 +81,12 @@ impl<R: Runtime> Partition<R> {
             return Err(ReadError::OutOfRange.into());
         }
         // Most of the partitions that a consumer asks for have nothing new.
-        if ask.offset >= marks.durable {
+        if ask.offset >= end {
             return Ok(fetched);
         }
         let read = self.log().read(ReadAsk {
             from: ask.offset,
-            end: marks.durable,
+            end,
             max_bytes: ask.max_bytes,
             whole_first: ask.whole_first,
         });

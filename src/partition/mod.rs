@@ -2,11 +2,20 @@
 //!
 //! *Accepted* and *acknowledged* are two moments and two types: [`Accepted`] has its offsets and its
 //! place in the order, [`Acknowledged`] is as safe as the durability level promises.
+//!
+//! | file | what |
+//! |---|---|
+//! | `admission` | the gateway: what a topic asks of a batch |
+//! | `produce`, `fetch`, `offsets` | what clients ask for |
+//! | `watermarks` | how far a partition may be seen; pure |
+//! | `role` | what this shard is to it, and who waits for which mark |
 
 mod admission;
 mod fetch;
 mod offsets;
 mod produce;
+mod role;
+mod watermarks;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,12 +24,15 @@ use std::sync::Arc;
 pub use admission::{AdmissionError, AdmissionRules, Admitted};
 pub use fetch::{Diverging, FetchAsk, FetchError, Fetched};
 pub use offsets::{EpochError, OffsetAsk, OffsetFound};
-pub use produce::{Accepted, Acknowledged, ProduceError};
+pub use produce::{Accepted, Acknowledged, Acks, ProduceError};
+pub use role::Role;
+pub use watermarks::{Isolation, Watermarks};
 
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::log::{LogConfig, PartitionLog, StorageError};
-use crate::model::{LeaderEpoch, Offset, PartitionId};
+use crate::model::{LeaderEpoch, PartitionId};
 use crate::rt::{Event, Runtime};
+use role::RoleState;
 
 /// A partition that this shard leads. Clones are the same one.
 pub struct Partition<R: Runtime> {
@@ -30,6 +42,7 @@ pub struct Partition<R: Runtime> {
 struct Inner<R: Runtime> {
     topic: Arc<str>,
     log: PartitionLog<R>,
+    state: Rc<RoleState>,
     config: RefCell<Rc<PartitionConfig>>,
 }
 
@@ -79,15 +92,28 @@ impl<R: Runtime> std::fmt::Debug for Partition<R> {
 }
 
 impl<R: Runtime> Partition<R> {
-    /// A partition over its log.
-    pub fn new(topic: Arc<str>, log: PartitionLog<R>, config: Rc<PartitionConfig>) -> Self {
-        Self {
+    /// A partition over its log, led here from now on. A log whose marks are out of order gives
+    /// an error.
+    pub fn lead(
+        topic: Arc<str>,
+        log: PartitionLog<R>,
+        config: Rc<PartitionConfig>,
+    ) -> Result<Self, StorageError> {
+        let role = match log.failure() {
+            None => Role::Leader,
+            Some(_) => Role::None,
+        };
+        let state = RoleState::new(role, &log.marks()).map_err(StorageError::PartitionOffline)?;
+        let state = Rc::new(state);
+        log.watch(state.clone());
+        Ok(Self {
             inner: Rc::new(Inner {
                 topic,
                 log,
+                state,
                 config: RefCell::new(config),
             }),
-        }
+        })
     }
 
     /// Its key.
@@ -110,19 +136,27 @@ impl<R: Runtime> Partition<R> {
         self.inner.log.leader_epoch()
     }
 
-    /// Everything below is safe and may be read: with one replica, the durable offset.
-    pub fn high_watermark(&self) -> Offset {
-        self.inner.log.marks().durable
+    /// What this shard is to it.
+    pub fn role(&self) -> Role {
+        self.inner.state.role.get()
     }
 
-    /// The first offset that may be read.
-    pub fn log_start(&self) -> Offset {
-        self.inner.log.marks().log_start
+    /// How far it may be seen now.
+    pub fn watermarks(&self) -> Watermarks {
+        self.inner.state.watermarks.get()
     }
 
-    /// Notified when there is news for those who wait: more to read, another start, a failure.
+    /// Notified when there is news for those who read: more to read, another start, a failure.
     pub fn changed(&self) -> &Event {
-        self.inner.log.changed()
+        &self.inner.state.changed
+    }
+
+    /// Fails when it is not led here any more.
+    fn check_leads(&self) -> Result<(), StorageError> {
+        match self.role() {
+            Role::Leader => Ok(()),
+            Role::None => Err(self.failure().unwrap_or(StorageError::Deleted)),
+        }
     }
 
     /// Why it cannot be used, if so.

@@ -1,6 +1,6 @@
 //! Which offset a time, a mark or an epoch stands for.
 
-use super::Partition;
+use super::{Isolation, Partition};
 use crate::log::ReadError;
 use crate::model::{LeaderEpoch, Offset};
 use crate::rt::Runtime;
@@ -65,8 +65,13 @@ impl<R: Runtime> Partition<R> {
         }
     }
 
-    /// ListOffsets. Nothing at or beyond the high watermark is ever found by time.
-    pub async fn find_offset(&self, ask: OffsetAsk) -> Result<OffsetFound, ReadError> {
+    /// ListOffsets. Nothing is ever found at or beyond what the isolation level lets be seen: not by
+    /// time either.
+    pub async fn find_offset(
+        &self,
+        ask: OffsetAsk,
+        isolation: Isolation,
+    ) -> Result<OffsetFound, ReadError> {
         let log = self.log();
         let of_mark = |offset, leader_epoch| OffsetFound {
             timestamp_ms: -1,
@@ -78,21 +83,21 @@ impl<R: Runtime> Partition<R> {
             offset,
             leader_epoch,
         };
-        let high_watermark = self.high_watermark();
+        let marks = self.watermarks();
+        let end = marks.end_for(isolation);
         let found = match ask {
-            OffsetAsk::Latest => of_mark(high_watermark, self.leader_epoch()),
+            OffsetAsk::Latest => of_mark(end, self.leader_epoch()),
             OffsetAsk::Earliest | OffsetAsk::EarliestLocal => {
-                let start = self.log_start();
-                of_mark(start, log.epoch_at(start))
+                of_mark(marks.log_start, log.epoch_at(marks.log_start))
             }
             OffsetAsk::LatestTiered => OffsetFound::NOTHING,
             OffsetAsk::MaxTimestamp => log
                 .max_timestamp()
                 .await?
-                .filter(|(_, offset, _)| *offset < high_watermark)
+                .filter(|(_, offset, _)| *offset < end)
                 .map_or(OffsetFound::NOTHING, of_record),
             OffsetAsk::Time(at_ms) => log
-                .offset_for_timestamp(at_ms, high_watermark)
+                .offset_for_timestamp(at_ms, end)
                 .await?
                 .map_or(OffsetFound::NOTHING, of_record),
         };

@@ -6,14 +6,24 @@ use super::{AdmissionError, Partition};
 use crate::compress::Codecs;
 use crate::log::{AppendError, StorageError};
 use crate::model::Offset;
-use crate::rt::Runtime;
+use crate::rt::{Latch, Runtime};
 
 /// A batch in the log: its offsets and its place in the order are fixed, but it may still be lost.
 pub struct Accepted<R: Runtime> {
     partition: Partition<R>,
     base_offset: Offset,
     end_offset: Offset,
+    acks: Acks,
     log_append_time_ms: Option<i64>,
+}
+
+/// What an acknowledgement waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acks {
+    /// acks=1: the batch is as safe here as the durability level promises.
+    Leader,
+    /// acks=all: it is so on every replica in sync.
+    All,
 }
 
 /// A batch that is as safe as the durability level promises.
@@ -56,6 +66,7 @@ impl<R: Runtime> Partition<R> {
         &self,
         records: &[u8],
         is_zstd_allowed: bool,
+        acks: Acks,
         codecs: &RefCell<Codecs>,
         now_ms: i64,
     ) -> Result<Accepted<R>, ProduceError> {
@@ -76,23 +87,47 @@ impl<R: Runtime> Partition<R> {
             partition: self.clone(),
             base_offset: appended.base_offset,
             end_offset: appended.end_offset,
+            acks,
             log_append_time_ms,
         })
     }
 }
 
 impl<R: Runtime> Accepted<R> {
-    /// Completes when the batch is as safe as the durability level promises.
-    pub async fn acknowledged(self) -> Result<Acknowledged, StorageError> {
-        self.partition
-            .inner
-            .log
-            .wait_durable(self.end_offset)
-            .await?;
-        Ok(Acknowledged {
+    /// What has become of it: none while it is not safe yet. One that is safe in a partition that
+    /// cannot be used any more is not acknowledged.
+    pub fn outcome(&self) -> Option<Result<Acknowledged, StorageError>> {
+        let log = &self.partition.inner.log;
+        if let Some(failure) = log.failure() {
+            return Some(Err(failure));
+        }
+        let marks = self.partition.watermarks();
+        let safe = match self.acks {
+            Acks::Leader => marks.durable,
+            Acks::All => marks.high_watermark,
+        };
+        (safe >= self.end_offset).then_some(Ok(Acknowledged {
             base_offset: self.base_offset,
             log_append_time_ms: self.log_append_time_ms,
-            log_start: self.partition.log_start(),
-        })
+            log_start: marks.log_start,
+        }))
+    }
+
+    /// Has `latch` wait until there is an outcome, where there is none yet.
+    pub fn join(&self, latch: &Latch) {
+        if self.outcome().is_some() {
+            return;
+        }
+        match self.acks {
+            Acks::Leader => self
+                .partition
+                .inner
+                .log
+                .join_durable(self.end_offset, latch),
+            Acks::All => {
+                let queue = &self.partition.inner.state.high_watermark;
+                queue.join(self.end_offset, latch);
+            }
+        }
     }
 }

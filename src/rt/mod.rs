@@ -12,6 +12,7 @@
 //! | `buf`, `region`, `buddy` | memory of a shard: buffers, the huge pages below, which blocks are free |
 //! | `local`, `changes` | waiting within a shard: events, budgets; many events at once |
 //! | `lane` | messages from core to core, and from threads to a core |
+//! | `mark_queue`, `deadlines` | waiting for a mark, for a time |
 //! | `frames` | length-prefixed frames from a socket |
 //! | `probe` | what the machine gives |
 //! | `glommio/` | the runtime of production: executors and threads |
@@ -22,10 +23,12 @@ mod buf;
 mod changes;
 #[cfg(test)]
 pub(crate) mod contract;
+mod deadlines;
 mod frames;
 mod glommio;
 mod lane;
 mod local;
+mod mark_queue;
 mod probe;
 mod region;
 mod ring;
@@ -38,6 +41,7 @@ use std::time::Duration;
 
 pub use buf::{Arena, ArenaFull, Buf, BufMut};
 pub use changes::Changes;
+pub use deadlines::{Deadline, Deadlines};
 pub use frames::{Cut, Frame, FrameError, FrameReader, cut_frame};
 pub(in crate::rt) use glommio::raise_limits;
 pub use glommio::{
@@ -47,6 +51,7 @@ pub use glommio::{
 pub(crate) use lane::{Carrier, Parcel, carried_lane};
 pub use lane::{LaneClosed, LaneReceiver, LaneSender, TrySendError, UNBOUNDED, lane};
 pub use local::{Budget, Event, Permit};
+pub use mark_queue::{Latch, MarkQueue};
 pub use probe::{Fatal, Probe, RingFacts};
 pub use region::BLOCK_BYTES;
 

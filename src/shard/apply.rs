@@ -120,7 +120,7 @@ impl<R: Runtime> Shard<R> {
             }
         };
         log.raise_leader_epoch(state.leader_epoch).await?;
-        let partition = Partition::new(topic.name.clone(), log, config);
+        let partition = Partition::lead(topic.name.clone(), log, config)?;
         self.inner.partitions.borrow_mut().insert(id, partition);
         Ok(())
     }

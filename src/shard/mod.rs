@@ -40,7 +40,7 @@ use crate::config::{BrokerConfig, DynamicConfigs, Settings};
 use crate::log::{ShardLog, StorageError};
 use crate::model::{BrokerId, LeaderEpoch, PartitionId, PartitionIndex, ProducerId, TopicId};
 use crate::partition::Partition;
-use crate::rt::{Budget, Runtime};
+use crate::rt::{Budget, Deadlines, Runtime};
 use table::PartitionTable;
 
 /// A shard. Clones are the same one.
@@ -57,6 +57,7 @@ struct Inner<R: Runtime> {
     log: ShardLog<R>,
     partitions: RefCell<PartitionTable<Partition<R>>>,
     codecs: RefCell<Codecs>,
+    deadlines: Deadlines<R>,
     control: ControlPlane,
     topology: RefCell<Arc<Topology>>,
     producer_ids: Cell<Option<ProducerIdBlock>>,
@@ -136,6 +137,11 @@ impl<R: Runtime> Shard<R> {
     /// The codecs' reused contexts.
     pub fn codecs(&self) -> &RefCell<Codecs> {
         &self.inner.codecs
+    }
+
+    /// Everything that waits with a deadline.
+    pub fn deadlines(&self) -> &Deadlines<R> {
+        &self.inner.deadlines
     }
 
     /// All partitions that it leads.
@@ -243,9 +249,6 @@ impl<R: Runtime> Shard<R> {
         self.inner
             .control
             .tell_others(from, || ShardMessage::LogDirFailed(reason.clone()));
-        for partition in self.inner.partitions.borrow().values() {
-            partition.changed().notify();
-        }
     }
 
     /// Another shard has lost the log directory.

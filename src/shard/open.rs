@@ -13,7 +13,7 @@ use crate::compress::Codecs;
 use crate::config::{self, BrokerConfig};
 use crate::log::{Durability, LogConfig, LogOptions, ShardLog, StorageError};
 use crate::model::PartitionId;
-use crate::rt::{Budget, Runtime};
+use crate::rt::{Budget, Deadlines, Runtime};
 
 /// The tail's share of a shard's memory, at most; the rest is for requests, cold reads and writes
 /// under way.
@@ -35,6 +35,7 @@ impl<R: Runtime> Shard<R> {
             None => Rc::new(LogConfig::default()),
         };
         let log = ShardLog::open(rt.clone(), options, seed.run, seed.recovered, config_of).await?;
+        let deadlines = Deadlines::new(rt.clone());
         let shard = Self {
             inner: Rc::new(Inner {
                 rt,
@@ -45,6 +46,7 @@ impl<R: Runtime> Shard<R> {
                 log,
                 partitions: RefCell::new(PartitionTable::new()),
                 codecs: RefCell::new(Codecs::new()),
+                deadlines,
                 control: seed.control,
                 topology: RefCell::new(Arc::new(Topology::default())),
                 producer_ids: Cell::new(None),

@@ -36,7 +36,16 @@ use crate::log::segment::index::SegmentIndex;
 use crate::log::segment::position::{Boundary, Position};
 use crate::log::shard::core::{Core, Journaled};
 use crate::model::{LeaderEpoch, Offset, PartitionId};
-use crate::rt::{Budget, Event, Runtime};
+use crate::rt::{Budget, MarkQueue, Runtime};
+
+/// Whoever is told of what happens to a partition's log, in the same step, so that nobody sees the one
+/// and not the other.
+pub trait LogWatcher {
+    /// A mark has moved. An error says what is wrong with them, and takes the partition offline.
+    fn marks_moved(&self, marks: &Marks) -> Result<(), String>;
+    /// The log cannot be used any more: the partition or the directory is offline, or it was deleted.
+    fn failed(&self);
+}
 
 /// What the clones of a [`PartitionLog`](crate::log::PartitionLog) share.
 pub(in crate::log) struct LogInner<R: Runtime> {
@@ -46,7 +55,9 @@ pub(in crate::log) struct LogInner<R: Runtime> {
     pub dir: PathBuf,
     /// One append at a time, in the order of asking.
     pub turn: Budget,
-    pub changed: Event,
+    /// Who waits for the durable offset.
+    pub durable: MarkQueue<Offset>,
+    pub watcher: RefCell<Option<Rc<dyn LogWatcher>>>,
     pub state: RefCell<State>,
 }
 
@@ -235,19 +246,32 @@ impl<R: Runtime> LogInner<R> {
     /// Takes this partition alone out of use.
     pub fn take_offline(&self, error: StorageError) {
         self.state.borrow_mut().unusable.get_or_insert(error);
-        self.changed.notify();
+        self.tell_failed();
         self.core.tell_progress();
     }
 
-    /// Marks were changed: their order must hold, and whoever waits for them looks again.
+    /// It cannot be used any more: nobody waits for its marks.
+    pub fn tell_failed(&self) {
+        self.durable.release_all();
+        let watcher = self.watcher.borrow().clone();
+        if let Some(watcher) = watcher {
+            watcher.failed();
+        }
+    }
+
+    /// Marks were changed: their order must hold, and whoever waits for them goes on.
     pub fn marks_changed(&self) {
         let marks = self.state.borrow().marks;
-        if !marks.in_order() {
-            self.take_offline(StorageError::PartitionOffline(format!(
-                "marks out of order: {marks:?}"
-            )));
+        let watcher = self.watcher.borrow().clone();
+        let told = match (marks.in_order(), watcher) {
+            (false, _) => Err(format!("marks out of order: {marks:?}")),
+            (true, Some(watcher)) => watcher.marks_moved(&marks),
+            (true, None) => Ok(()),
+        };
+        match told {
+            Ok(()) => self.durable.reach(marks.durable),
+            Err(why) => self.take_offline(StorageError::PartitionOffline(why)),
         }
-        self.changed.notify();
     }
 
     /// An entry is in completed journal writes.

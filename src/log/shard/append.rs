@@ -295,9 +295,7 @@ impl<R: Runtime> LogInner<R> {
         let (leader_epoch, end) = (state.leader_epoch, state.end());
         drop(guard);
         self.journal(&mut room.permit, from, payload, leader_epoch, end);
-        if self.is_safe_in_memory() {
-            self.marks_changed();
-        }
+        self.marks_changed();
         Ok(appended)
     }
 

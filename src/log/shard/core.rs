@@ -5,7 +5,8 @@
 //! | [`Core::progress`], told by `tell_progress` | an entry has completed, a move has ended, a checkpoint is asked for or done, something cannot be used, the log closes | appends for memory and before a roll, checkpoints, `move_all`, deletions |
 //! | [`Core::move_wanted`] | `move_queue` has grown, the log closes or goes offline | movers |
 //! | [`Core::went_offline`] | the directory goes offline | the shard, to tell the others |
-//! | [`LogInner::changed`] | marks have moved, or it cannot be used | acknowledgements and Fetch requests |
+//! | [`LogInner::durable`], a queue | the durable offset has moved, or it cannot be used | acknowledgements, each until it has passed theirs |
+//! | [`LogInner::watcher`], a call | marks have moved, or it cannot be used | the partition above |
 //! | [`Journal::progressed`] | writes have completed or were flushed, the journal has failed or stopped | who waits in the journal, and `watch`, to take the directory offline |
 //! | [`Journal::pressed`] | space runs short | the checkpointer |
 

@@ -58,7 +58,7 @@ async fn refuse_records<R: Runtime>(core: &Core<R>, dir: &Path) -> Result<(), St
 pub async fn delete<R: Runtime>(partition: &Rc<LogInner<R>>) -> Result<(), StorageError> {
     let core = partition.core.clone();
     partition.state.borrow_mut().unusable = Some(StorageError::Deleted);
-    partition.changed.notify();
+    partition.tell_failed();
     core.tell_progress();
     // An append that is under way ends with an error, a move with the file as it is.
     let _turn = partition.turn.acquire(1).await;

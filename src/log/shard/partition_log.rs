@@ -6,10 +6,10 @@ use crate::log::error::{ReadError, StorageError};
 use crate::log::options::LogConfig;
 use crate::log::partition::marks::Marks;
 use crate::log::partition::producers::ProducerStates;
-use crate::log::partition::state::LogInner;
+use crate::log::partition::state::{LogInner, LogWatcher};
 use crate::log::partition::tail::{ReadAsk, ReadBatches};
 use crate::model::{LeaderEpoch, Offset, PartitionId};
-use crate::rt::{Event, Runtime};
+use crate::rt::{Latch, Runtime};
 
 /// Where a batch went. It is safe once [`PartitionLog::wait_durable`] of its end has completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,16 +51,26 @@ impl<R: Runtime> PartitionLog<R> {
 
     /// Completes when everything below `end_offset` is as safe as the durability level promises.
     pub async fn wait_durable(&self, end_offset: Offset) -> Result<(), StorageError> {
-        let look = || match self.0.check_usable() {
-            Err(error) => Some(Err(error)),
-            Ok(()) => (self.marks().durable >= end_offset).then_some(Ok(())),
-        };
-        self.0.changed.wait_until(look).await
+        loop {
+            self.0.check_usable()?;
+            if self.marks().durable >= end_offset {
+                return Ok(());
+            }
+            let latch = Latch::default();
+            self.0.durable.join(end_offset, &latch);
+            latch.wait().await;
+        }
     }
 
-    /// Notified when the durable offset or the log start moves, on errors, and on deletion.
-    pub fn changed(&self) -> &Event {
-        &self.0.changed
+    /// Has `latch` wait until everything below `end_offset`, which is not so yet, is as safe as the
+    /// durability level promises, or never will be.
+    pub fn join_durable(&self, end_offset: Offset, latch: &Latch) {
+        self.0.durable.join(end_offset, latch);
+    }
+
+    /// Tells `watcher` from now on of what happens.
+    pub fn watch(&self, watcher: Rc<dyn LogWatcher>) {
+        self.0.watcher.replace(Some(watcher));
     }
 
     /// Why the partition cannot be used, if so.

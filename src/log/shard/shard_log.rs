@@ -29,7 +29,7 @@ use crate::log::shard::lifecycle;
 use crate::log::shard::moves::{move_all, run_mover};
 use crate::log::shard::partition_log::PartitionLog;
 use crate::model::{LeaderEpoch, Offset, PartitionId, RESERVED_TOPIC_NAME};
-use crate::rt::{Budget, Event, File, Runtime, TaskClass};
+use crate::rt::{Budget, File, MarkQueue, Runtime, TaskClass};
 
 /// The logs of one shard. Clones are the same. Lives on its shard.
 pub struct ShardLog<R: Runtime>(pub(in crate::log) Rc<ShardLogInner<R>>);
@@ -258,8 +258,11 @@ async fn watch<R: Runtime>(shard: Rc<ShardLogInner<R>>) {
     {
         core.take_offline(&error.to_string());
     }
+    if core.offline_reason().is_none() {
+        return;
+    }
     for partition in shard.all() {
-        partition.changed.notify();
+        partition.tell_failed();
     }
 }
 
@@ -344,7 +347,8 @@ fn partition<R: Runtime>(
         id,
         topic: topic.to_owned(),
         turn: Budget::new(1),
-        changed: Event::new(),
+        durable: MarkQueue::default(),
+        watcher: RefCell::default(),
         state: RefCell::new(state),
     }
 }

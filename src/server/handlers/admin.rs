@@ -50,7 +50,7 @@ async fn delete_before<R: Runtime>(
     asked: &DeleteRecordsPartition,
 ) -> Result<Offset, ErrorCode> {
     let partition = context.led_here(topic, asked.partition_index)?;
-    let high_watermark = partition.high_watermark();
+    let high_watermark = partition.watermarks().high_watermark;
     let before = match asked.offset {
         UP_TO_HIGH_WATERMARK => high_watermark,
         offset if offset < Offset::ZERO || offset > high_watermark => {

@@ -8,7 +8,7 @@ use futures_util::future::select;
 
 use crate::cluster::Image;
 use crate::model::{LeaderEpoch, Offset, PartitionIndex, TopicId};
-use crate::partition::{FetchAsk, Fetched, Partition};
+use crate::partition::{FetchAsk, Fetched, Isolation, Partition, Role};
 use crate::rt::{Buf, Runtime};
 use crate::server::connection::Reply;
 use crate::server::context::Context;
@@ -52,6 +52,7 @@ struct Bounds {
     min_bytes: usize,
     max_bytes: usize,
     deadline: Duration,
+    isolation: Isolation,
 }
 
 /// Serves a Fetch request. What it asks for is fixed now; the response may wait for more to read.
@@ -65,12 +66,20 @@ pub async fn fetch<R: Runtime>(context: &Context<R>, call: Call) -> Result<Reply
             ErrorCode::ClusterAuthorizationFailed,
         )));
     }
+    let Some(isolation) = Isolation::from_number(request.isolation_level) else {
+        return Ok(Reply::ready(failed(
+            context,
+            &call,
+            ErrorCode::InvalidRequest,
+        )));
+    };
     let rt = context.shard.rt();
     let cap = usize::try_from(context.shard.config().fetch_max_bytes).unwrap_or(0);
     let bounds = Bounds {
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
         max_bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(cap),
         deadline: rt.now() + Duration::from_millis(request.max_wait_ms.max(0) as u64),
+        isolation,
     };
     let ask = session_ask(&request, call.header.version);
     let (now, random) = (rt.now(), rt.random_u64());
@@ -100,16 +109,16 @@ async fn serve<R: Runtime>(
     let mut round = Round::new();
     let mut due = std::mem::take(&mut plan.partitions);
     loop {
-        let looked_at = round.read(context, due, bounds.max_bytes).await;
+        let looked_at = round.read(context, due, bounds).await;
         let left = bounds.deadline.saturating_sub(context.shard.rt().now());
         if round.bytes >= bounds.min_bytes || round.has_news || left.is_zero() {
-            return respond(context, call, &plan, round);
+            return respond(context, call, &plan, bounds, round);
         }
         for place in looked_at {
             round.watch(place, &plan);
         }
-        let sleep = context.shard.rt().sleep(left);
-        select(pin!(plan.changes.wait()), pin!(sleep)).await;
+        let deadline = context.shard.deadlines().until(bounds.deadline);
+        select(pin!(plan.changes.wait()), deadline).await;
         let sessions = context.sessions.borrow();
         let planned = |key: PartitionKey| match round.places.get(&key) {
             Some(place) => Some(round.answers.get(*place)?.planned.clone()),
@@ -140,7 +149,7 @@ impl<R: Runtime> Round<R> {
         &mut self,
         context: &Context<R>,
         due: Vec<Planned>,
-        max_bytes: usize,
+        bounds: Bounds,
     ) -> Vec<usize> {
         let image = context.shard.image();
         let mut looked_at = Vec::with_capacity(due.len());
@@ -149,7 +158,10 @@ impl<R: Runtime> Round<R> {
             if let Some(answer) = before.and_then(|place| self.answers.get_mut(place)) {
                 self.bytes -= std::mem::take(&mut answer.fetched.bytes);
             }
-            let left = max_bytes.saturating_sub(self.bytes);
+            let left = Bounds {
+                max_bytes: bounds.max_bytes.saturating_sub(self.bytes),
+                ..bounds
+            };
             let answer = read_one(context, &image, planned, left, self.bytes == 0).await;
             self.bytes += answer.fetched.bytes;
             self.has_news |= answer.is_news();
@@ -177,7 +189,7 @@ async fn read_one<R: Runtime>(
     context: &Context<R>,
     image: &Image,
     planned: Planned,
-    left_bytes: usize,
+    left: Bounds,
     is_first: bool,
 ) -> Answer<R> {
     let ask = planned.ask;
@@ -186,6 +198,7 @@ async fn read_one<R: Runtime>(
         code: ErrorCode::None,
         fetched: Fetched {
             high_watermark: Offset(-1),
+            last_stable: Offset(-1),
             log_start: Offset(-1),
             ..Fetched::default()
         },
@@ -202,8 +215,11 @@ async fn read_one<R: Runtime>(
     };
     let ask = FetchAsk {
         offset: Offset(ask.fetch_offset),
-        max_bytes: usize::try_from(ask.max_bytes).unwrap_or(0).min(left_bytes),
+        max_bytes: usize::try_from(ask.max_bytes)
+            .unwrap_or(0)
+            .min(left.max_bytes),
         whole_first: is_first,
+        isolation: left.isolation,
         current_leader_epoch: LeaderEpoch(ask.current_leader_epoch),
         last_fetched_epoch: LeaderEpoch(ask.last_fetched_epoch),
     };
@@ -211,8 +227,10 @@ async fn read_one<R: Runtime>(
         Ok(fetched) => answer.fetched = fetched,
         Err(error) => {
             answer.code = error.code();
-            answer.fetched.log_start = partition.log_start();
-            answer.fetched.high_watermark = partition.high_watermark();
+            let marks = partition.watermarks();
+            answer.fetched.log_start = marks.log_start;
+            answer.fetched.high_watermark = marks.high_watermark;
+            answer.fetched.last_stable = marks.last_stable;
         }
     }
     answer.partition = Some(partition);
@@ -235,9 +253,13 @@ impl<R: Runtime> Answer<R> {
     }
 
     /// Whether there was nothing to read: only a change brings something.
-    fn at_rest(&self) -> bool {
+    fn at_rest(&self, isolation: Isolation) -> bool {
         let offset = Offset(self.planned.ask.fetch_offset);
-        !self.is_news() && self.fetched.bytes == 0 && offset >= self.fetched.high_watermark
+        let end = match isolation {
+            Isolation::ReadUncommitted => self.fetched.high_watermark,
+            Isolation::ReadCommitted => self.fetched.last_stable,
+        };
+        !self.is_news() && self.fetched.bytes == 0 && offset >= end
     }
 
     /// Has the partition report that there is more to say than this answer says.
@@ -246,15 +268,17 @@ impl<R: Runtime> Answer<R> {
             return;
         };
         partition.changed().report(&self.planned.key, &plan.changes);
-        let is_outdated = partition.high_watermark() != self.fetched.high_watermark
-            || partition.log_start() != self.fetched.log_start
-            || partition.failure().is_some();
+        let marks = partition.watermarks();
+        let is_outdated = marks.high_watermark != self.fetched.high_watermark
+            || marks.last_stable != self.fetched.last_stable
+            || marks.log_start != self.fetched.log_start
+            || partition.role() != Role::Leader;
         if is_outdated {
             plan.changes.tell(self.planned.key.clone());
         }
     }
 
-    fn data(&self, records_bytes: u32, version: i16) -> FetchPartitionData<'static> {
+    fn data(&self, version: i16, isolation: Isolation) -> FetchPartitionData<'static> {
         let old = version < FIRST_VERSION_WITH_STORAGE_ERROR;
         let error_code = match self.code {
             ErrorCode::KafkaStorageError if old => ErrorCode::NotLeaderOrFollower,
@@ -264,16 +288,21 @@ impl<R: Runtime> Answer<R> {
             epoch: diverging.epoch,
             end_offset: diverging.end_offset,
         });
+        // As in Kafka: none to tell of is an empty list, none asked for is null.
+        let aborted_transactions = match isolation {
+            Isolation::ReadUncommitted => None,
+            Isolation::ReadCommitted => Some(Vec::new()),
+        };
         FetchPartitionData {
             partition_index: PartitionIndex(self.planned.key.index),
             error_code,
             high_watermark: self.fetched.high_watermark,
-            // Without transactions everything below the high watermark is stable.
-            last_stable_offset: self.fetched.high_watermark,
+            last_stable_offset: self.fetched.last_stable,
             log_start_offset: self.fetched.log_start,
             diverging_epoch: diverging.unwrap_or_default(),
             current_leader: self.leader.clone().unwrap_or_default(),
-            records: Some(Records::Elsewhere(records_bytes)),
+            aborted_transactions,
+            records: Some(Records::Elsewhere(self.fetched.bytes as u32)),
             ..Default::default()
         }
     }
@@ -283,19 +312,20 @@ fn respond<R: Runtime>(
     context: &Context<R>,
     call: &Call,
     plan: &FetchPlan,
+    bounds: Bounds,
     round: Round<R>,
 ) -> ResponseFrame {
     let mut redirects = Redirects::default();
     let mut topics: Vec<FetchableTopicResponse> = Vec::new();
     let mut records: Vec<Vec<Buf>> = Vec::new();
     for answer in round.answers {
-        if plan.session_id != 0 && !tell_session(context, plan, &answer) {
+        if plan.session_id != 0 && !tell_session(context, plan, &answer, bounds.isolation) {
             continue;
         }
         if let Some(leader) = &answer.leader {
             redirects.add(context, &call.session, leader);
         }
-        let data = answer.data(answer.fetched.bytes as u32, call.header.version);
+        let data = answer.data(call.header.version, bounds.isolation);
         records.push(answer.fetched.records);
         let (topic, topic_id) = match &answer.planned.key.topic {
             TopicKey::Name(name) => (&**name, TopicId::ZERO),
@@ -324,8 +354,13 @@ fn respond<R: Runtime>(
 
 /// Tells the session what was found and asks it whether the client must be told; a full response
 /// tells everything.
-fn tell_session<R: Runtime>(context: &Context<R>, plan: &FetchPlan, answer: &Answer<R>) -> bool {
-    let at_rest = answer.at_rest();
+fn tell_session<R: Runtime>(
+    context: &Context<R>,
+    plan: &FetchPlan,
+    answer: &Answer<R>,
+    isolation: Isolation,
+) -> bool {
+    let at_rest = answer.at_rest(isolation);
     if at_rest {
         answer.watch(plan);
     }

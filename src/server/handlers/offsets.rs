@@ -1,7 +1,7 @@
 //! ListOffsets and OffsetForLeaderEpoch.
 
 use crate::model::{LeaderEpoch, Offset};
-use crate::partition::{OffsetAsk, OffsetFound};
+use crate::partition::{Isolation, OffsetAsk, OffsetFound};
 use crate::rt::Runtime;
 use crate::server::context::Context;
 use crate::server::errors::Code;
@@ -18,12 +18,13 @@ pub async fn list_offsets<'a, R: Runtime>(
     context: &Context<R>,
     request: &Request<ListOffsetsRequest<'a>>,
 ) -> ListOffsetsResponse<'a> {
+    let isolation = Isolation::from_number(request.isolation_level);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for ask in &topic.partitions {
             partitions.push(
-                match find(context, request.header.version, &topic.name, ask).await {
+                match find(context, request.header.version, &topic.name, ask, isolation).await {
                     Ok(found) => ListOffsetsPartitionResponse {
                         partition_index: ask.partition_index,
                         error_code: ErrorCode::None,
@@ -55,7 +56,9 @@ async fn find<R: Runtime>(
     version: i16,
     topic: &str,
     ask: &ListOffsetsPartition,
+    isolation: Option<Isolation>,
 ) -> Result<OffsetFound, ErrorCode> {
+    let isolation = isolation.ok_or(ErrorCode::InvalidRequest)?;
     let partition = context.led_here(topic, ask.partition_index)?;
     partition
         .check_epoch(ask.current_leader_epoch)
@@ -70,7 +73,7 @@ async fn find<R: Runtime>(
         _ => return Err(ErrorCode::UnsupportedVersion),
     };
     partition
-        .find_offset(what)
+        .find_offset(what, isolation)
         .await
         .map_err(|error| error.code())
 }

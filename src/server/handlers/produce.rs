@@ -4,13 +4,13 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
+use futures_util::future::select;
 
 use crate::cluster::Image;
 use crate::log::StorageError;
 use crate::model::{Offset, PartitionIndex, TopicId};
-use crate::partition::{Accepted, ProduceError};
-use crate::rt::Runtime;
+use crate::partition::{Accepted, Acks, ProduceError};
+use crate::rt::{Latch, Runtime};
 use crate::server::connection::Reply;
 use crate::server::context::Context;
 use crate::server::errors::Code;
@@ -52,11 +52,12 @@ struct Refusal {
 pub async fn produce<R: Runtime>(context: &Context<R>, call: Call) -> Result<Reply, DecodeError> {
     let request: ProduceRequest = call.read()?;
     let acks = request.acks;
-    let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for topic in &request.topic_data {
         topics.push(accept_topic(context, &call, &request, topic).await);
     }
+    let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let deadline = context.shard.rt().now() + timeout;
     drop(request);
     if acks == 0 {
         let refused = |outcome: &Outcome<R>| matches!(outcome, Outcome::Refused(_));
@@ -69,7 +70,7 @@ pub async fn produce<R: Runtime>(context: &Context<R>, call: Call) -> Result<Rep
     }
     let context = context.clone();
     Ok(Reply::Respond(Box::pin(async move {
-        acknowledge(&context, &call, topics, timeout).await
+        acknowledge(&context, &call, topics, deadline).await
     })))
 }
 
@@ -104,9 +105,12 @@ async fn accept<R: Runtime>(
     topic: TopicRef<'_>,
     data: &PartitionProduceData<'_>,
 ) -> Outcome<R> {
-    if !(-1..=1).contains(&request.acks) {
-        return Outcome::Refused(ErrorCode::InvalidRequiredAcks.into());
-    }
+    let acks = match request.acks {
+        -1 => Acks::All,
+        // With acks=0 nobody waits.
+        0 | 1 => Acks::Leader,
+        _ => return Outcome::Refused(ErrorCode::InvalidRequiredAcks.into()),
+    };
     if request.transactional_id.is_some() {
         return Outcome::Refused(ErrorCode::TransactionalIdAuthorizationFailed.into());
     }
@@ -122,7 +126,7 @@ async fn accept<R: Runtime>(
     let now_ms = context.shard.rt().wall_clock_ms();
     let codecs = context.shard.codecs();
     match partition
-        .produce(records, is_zstd_allowed, codecs, now_ms)
+        .produce(records, is_zstd_allowed, acks, codecs, now_ms)
         .await
     {
         Ok(accepted) => Outcome::Accepted(accepted),
@@ -130,23 +134,30 @@ async fn accept<R: Runtime>(
     }
 }
 
-/// Waits for every accepted batch and makes the response.
+/// Waits for every accepted batch, all of them at once, and makes the response.
 async fn acknowledge<R: Runtime>(
     context: &Context<R>,
     call: &Call,
     topics: Vec<TopicOutcome<R>>,
-    timeout: Duration,
+    deadline: Duration,
 ) -> ResponseFrame {
-    let deadline = context.shard.rt().now() + timeout;
+    let latch = Latch::default();
+    for (_, outcome) in topics.iter().flat_map(|topic| &topic.partitions) {
+        if let Outcome::Accepted(accepted) = outcome {
+            accepted.join(&latch);
+        }
+    }
+    if latch.is_held() {
+        let deadline = context.shard.deadlines().until(deadline);
+        select(pin!(latch.wait()), deadline).await;
+    }
     let mut redirects = Redirects::default();
     let mut responses = List::with_capacity(topics.len());
     for topic in topics {
         let mut partition_responses = List::with_capacity(topic.partitions.len());
         for (index, outcome) in topic.partitions {
             let response = match outcome {
-                Outcome::Accepted(accepted) => {
-                    acknowledged(context, index, accepted, deadline).await
-                }
+                Outcome::Accepted(accepted) => acknowledged(index, &accepted),
                 Outcome::Refused(refusal) => {
                     if let Some(leader) = &refusal.leader {
                         redirects.add(context, &call.session, leader);
@@ -170,28 +181,21 @@ async fn acknowledge<R: Runtime>(
     call.respond(context, response)
 }
 
-async fn acknowledged<R: Runtime>(
-    context: &Context<R>,
+fn acknowledged<R: Runtime>(
     index: PartitionIndex,
-    accepted: Accepted<R>,
-    deadline: Duration,
+    accepted: &Accepted<R>,
 ) -> PartitionProduceResponse<'static> {
-    let rt = context.shard.rt();
-    let left = deadline.saturating_sub(rt.now());
-    let result = match select(pin!(accepted.acknowledged()), pin!(rt.sleep(left))).await {
-        Either::Left((result, _)) => result,
+    match accepted.outcome() {
         // It may become durable later; Kafka says the same of a batch that waits for replicas.
-        Either::Right(_) => return refused(index, ErrorCode::RequestTimedOut.into()),
-    };
-    match result {
-        Ok(acknowledged) => PartitionProduceResponse {
+        None => refused(index, ErrorCode::RequestTimedOut.into()),
+        Some(Ok(acknowledged)) => PartitionProduceResponse {
             index,
             base_offset: acknowledged.base_offset,
             log_append_time_ms: acknowledged.log_append_time_ms.unwrap_or(-1),
             log_start_offset: acknowledged.log_start,
             ..Default::default()
         },
-        Err(error) => refused(index, error.into()),
+        Some(Err(error)) => refused(index, error.into()),
     }
 }
 
