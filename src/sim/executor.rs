@@ -1,4 +1,4 @@
-//! Tasks of one life, and which of them are ready.
+//! Tasks of one process, and which of them are ready.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -20,11 +20,11 @@ pub enum Order {
     Fifo,
 }
 
-type Work = Pin<Box<dyn Future<Output = ()>>>;
+type Body = Pin<Box<dyn Future<Output = ()>>>;
 
 struct Task {
     /// Absent while it is being polled.
-    work: Option<Work>,
+    work: Option<Body>,
     ticket: Arc<Ticket>,
 }
 
@@ -59,12 +59,12 @@ impl Ready {
     }
 }
 
-/// What runs next.
-pub(super) enum Turn {
+/// What is ready.
+pub(super) enum Work {
     /// The future given to `run`.
     Main,
     /// A spawned task.
-    Spawned(usize),
+    Task(usize),
 }
 
 #[derive(Default)]
@@ -90,7 +90,7 @@ impl Executor {
         });
     }
 
-    /// A waker that makes [`Turn::Main`] ready, as it is from the start.
+    /// A waker that makes [`Work::Main`] ready, as it is from the start.
     pub(super) fn main_waker(&self) -> Waker {
         let ticket = self.ticket(None);
         ticket.wake_by_ref();
@@ -105,8 +105,13 @@ impl Executor {
         })
     }
 
+    /// Whether something may be ready.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.ready.lock().is_empty()
+    }
+
     /// Takes the next ready one out.
-    pub(super) fn next(&self, order: Order, rng: &mut Rng) -> Option<Turn> {
+    pub(super) fn next(&self, order: Order, rng: &mut Rng) -> Option<Work> {
         let mut queue = self.ready.lock();
         while !queue.is_empty() {
             let ticket = match order {
@@ -118,8 +123,8 @@ impl Executor {
             };
             ticket.is_queued.store(false, Ordering::Relaxed);
             match ticket.task {
-                None => return Some(Turn::Main),
-                Some(task) if self.is_current(task, &ticket) => return Some(Turn::Spawned(task)),
+                None => return Some(Work::Main),
+                Some(task) if self.is_current(task, &ticket) => return Some(Work::Task(task)),
                 Some(_) => {}
             }
         }
@@ -146,13 +151,13 @@ impl Executor {
         }
     }
 
-    fn take(&self, task: usize) -> Option<(Work, Waker)> {
+    fn take(&self, task: usize) -> Option<(Body, Waker)> {
         let mut tasks = self.tasks.borrow_mut();
         let task = tasks.get_mut(task)?;
         Some((task.work.take()?, Waker::from(task.ticket.clone())))
     }
 
-    fn put_back(&self, task: usize, work: Work) {
+    fn put_back(&self, task: usize, work: Body) {
         if let Some(task) = self.tasks.borrow_mut().get_mut(task) {
             task.work = Some(work);
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 
 use super::disk::op::{HandleId, Outcome, Target, Work};
-use super::world::World;
+use super::process::Process;
 use crate::rt::{Buf, BufMut, File, WriteMode};
 
 /// An open file. An operation is submitted when it is asked for, not when its future is first
@@ -16,26 +16,26 @@ pub struct SimFile {
 }
 
 struct Open {
-    world: Rc<World>,
+    process: Rc<Process>,
     handle: HandleId,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.world.close(self.handle);
+        self.process.close(self.handle);
     }
 }
 
 impl SimFile {
-    pub(super) fn new(world: Rc<World>, handle: HandleId) -> Self {
+    pub(super) fn new(process: Rc<Process>, handle: HandleId) -> Self {
         Self {
-            open: Rc::new(Open { world, handle }),
+            open: Rc::new(Open { process, handle }),
         }
     }
 
     fn submit(&self, work: Work) -> impl Future<Output = Outcome> + 'static {
         let target = Target::Handle(self.open.handle);
-        self.open.world.submit(target, work).wait()
+        self.open.process.submit(target, work).wait()
     }
 
     fn submit_unit(&self, work: Work) -> impl Future<Output = io::Result<()>> + 'static {
@@ -49,7 +49,7 @@ impl SimFile {
     }
 
     fn check_alive(&self) -> io::Result<()> {
-        if self.open.world.is_cut() {
+        if self.open.process.is_cut() {
             return Err(io::Error::other("the process has ended"));
         }
         Ok(())
@@ -95,11 +95,11 @@ impl File for SimFile {
 
     fn size(&self) -> io::Result<u64> {
         self.check_alive()?;
-        self.open.world.disk().size(self.open.handle)
+        self.open.process.disk().size(self.open.handle)
     }
 
     fn try_lock(&self) -> io::Result<bool> {
         self.check_alive()?;
-        self.open.world.disk().try_lock(self.open.handle)
+        self.open.process.disk().try_lock(self.open.handle)
     }
 }

@@ -5,6 +5,10 @@
 //! The life ends with [`Sim::power_cut`] or [`Sim::process_kill`] (as does dropping it), and the next
 //! one starts with what the disk has kept. The same seeds give the same run, to the byte.
 //!
+//! A [`SimWorld`] holds several processes, each on a disk, with clocks and an address of its own, and
+//! each killed, cut off from power, paused and started again by itself; what is between them on the
+//! network can be slow, held back, cut, reset and lost.
+//!
 //! ```
 //! use corelane::rt::{Buf, File, OpenMode, Runtime, WriteMode};
 //! use corelane::sim::{Cut, DiskModel, Sim, SimDisk};
@@ -34,8 +38,10 @@
 mod disk;
 mod executor;
 mod file;
+mod many;
 mod net;
 mod post;
+mod process;
 mod rng;
 mod runtime;
 #[cfg(test)]
@@ -53,13 +59,14 @@ use std::time::Duration;
 pub use disk::{DiskModel, EIO, ENOSPC, Fault, FaultOn, SimDisk};
 pub use executor::Order;
 pub use file::SimFile;
+pub use many::{SimProcess, SimWorld};
 pub use net::{SimListener, SimSocket};
 pub use rng::Rng;
 pub use runtime::SimRuntime;
 
 use crate::rt::Arena;
-use executor::Turn;
-use world::World;
+use process::Process;
+use world::{Turn, World};
 
 /// Memory of a shard, unless [`Sim::set_arena_bytes`] says otherwise.
 const ARENA_BYTES: usize = 256 << 20;
@@ -74,6 +81,7 @@ pub struct Cut;
 /// One life of one process.
 pub struct Sim {
     world: Rc<World>,
+    process: Rc<Process>,
     order: Order,
     max_turns: u64,
     arena_bytes: usize,
@@ -84,8 +92,10 @@ pub struct Sim {
 impl Sim {
     /// A new process on this disk.
     pub fn new(seed: u64, disk: &SimDisk) -> Self {
+        let world = World::new(seed);
         Self {
-            world: World::new(seed, disk),
+            process: world.start(disk, 1),
+            world,
             order: Order::Random,
             max_turns: MAX_TURNS,
             arena_bytes: ARENA_BYTES,
@@ -100,7 +110,7 @@ impl Sim {
         let arena = arenas
             .entry(shard)
             .or_insert_with(|| Arena::new(self.arena_bytes));
-        SimRuntime::new(self.world.clone(), arena.clone())
+        SimRuntime::new(self.process.clone(), arena.clone())
     }
 
     /// Limits the memory of shards whose runtime is asked for from now on.
@@ -122,22 +132,22 @@ impl Sim {
     /// two steps: its submission (at the cut it is in flight) and its completion (at the cut it
     /// is done, and nobody has learned of it).
     pub fn cut_at_io(&mut self, step: u64) {
-        self.world.set_cut_at_io(step);
+        self.process.set_cut_at_io(step);
     }
 
     /// I/O steps so far: run once without a cut to know how many there are to cut at.
     pub fn io_count(&self) -> u64 {
-        self.world.io_count()
+        self.process.io_count()
     }
 
     /// Virtual time since the life began.
     pub fn now(&self) -> Duration {
-        self.world.now()
+        self.process.now()
     }
 
     /// Sets the wall clock, which otherwise goes on from the disk's last life.
     pub fn set_wall_clock_ms(&mut self, unix_ms: i64) {
-        self.world.set_wall_clock_ms(unix_ms);
+        self.process.set_wall_clock_ms(unix_ms);
     }
 
     /// Keeps the events of the run as lines, for looking at one seed.
@@ -165,18 +175,18 @@ impl Sim {
     /// When `main` waits and nothing is left that could wake it, and when it takes too long.
     pub fn run<T>(&mut self, main: impl Future<Output = T>) -> Result<T, Cut> {
         let mut main = pin!(main);
-        let waker = self.world.executor().main_waker();
+        let waker = self.process.executor().main_waker();
         let mut context = Context::from_waker(&waker);
         for _ in 0..self.max_turns {
             let turn = self.world.next_turn(self.order);
             let polled = match turn {
                 Some(Turn::Main) => main.as_mut().poll(&mut context),
-                Some(Turn::Spawned(task)) => {
-                    self.world.executor().poll(task);
+                Some(Turn::Spawned(process, task)) => {
+                    process.executor().poll(task);
                     Poll::Pending
                 }
                 None => {
-                    let has_advanced = self.world.is_cut() || self.world.advance();
+                    let has_advanced = self.process.is_cut() || self.world.advance();
                     if !has_advanced && std::env::var("TRACE").is_ok() {
                         for line in self.trace().iter().rev().take(20).rev() {
                             eprintln!("{line}");
@@ -186,7 +196,7 @@ impl Sim {
                     Poll::Pending
                 }
             };
-            if self.world.is_cut() {
+            if self.process.is_cut() {
                 return Err(Cut);
             }
             if let Poll::Ready(value) = polled {
@@ -203,24 +213,20 @@ impl Sim {
     /// Ends the life with a power loss: nothing runs any further, and the disk keeps what was
     /// durable and any part of the rest.
     pub fn power_cut(mut self) {
-        self.end();
-        self.world.power_cut();
+        self.has_ended = true;
+        self.process.power_cut();
+        self.world.end();
     }
 
     /// Ends the life with SIGKILL: nothing runs any further, but the kernel keeps what it has.
     pub fn process_kill(self) {}
-
-    fn end(&mut self) {
-        self.has_ended = true;
-        self.world.end();
-    }
 }
 
 impl Drop for Sim {
     fn drop(&mut self) {
         if !self.has_ended {
-            self.end();
-            self.world.process_kill();
+            self.process.kill();
+            self.world.end();
         }
     }
 }

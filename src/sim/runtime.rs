@@ -1,6 +1,6 @@
 //! [`Runtime`] for one shard of a simulated process.
 
-use std::future::{Future, pending, poll_fn};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,7 +12,8 @@ use std::time::Duration;
 use super::disk::op::{Outcome, Target, Work};
 use super::file::SimFile;
 use super::net::{self, SimListener, SimSocket};
-use super::world::{EventKey, World};
+use super::process::Process;
+use super::world::EventKey;
 use crate::rt::{
     Arena, DirEntry, DiskSpace, LaneReceiver, LaneSender, OpenMode, Runtime, TaskClass,
     carried_lane,
@@ -21,23 +22,23 @@ use crate::rt::{
 /// What the code of one shard runs on; made by [`crate::sim::Sim::runtime`].
 #[derive(Clone)]
 pub struct SimRuntime {
-    world: Rc<World>,
+    process: Rc<Process>,
     arena: Arena,
 }
 
 impl SimRuntime {
-    pub(super) fn new(world: Rc<World>, arena: Arena) -> Self {
-        Self { world, arena }
+    pub(super) fn new(process: Rc<Process>, arena: Arena) -> Self {
+        Self { process, arena }
     }
 
     /// Cuts the life here and now, as [`crate::sim::Sim::cut_at_io`] does at a step.
     pub fn cut(&self) {
-        self.world.cut();
+        self.process.cut();
     }
 
     async fn on_path(&self, path: &Path, work: Work) -> Outcome {
         let target = Target::Path(path.to_owned());
-        self.world.submit(target, work).wait().await
+        self.process.submit(target, work).wait().await
     }
 
     async fn change_names(&self, path: &Path, work: Work) -> io::Result<()> {
@@ -54,25 +55,25 @@ impl Runtime for SimRuntime {
     type Socket = SimSocket;
 
     fn now(&self) -> Duration {
-        self.world.now()
+        self.process.now()
     }
 
     fn wall_clock_ms(&self) -> i64 {
-        self.world.wall_clock_ms()
+        self.process.wall_clock_ms()
     }
 
     fn random_u64(&self) -> u64 {
-        self.world.random_u64()
+        self.process.world().random_u64()
     }
 
     fn spawn(&self, _class: TaskClass, task: impl Future<Output = ()> + 'static) {
-        self.world.executor().spawn(task);
+        self.process.executor().spawn(task);
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
         Sleep {
             deadline: self.now().saturating_add(duration),
-            world: self.world.clone(),
+            process: self.process.clone(),
             timer: None,
         }
     }
@@ -89,7 +90,7 @@ impl Runtime for SimRuntime {
     }
 
     fn lane<T: Send + 'static>(&self, capacity: usize) -> (LaneSender<T>, LaneReceiver<T>) {
-        carried_lane(capacity, Some(self.world.post()))
+        carried_lane(capacity, Some(self.process.post()))
     }
 
     fn arena(&self) -> &Arena {
@@ -98,7 +99,7 @@ impl Runtime for SimRuntime {
 
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<SimFile> {
         match self.on_path(path, Work::Open { mode }).await {
-            Outcome::Opened(handle) => Ok(SimFile::new(self.world.clone(), handle?)),
+            Outcome::Opened(handle) => Ok(SimFile::new(self.process.clone(), handle?)),
             other => other.unexpected(),
         }
     }
@@ -132,24 +133,20 @@ impl Runtime for SimRuntime {
     }
 
     fn disk_space(&self, _path: &Path) -> io::Result<DiskSpace> {
-        Ok(self.world.disk().space())
+        Ok(self.process.disk().space())
     }
 
     fn listen(&self, address: SocketAddr) -> io::Result<SimListener> {
-        net::listen(&self.world, address)
+        net::listen(&self.process, address)
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<SimSocket> {
-        self.sleep(net::draw_latency(&self.world)).await;
-        if self.world.is_cut() {
-            return pending().await;
-        }
-        net::connect(&self.world, address)
+        net::connect(self, &self.process, address).await
     }
 }
 
 struct Sleep {
-    world: Rc<World>,
+    process: Rc<Process>,
     deadline: Duration,
     timer: Option<EventKey>,
 }
@@ -159,14 +156,16 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let timer = self.timer.take();
-        timer.into_iter().for_each(|timer| self.world.cancel(timer));
-        if self.world.is_cut() {
+        timer
+            .into_iter()
+            .for_each(|timer| self.process.world().cancel(timer));
+        if self.process.is_cut() {
             return Poll::Pending;
         }
-        if self.world.now() >= self.deadline {
+        if self.process.now() >= self.deadline {
             return Poll::Ready(());
         }
-        self.timer = Some(self.world.set_timer(self.deadline, context.waker()));
+        self.timer = Some(self.process.set_timer(self.deadline, context.waker()));
         Poll::Pending
     }
 }
@@ -174,7 +173,7 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(timer) = self.timer {
-            self.world.cancel(timer);
+            self.process.world().cancel(timer);
         }
     }
 }

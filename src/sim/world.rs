@@ -1,33 +1,31 @@
-//! What the tasks of one life share: time, events to come, the disk, the network.
+//! What the processes of one world share: time, events to come, chance, the network.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use super::disk::op::{HandleId, OpId, Outcome, Slot, Target, Work};
-use super::disk::{SimDisk, State};
-use super::executor::{Executor, Order, Turn};
+use super::disk::SimDisk;
+use super::disk::op::OpId;
+use super::executor::{Executor, Order, Work};
 use super::net::{Delivery, Net};
-use super::post::{self, Post};
+use super::post;
+use super::process::Process;
 use super::rng::{Rng, mix};
-use crate::rt::{Carrier, Parcel};
-
-/// When the first life of a disk begins: 2024-01-01.
-pub(super) const FIRST_WALL_CLOCK_MS: i64 = 1_704_067_200_000;
+use crate::rt::Parcel;
 
 /// How long a ready task may have to wait for its turn.
 const LONGEST_TURN: Duration = Duration::from_micros(200);
 
 pub(super) struct World {
-    disk: SimDisk,
-    executor: Executor,
     net: RefCell<Net>,
-    post: Arc<Post>,
+    /// Those that have not ended.
+    processes: RefCell<Vec<Rc<Process>>>,
+    /// What belongs to no process: whoever starts and ends them.
+    outside: Executor,
     core: RefCell<Core>,
-    is_cut: Cell<bool>,
 }
 
 struct Core {
@@ -35,11 +33,9 @@ struct Core {
     /// Of its own, so that a random id drawn or not does not change the schedule.
     id_rng: Rng,
     now: Duration,
-    wall_clock_start_ms: i64,
     events: BTreeMap<EventKey, Event>,
     next_event: u64,
-    io_count: u64,
-    cut_at_io: Option<u64>,
+    next_process: u32,
     trace: Trace,
 }
 
@@ -51,11 +47,20 @@ pub(super) struct EventKey {
     number: u64,
 }
 
-enum Event {
+pub(super) enum Event {
     Timer(Waker),
-    Io(OpId),
+    /// The completion of an operation of a process's disk.
+    Io(Rc<Process>, OpId),
     Delivery(Delivery),
     Parcel(Arc<dyn Parcel>),
+}
+
+/// What runs next.
+pub(super) enum Turn {
+    /// The future given to `run`.
+    Main,
+    /// A spawned task of a process.
+    Spawned(Rc<Process>, usize),
 }
 
 #[derive(Default)]
@@ -65,40 +70,68 @@ struct Trace {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, disk: &SimDisk) -> Rc<Self> {
+    pub(super) fn new(seed: u64) -> Rc<Self> {
         let mut rng = Rng::new(seed);
         let core = Core {
             id_rng: rng.fork(),
             rng,
             now: Duration::ZERO,
-            wall_clock_start_ms: disk.state().wall_clock_ms,
             events: BTreeMap::new(),
             next_event: 0,
-            io_count: 0,
-            cut_at_io: None,
+            next_process: 1,
             trace: Trace::default(),
         };
-        let world = Rc::new(Self {
-            disk: disk.clone(),
-            executor: Executor::default(),
+        Rc::new(Self {
             net: RefCell::default(),
-            post: Arc::default(),
+            processes: RefCell::default(),
+            outside: Executor::default(),
             core: RefCell::new(core),
-            is_cut: Cell::new(false),
-        });
+        })
+    }
+
+    /// Starts a process; `host` is the last part of its address.
+    pub(super) fn start(self: &Rc<Self>, disk: &SimDisk, host: u8) -> Rc<Process> {
+        let number = {
+            let mut core = self.core.borrow_mut();
+            core.next_process += 1;
+            core.next_process - 1
+        };
+        let process = Process::new(self, disk, host, number);
+        self.processes.borrow_mut().push(process.clone());
         let left_behind = disk.state().in_flight_ids();
         for left_behind in left_behind {
-            world.schedule_io(left_behind);
+            process.schedule_io(left_behind);
         }
-        world
+        process
     }
 
-    pub(super) fn executor(&self) -> &Executor {
-        &self.executor
+    /// Forgets a process and what it waits for.
+    pub(super) fn forget(&self, process: &Rc<Process>) {
+        let is_other = |other: &Rc<Process>| !Rc::ptr_eq(other, process);
+        self.processes.borrow_mut().retain(is_other);
+        let of_process = |_: &EventKey, event: &mut Event| matches!(event, Event::Io(owner, _) if Rc::ptr_eq(owner, process));
+        let events: Vec<_> = {
+            let mut core = self.core.borrow_mut();
+            core.events.extract_if(.., of_process).collect()
+        };
+        drop(events);
     }
 
-    pub(super) fn disk(&self) -> std::cell::RefMut<'_, State> {
-        self.disk.state()
+    /// Drops everything that is to come, once the last process has ended.
+    pub(super) fn end(&self) {
+        self.outside.close();
+        let events = std::mem::take(&mut self.core.borrow_mut().events);
+        drop(events);
+        let net = self.net.take();
+        drop(net);
+    }
+
+    pub(super) fn processes(&self) -> Vec<Rc<Process>> {
+        self.processes.borrow().clone()
+    }
+
+    pub(super) fn outside(&self) -> &Executor {
+        &self.outside
     }
 
     pub(super) fn net(&self) -> std::cell::RefMut<'_, Net> {
@@ -109,16 +142,6 @@ impl World {
         self.core.borrow().now
     }
 
-    pub(super) fn wall_clock_ms(&self) -> i64 {
-        let core = self.core.borrow();
-        core.wall_clock_start_ms + core.now.as_millis() as i64
-    }
-
-    pub(super) fn set_wall_clock_ms(&self, unix_ms: i64) {
-        let mut core = self.core.borrow_mut();
-        core.wall_clock_start_ms = unix_ms - core.now.as_millis() as i64;
-    }
-
     pub(super) fn random_u64(&self) -> u64 {
         self.core.borrow_mut().id_rng.next_u64()
     }
@@ -126,23 +149,6 @@ impl World {
     /// Draws from the schedule's randomness.
     pub(super) fn draw<T>(&self, draw: impl FnOnce(&mut Rng) -> T) -> T {
         draw(&mut self.core.borrow_mut().rng)
-    }
-
-    pub(super) fn is_cut(&self) -> bool {
-        self.is_cut.get()
-    }
-
-    /// Stops the life here: nothing that happens from now on has an effect.
-    pub(super) fn cut(&self) {
-        self.is_cut.set(true);
-    }
-
-    pub(super) fn set_cut_at_io(&self, step: u64) {
-        self.core.borrow_mut().cut_at_io = Some(step);
-    }
-
-    pub(super) fn io_count(&self) -> u64 {
-        self.core.borrow().io_count
     }
 
     pub(super) fn record_trace(&self) {
@@ -157,16 +163,14 @@ impl World {
         self.core.borrow().trace.hash
     }
 
-    /// What carries the messages between cores.
-    pub(super) fn post(&self) -> Arc<dyn Carrier> {
-        self.post.clone()
-    }
-
-    /// Puts what was posted on its way.
-    fn carry(&self) {
-        for parcel in self.post.take() {
-            let latency = self.draw(post::draw_latency);
-            self.schedule(self.now() + latency, Event::Parcel(parcel));
+    /// Notes what has happened; `line` says it in words.
+    pub(super) fn note(&self, facts: &[u64], line: impl FnOnce() -> String) {
+        let mut core = self.core.borrow_mut();
+        let now = core.now;
+        core.trace.note(&[now.as_nanos() as u64]);
+        core.trace.note(facts);
+        if let Some(lines) = &mut core.trace.lines {
+            lines.push(format!("{now:>12?} {}", line()));
         }
     }
 
@@ -176,10 +180,51 @@ impl World {
         if order == Order::Random && self.draw(|rng| rng.one_in(16)) && self.is_event_near() {
             self.advance();
         }
-        if self.is_cut() {
-            return None;
+        loop {
+            let chosen = self.choose()?;
+            let executor = chosen.as_ref().map_or(&self.outside, |p| p.executor());
+            let work = executor.next(order, &mut self.core.borrow_mut().rng);
+            match (work, chosen) {
+                (Some(Work::Main), _) => return Some(Turn::Main),
+                (Some(Work::Task(task)), Some(process)) => {
+                    return Some(Turn::Spawned(process, task));
+                }
+                // Tasks that had ended.
+                _ => {}
+            }
         }
-        self.executor.next(order, &mut self.core.borrow_mut().rng)
+    }
+
+    /// Who runs next: one of the processes that have something to run, or what is outside (none).
+    fn choose(&self) -> Option<Option<Rc<Process>>> {
+        let processes = self.processes.borrow();
+        let ready = || processes.iter().filter(|process| process.is_ready());
+        let is_outside_ready = usize::from(self.outside.is_ready());
+        let count = ready().count() + is_outside_ready;
+        let chosen = match count {
+            0 => return None,
+            1 => 0,
+            _ => self.draw(|rng| rng.index(count)),
+        };
+        match chosen.checked_sub(is_outside_ready) {
+            None => Some(None),
+            Some(index) => Some(ready().nth(index).cloned()),
+        }
+    }
+
+    /// Puts what was posted between cores on its way.
+    fn carry(&self) {
+        let posted = |process: &Rc<Process>| process.posted();
+        let parcels = self
+            .processes
+            .borrow()
+            .iter()
+            .flat_map(posted)
+            .collect::<Vec<_>>();
+        for parcel in parcels {
+            let latency = self.draw(post::draw_latency);
+            self.schedule(self.now() + latency, Event::Parcel(parcel));
+        }
     }
 
     /// Whether the next event could come before a ready task has had its turn on a busy core.
@@ -199,81 +244,11 @@ impl World {
         drop(core);
         match event {
             Event::Timer(waker) => waker.wake(),
-            Event::Io(op) => self.complete_io(op),
+            Event::Io(process, op) => process.complete_io(op),
             Event::Delivery(delivery) => delivery.arrive(),
             Event::Parcel(parcel) => parcel.arrive(),
         }
         true
-    }
-
-    /// Submits an operation of the disk; the outcome comes into the slot, or never after a cut.
-    pub(super) fn submit(&self, target: Target, work: Work) -> Slot {
-        let slot = Slot::default();
-        if self.is_cut() {
-            return slot;
-        }
-        let facts = work.facts();
-        let op = self.disk().submit(target, work, slot.clone());
-        self.io_step(op, &facts, |disk| disk.describe(op));
-        self.schedule_io(op);
-        slot
-    }
-
-    fn schedule_io(&self, op: OpId) {
-        let latency = {
-            let disk = self.disk();
-            let model = disk.model();
-            let drawn = self.draw(|rng| model.draw_latency(rng));
-            disk.stall_of(op).unwrap_or(drawn)
-        };
-        self.schedule(self.now() + latency, Event::Io(op));
-    }
-
-    fn complete_io(&self, op: OpId) {
-        let completed = self.draw(|rng| self.disk.state().complete(op, rng));
-        let failed = completed
-            .as_ref()
-            .and_then(|(_, outcome)| outcome.error_kind());
-        self.io_step(op, &[0, 0, u64::from(failed.is_some())], |_| match failed {
-            Some(error) => format!("fails: {error}"),
-            None => "is done".to_owned(),
-        });
-        let Some((slot, outcome)) = completed else {
-            return;
-        };
-        if self.is_cut() {
-            return;
-        }
-        match slot.fill(outcome) {
-            Ok(waker) => waker.into_iter().for_each(Waker::wake),
-            Err(Outcome::Opened(Ok(handle))) => self.close(handle),
-            Err(_) => {}
-        }
-    }
-
-    fn io_step(&self, op: OpId, facts: &[u64; 3], line: impl FnOnce(&State) -> String) {
-        let mut core = self.core.borrow_mut();
-        core.io_count += 1;
-        let (now, step) = (core.now, core.io_count);
-        core.trace.note(&[now.as_nanos() as u64, step, op.number()]);
-        core.trace.note(facts);
-        if let Some(lines) = &mut core.trace.lines {
-            let line = line(&self.disk());
-            lines.push(format!("{step:>5} {now:>12?} op {} {line}", op.number()));
-        }
-        if core.cut_at_io == Some(step) {
-            self.cut();
-        }
-    }
-
-    pub(super) fn close(&self, handle: HandleId) {
-        if !self.is_cut() {
-            self.disk().close(handle);
-        }
-    }
-
-    pub(super) fn set_timer(&self, at: Duration, waker: &Waker) -> EventKey {
-        self.schedule(at, Event::Timer(waker.clone()))
     }
 
     /// Forgets a timer, if it has not fired.
@@ -282,11 +257,7 @@ impl World {
         drop(event);
     }
 
-    pub(super) fn deliver(&self, at: Duration, delivery: Delivery) {
-        self.schedule(at, Event::Delivery(delivery));
-    }
-
-    fn schedule(&self, at: Duration, event: Event) -> EventKey {
+    pub(super) fn schedule(&self, at: Duration, event: Event) -> EventKey {
         let mut core = self.core.borrow_mut();
         core.next_event += 1;
         let key = EventKey {
@@ -298,36 +269,15 @@ impl World {
         key
     }
 
-    /// Drops everything that runs.
-    pub(super) fn end(&self) {
-        self.cut();
-        let wall_clock_ms = self.wall_clock_ms();
-        self.executor.close();
-        self.post.close();
-        let events = std::mem::take(&mut self.core.borrow_mut().events);
-        drop(events);
-        let net = self.net.take();
-        drop(net);
-        self.disk().wall_clock_ms = wall_clock_ms;
-    }
-
-    pub(super) fn power_cut(&self) {
-        self.draw(|rng| self.disk.state().power_cut(rng));
-    }
-
-    pub(super) fn process_kill(&self) {
-        self.draw(|rng| self.disk.state().process_kill(rng));
-    }
-
     /// Where things stand, for a panic.
     pub(super) fn describe(&self) -> String {
+        let processes = self.processes.borrow();
+        let of_each: Vec<String> = processes.iter().map(|process| process.describe()).collect();
+        let events = self.core.borrow().events.len();
         format!(
-            "{} tasks left, {} events to come, {} operations in flight, after {:?} and {} I/O steps",
-            self.executor.task_count(),
-            self.core.borrow().events.len(),
-            self.disk().in_flight_ids().len(),
-            self.now(),
-            self.io_count(),
+            "{}; {events} events to come, after {:?}",
+            of_each.join("; "),
+            self.now()
         )
     }
 }

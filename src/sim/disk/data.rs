@@ -88,8 +88,10 @@ impl State {
             file.shapes.settle(seq);
             file.content.settle_cuts(seq);
             file.content.settle_range(write.offset, len, seq);
-            if !self.model.fua {
-                self.flush_device(write.submitted);
+            match (self.model.fua, self.model.narrow_flush) {
+                (true, _) => {}
+                (false, true) => file.content.settle_all(write.submitted, true),
+                (false, false) => self.flush_device(write.submitted),
             }
         }
         Ok(())
@@ -185,7 +187,7 @@ impl State {
     }
 
     fn sync(&mut self, inode: Inode, submitted: u64, fault: io::Result<()>) -> io::Result<()> {
-        let fua = self.model.fua;
+        let reaches_others = !self.model.fua && !self.model.narrow_flush;
         let Some(file) = self.inodes.get_mut(&inode) else {
             return fault;
         };
@@ -196,7 +198,7 @@ impl State {
         file.shapes.settle(submitted);
         file.content.settle_cuts(submitted);
         file.content.settle_all(submitted, false);
-        if !fua {
+        if reaches_others {
             self.flush_device(submitted);
         }
         Ok(())

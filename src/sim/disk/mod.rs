@@ -4,8 +4,9 @@
 //! 512-byte sector for itself is as before or as after it, whatever was written later. The same
 //! holds for a write in flight; with [`DiskModel::shred`] a block of either may be garbage too. A
 //! durable write has its own blocks on the medium when it completes; a device without FUA
-//! ([`DiskModel::fua`]) does it by flushing its cache, and with it what had completed before. A
-//! sync does it for everything of the file that had completed when it was submitted.
+//! ([`DiskModel::fua`]) does it by flushing its cache, and with it what had completed before, of all
+//! files or of this one ([`DiskModel::narrow_flush`]). A sync does it for everything of the file that
+//! had completed when it was submitted, and where it flushes a whole device, for the others too.
 //!
 //! **Length and allocation** change in order per file. A power cut keeps some first part of the
 //! changes since the last sync, or durable write, of that file. Blocks behind the surviving length
@@ -47,6 +48,9 @@ use super::rng::{Rng, mix};
 pub struct DiskModel {
     /// Whether a durable write makes just itself durable. Otherwise it flushes the whole device.
     pub fua: bool,
+    /// Whether a flush makes only what was written to its own file durable, as where files lie on
+    /// different devices. Otherwise it empties the cache of the one device.
+    pub narrow_flush: bool,
     /// Whether blocks that were being written when the power went may be garbage.
     pub shred: bool,
     /// How long an operation takes.
@@ -62,6 +66,7 @@ impl Default for DiskModel {
     fn default() -> Self {
         Self {
             fua: true,
+            narrow_flush: false,
             shred: true,
             latency: Duration::from_micros(10)..Duration::from_micros(300),
             slow_one_in: 20,
@@ -81,6 +86,7 @@ impl DiskModel {
             latency: Duration::from_micros(10)..Duration::from_micros(longest_us),
             slow_one_in: [0, 20, 5][rng.index(3)],
             misaligned_panics: true,
+            narrow_flush: rng.coin(),
         }
     }
 }

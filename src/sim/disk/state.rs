@@ -12,8 +12,8 @@ use super::names::{Inode, Names};
 use super::op::{HandleId, Op, OpId, Outcome, Slot, Target, Work};
 use super::shape::{Shape, Shapes};
 use crate::rt::DiskSpace;
+use crate::sim::process::FIRST_WALL_CLOCK_MS;
 use crate::sim::rng::Rng;
-use crate::sim::world::FIRST_WALL_CLOCK_MS;
 
 /// Size that a disk without a limit says it has.
 const UNLIMITED_BYTES: u64 = 1 << 40;

@@ -332,3 +332,42 @@ fn zeros_cost_nothing() {
     };
     life.run(work).unwrap();
 }
+
+/// Where files lie on different devices, or the device keeps to the letter, the flush of one file
+/// says nothing about another's.
+#[test]
+fn a_narrow_flush_leaves_other_files_writes_unflushed() {
+    let write_beside = |is_sync: bool| {
+        move |shard: SimRuntime| async move {
+            let (file, other) = (create(&shard, "/f").await, create(&shard, "/g").await);
+            file.allocate(0, 4096).await.unwrap();
+            file.sync().await.unwrap();
+            file.write_at(blocks(&shard, 1, 1), 0, WriteMode::Plain)
+                .await
+                .unwrap();
+            if is_sync {
+                other
+                    .write_at(blocks(&shard, 1, 2), 0, WriteMode::Plain)
+                    .await
+                    .unwrap();
+                other.sync().await.unwrap();
+            } else {
+                other
+                    .write_at(blocks(&shard, 1, 2), 0, WriteMode::Durable)
+                    .await
+                    .unwrap();
+            }
+        }
+    };
+    let is_there = |bytes: &[u8]| bytes == [1; 4096];
+    for is_sync in [false, true] {
+        let narrow = DiskModel {
+            narrow_flush: true,
+            ..even(false)
+        };
+        let kept = after_power_cut(&narrow, write_beside(is_sync));
+        assert!(count(&kept, is_there) < 150, "a flush reaches too far");
+        let kept = after_power_cut(&even(false), write_beside(is_sync));
+        assert_eq!(count(&kept, is_there), 200, "one device is flushed whole");
+    }
+}

@@ -163,7 +163,7 @@ fn a_dropped_write_goes_on() {
 }
 
 #[test]
-#[should_panic(expected = "deadlock: 1 tasks left")]
+#[should_panic(expected = "deadlock: process 1: 1 tasks left")]
 fn waiting_for_nothing_is_found() {
     let disk = SimDisk::new(DiskModel::default());
     let mut life = Sim::new(1, &disk);

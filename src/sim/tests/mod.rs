@@ -3,6 +3,7 @@
 mod contract_runs;
 mod disk;
 mod life;
+mod many;
 mod net;
 
 use std::path::Path;
