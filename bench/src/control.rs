@@ -5,15 +5,17 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use corelane::model::TopicId;
+use corelane::model::{PartitionIndex, TopicId};
 use corelane::wire::messages::{
     ApiVersionsRequest, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
-    CreateTopicsResponse,
+    CreateTopicsResponse, PartitionProduceData, ProduceRequest, TopicProduceData,
 };
-use corelane::wire::{Request, Response, decode_response, encode_request};
+use corelane::wire::{List, Records, Request, Response, decode_response, encode_request};
 
 /// The name under which the benchmark's connections show in the broker.
 const CLIENT_ID: &str = "corelane-bench";
+/// How long the broker may take for one batch before it answers with an error.
+const PRODUCE_TIMEOUT_MS: i32 = 30_000;
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 /// Far above any answer to a request of this kind.
 const MAX_ANSWER_BYTES: u32 = 64 << 20;
@@ -29,6 +31,28 @@ pub fn encode<'a, Q: Request<'a>>(
     // It also says which pieces lie elsewhere: none.
     let _ = encode_request(out, version, correlation_id, CLIENT_ID, request)?;
     Ok(())
+}
+
+/// A Produce request of one batch.
+pub fn produce_request(
+    topic: TopicId,
+    partition: PartitionIndex,
+    batch: &[u8],
+) -> ProduceRequest<'_> {
+    let data = PartitionProduceData {
+        index: partition,
+        records: Some(Records::Bytes(batch)),
+    };
+    ProduceRequest {
+        acks: -1,
+        timeout_ms: PRODUCE_TIMEOUT_MS,
+        topic_data: List::from(TopicProduceData {
+            topic_id: topic,
+            partition_data: List::from(data),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
 }
 
 /// A connection on which one request is under way at a time, in the newest versions.
@@ -76,26 +100,40 @@ impl Control {
 
     /// Creates a topic that takes batches of 8 MiB.
     pub fn create_topic(&mut self, name: &str, partitions: i32) -> Result<TopicId> {
-        let config = CreatableTopicConfig {
-            name: "max.message.bytes".into(),
-            value: Some((8 << 20).to_string().into()),
-        };
-        let topic = CreatableTopic {
-            name: name.into(),
-            num_partitions: partitions,
-            replication_factor: 1,
-            assignments: Vec::new(),
-            configs: vec![config],
+        let ids = self.create_topics(&[name.to_owned()], partitions)?;
+        ids.first().copied().context("no topic in the answer")
+    }
+
+    /// Creates topics of as many partitions each that take batches of 8 MiB, with one request.
+    pub fn create_topics(&mut self, names: &[String], partitions: i32) -> Result<Vec<TopicId>> {
+        let topic = |name: &String| {
+            let config = CreatableTopicConfig {
+                name: "max.message.bytes".into(),
+                value: Some((8 << 20).to_string().into()),
+            };
+            CreatableTopic {
+                name: name.clone().into(),
+                num_partitions: partitions,
+                replication_factor: 1,
+                assignments: Vec::new(),
+                configs: vec![config],
+            }
         };
         let request = CreateTopicsRequest {
-            topics: vec![topic],
+            topics: names.iter().map(topic).collect(),
             ..Default::default()
         };
         let response: CreateTopicsResponse<'_> = self.call(&request)?;
-        let topic = response.topics.first().context("no topic in the answer")?;
-        let (code, message) = (topic.error_code, &topic.error_message);
-        ensure!(code.is_none(), "creating {name}: {code:?} {message:?}");
-        Ok(topic.topic_id)
+        let created = response.topics.iter().map(|topic| {
+            let (code, message) = (topic.error_code, &topic.error_message);
+            ensure!(
+                code.is_none(),
+                "creating {}: {code:?} {message:?}",
+                topic.name
+            );
+            Ok(topic.topic_id)
+        });
+        created.collect()
     }
 
     fn read_frame(&mut self) -> Result<()> {

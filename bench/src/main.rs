@@ -5,6 +5,7 @@
 //! cargo run --release -p corelane-bench -- loop [--workload large|16k|many] [--json]
 //! cargo run --release -p corelane-bench -- restart [--partitions 1000] [--bytes 5GiB]
 //! cargo run --release -p corelane-bench -- idle
+//! cargo run --release -p corelane-bench -- topics [--partitions 10000]
 //! ```
 //!
 //! The broker that is measured is the binary `corelane` beside this one; it is not built by the
@@ -21,6 +22,9 @@
 //!   again, and takes the time from the start of the process to the first acknowledged batch.
 //! - **`idle`**: the time from the start of the process on an empty data directory to the first
 //!   answered ApiVersions; then processor time and memory with a thousand silent connections.
+//! - **`topics`**: creates topics of many partitions one after the other, while new producers write
+//!   their first batch to another topic; then many topics with one request; then, on a directory of
+//!   its own, a start after SIGKILL with empty partitions, a first record into each, and a start again.
 //!
 //! Payload bytes are the records' values; GB is 10⁹ of them. Processor time, written bytes and
 //! memory of the broker come from `/proc/PID`. Warm-up is not counted.
@@ -42,7 +46,7 @@
 //! | `control` | one request, one answer: topics are created so |
 //! | `workload` | what is sent: sizes, partitions, requests under way |
 //! | `load/` | the generator: producers and a consumer on one thread around poll(2) |
-//! | `throughput`, `restart`, `idle` | the three benchmarks |
+//! | `throughput`, `restart`, `idle`, `topics` | the benchmarks |
 
 mod args;
 mod broker;
@@ -53,6 +57,7 @@ mod load;
 mod process;
 mod restart;
 mod throughput;
+mod topics;
 mod workload;
 
 use clap::{Parser, Subcommand};
@@ -72,6 +77,8 @@ enum Command {
     Restart(restart::Command),
     /// Time to the first answer, and the cost of a thousand silent connections
     Idle(idle::Command),
+    /// Creating many partitions, their first records, and a start with them after kill -9
+    Topics(topics::TopicsArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -79,5 +86,6 @@ fn main() -> anyhow::Result<()> {
         Command::Loop(command) => command.run(),
         Command::Restart(command) => command.run(),
         Command::Idle(command) => command.run(),
+        Command::Topics(command) => command.run(),
     }
 }

@@ -5,15 +5,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 use corelane::model::{PartitionIndex, TopicId};
-use corelane::wire::messages::{
-    PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
-};
-use corelane::wire::{List, Records};
+use corelane::wire::messages::ProduceResponse;
 use serde::Serialize;
 
 use crate::args::{BrokerArgs, median, parse_bytes};
 use crate::broker::Broker;
 use crate::clock;
+use crate::control::produce_request;
 use crate::load::Load;
 use crate::process::{load_average, pin, two_cores};
 use crate::workload::{Named, Workload};
@@ -107,7 +105,7 @@ impl Command {
         let (batch, _) = workload.batch(PartitionIndex(0))?;
         let mut broker = Broker::start(&self.broker, dir, core, own_core)?;
         let mut control = broker.connect()?;
-        while !is_acknowledged(control.call(&request(topic, &batch))?) {
+        while !is_acknowledged(control.call(&produce_request(topic, PartitionIndex(0), &batch))?) {
             clock::sleep(RETRY);
         }
         let first_ack_seconds = broker.started().elapsed().as_secs_f64();
@@ -155,23 +153,6 @@ impl Command {
             ("load average", format!("{:.1}", report.load_average)),
         ];
         self.broker.print(&report, &rows)
-    }
-}
-
-fn request(topic: TopicId, batch: &[u8]) -> ProduceRequest<'_> {
-    let data = PartitionProduceData {
-        index: PartitionIndex(0),
-        records: Some(Records::Bytes(batch)),
-    };
-    ProduceRequest {
-        acks: -1,
-        timeout_ms: 10_000,
-        topic_data: List::from(TopicProduceData {
-            topic_id: topic,
-            partition_data: List::from(data),
-            ..Default::default()
-        }),
-        ..Default::default()
     }
 }
 

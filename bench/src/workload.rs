@@ -3,14 +3,10 @@
 use anyhow::{Result, ensure};
 use corelane::model::batch::{BatchBuilder, HEADER_BYTES};
 use corelane::model::{PartitionIndex, TopicId};
-use corelane::wire::messages::{PartitionProduceData, ProduceRequest, TopicProduceData};
-use corelane::wire::{List, Records};
 use serde::Serialize;
 
 use crate::{clock, control};
 
-/// How long the broker may take for one request before it answers with an error.
-const TIMEOUT_MS: i32 = 30_000;
 /// What a request holds beside its batch, at most.
 const FRAMING_BYTES: usize = 80;
 /// What a record holds beside its value, at most: four varints of five bytes, and four of one.
@@ -79,20 +75,7 @@ impl Workload {
     /// The request for one partition.
     pub fn prepare(&self, topic: TopicId, partition: PartitionIndex) -> Result<Prepared> {
         let (batch, records) = self.batch(partition)?;
-        let data = PartitionProduceData {
-            index: partition,
-            records: Some(Records::Bytes(&batch)),
-        };
-        let request = ProduceRequest {
-            acks: -1,
-            timeout_ms: TIMEOUT_MS,
-            topic_data: List::from(TopicProduceData {
-                topic_id: topic,
-                partition_data: List::from(data),
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
+        let request = control::produce_request(topic, partition, &batch);
         let mut frame = Vec::with_capacity(self.request_bytes);
         control::encode(&mut frame, 0, &request)?;
         Ok(Prepared { frame, records })
@@ -134,6 +117,7 @@ fn next_byte(seed: &mut u64) -> u8 {
 mod tests {
     use super::*;
     use corelane::model::batch::{BatchView, Records as BatchRecords};
+    use corelane::wire::messages::ProduceRequest;
     use corelane::wire::{Message, RequestHeader};
 
     #[test]
