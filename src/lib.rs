@@ -73,11 +73,11 @@
 //! [`PartitionLog::read`](log::PartitionLog::read) below the high watermark, or the last stable offset: shares of the tail's
 //! memory where it reaches far enough back, otherwise `read_cold` (`log/shard/reader.rs`), direct reads of
 //! the segment with every CRC checked, and base offset and leader epoch, which the CRC leaves out,
-//! against what the log knows. With too little to answer, it waits until the
-//! [`Partition::changed`](partition::Partition::changed) of one of them reports to the request's
-//! [`Changes`](rt::Changes), and looks at those alone again, or for the deadline. A session keeps its
-//! `Changes` from request to request, so that partitions at rest cost nothing. The records leave as
-//! they are stored, in the pieces that hold them.
+//! against what the log knows. With too little to answer, it has the partitions watched
+//! ([`Partition::watch`](partition::Partition::watch)) and waits until one of them puts its place into
+//! the request's [`ReadySet`](rt::ReadySet), and looks at those alone again, or for the deadline. A
+//! session keeps its `ReadySet`, its watches and the partitions' slots from request to request, so that
+//! partitions at rest cost nothing. The records leave as they are stored, in the pieces that hold them.
 
 pub mod cli;
 pub mod client;

@@ -2,12 +2,14 @@
 
 pub mod batch;
 mod ids;
+mod map;
 mod topic_name;
 
 pub use ids::{
     BrokerId, DirectoryId, LeaderEpoch, NodeId, NotAnId, Offset, PartitionId, PartitionIndex,
     ProducerEpoch, ProducerId, ShardIndex, TopicId,
 };
+pub use map::LookupMap;
 pub use topic_name::{
     MAX_TOPIC_NAME_BYTES, RESERVED_TOPIC_NAME, is_topic_name, is_topic_name_byte,
 };

@@ -31,7 +31,7 @@ pub use watermarks::{Isolation, Watermarks};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::log::{LogConfig, PartitionLog, StorageError};
 use crate::model::{LeaderEpoch, PartitionId};
-use crate::rt::{Event, Runtime};
+use crate::rt::{ReadySet, Runtime, Watch};
 use role::RoleState;
 
 /// A partition that this shard leads. Clones are the same one.
@@ -146,9 +146,10 @@ impl<R: Runtime> Partition<R> {
         self.inner.state.watermarks.get()
     }
 
-    /// Notified when there is news for those who read: more to read, another start, a failure.
-    pub fn changed(&self) -> &Event {
-        &self.inner.state.changed
+    /// Tells `set`, under `place`, when there is news for those who read: more to read, another
+    /// start, a failure.
+    pub fn watch(&self, set: &Rc<ReadySet>, place: u32) -> Watch {
+        self.inner.state.readers.watch(set, place)
     }
 
     /// Fails when it is not led here any more.

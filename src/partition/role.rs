@@ -2,12 +2,13 @@
 //! mark has moved, in the same step.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use super::watermarks::Watermarks;
 use crate::log::LogWatcher;
 use crate::log::Marks;
 use crate::model::Offset;
-use crate::rt::{Event, MarkQueue};
+use crate::rt::{MarkQueue, Watchers};
 
 /// What this shard is to a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +26,8 @@ pub(super) struct RoleState {
     pub watermarks: Cell<Watermarks>,
     /// Acknowledgements with acks=all. Those with acks=1 wait in the log, for the durable offset.
     pub high_watermark: MarkQueue<Offset>,
-    /// Notified when there is news for readers: more to read, another start, a failure.
-    pub changed: Event,
+    /// Readers, who are told of more to read, another start, a failure.
+    pub readers: Rc<Watchers>,
 }
 
 impl RoleState {
@@ -36,7 +37,7 @@ impl RoleState {
             role: Cell::new(role),
             watermarks: Cell::new(Watermarks::default().follow(marks)?),
             high_watermark: MarkQueue::default(),
-            changed: Event::new(),
+            readers: Rc::default(),
         })
     }
 }
@@ -51,7 +52,7 @@ impl LogWatcher for RoleState {
         }
         let seen = |at: &Watermarks| (at.log_start, at.last_stable, at.high_watermark);
         if seen(&now) != seen(&before) {
-            self.changed.notify();
+            self.readers.tell();
         }
         Ok(())
     }
@@ -59,7 +60,7 @@ impl LogWatcher for RoleState {
     fn failed(&self) {
         self.role.set(Role::None);
         self.high_watermark.release_all();
-        self.changed.notify();
+        self.readers.tell();
     }
 }
 

@@ -6,18 +6,15 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use super::changes::Report;
-
 /// A moment that tasks of a shard wait for. Holds no state: waiters look at theirs.
 #[derive(Default)]
 pub struct Event {
     wakers: RefCell<Vec<Waker>>,
-    reports: RefCell<Vec<Box<dyn Report>>>,
 }
 
 impl std::fmt::Debug for Event {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let waiting = self.wakers.borrow().len() + self.reports.borrow().len();
+        let waiting = self.wakers.borrow().len();
         write!(f, "Event({waiting} waiting)")
     }
 }
@@ -33,26 +30,6 @@ impl Event {
         for waker in self.wakers.take() {
             waker.wake();
         }
-        for report in self.reports.take() {
-            report.tell();
-        }
-    }
-
-    /// Makes one report at the next notification. Those that nobody awaits any more go when there
-    /// are as many as the others.
-    pub(super) fn add_report(&self, report: Box<dyn Report>) {
-        let mut reports = self.reports.borrow_mut();
-        if reports.len() == reports.capacity() {
-            reports.retain(|report| report.is_awaited());
-            let held = reports.len();
-            reports.reserve(held.max(4));
-        }
-        reports.push(report);
-    }
-
-    #[cfg(test)]
-    pub(super) fn reports(&self) -> usize {
-        self.reports.borrow().len()
     }
 
     /// Completes when `look` finds something: now, or after some later [`Event::notify`].

@@ -10,9 +10,9 @@
 //! | file | what |
 //! |---|---|
 //! | `buf`, `region`, `buddy` | memory of a shard: buffers, the huge pages below, which blocks are free |
-//! | `local`, `changes` | waiting within a shard: events, budgets; many events at once |
+//! | `local` | waiting within a shard: events, budgets |
 //! | `lane` | messages from core to core, and from threads to a core |
-//! | `mark_queue`, `deadlines` | waiting for a mark, for a time |
+//! | `mark_queue`, `deadlines`, `watch` | waiting for a mark, for a time, for news of many things |
 //! | `frames` | length-prefixed frames from a socket |
 //! | `probe` | what the machine gives |
 //! | `glommio/` | the runtime of production: executors and threads |
@@ -20,7 +20,6 @@
 
 mod buddy;
 mod buf;
-mod changes;
 #[cfg(test)]
 pub(crate) mod contract;
 mod deadlines;
@@ -32,6 +31,7 @@ mod mark_queue;
 mod probe;
 mod region;
 mod ring;
+mod watch;
 
 use std::future::Future;
 use std::io;
@@ -40,7 +40,6 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use buf::{Arena, ArenaFull, Buf, BufMut};
-pub use changes::Changes;
 pub use deadlines::{Deadline, Deadlines};
 pub use frames::{Cut, Frame, FrameError, FrameReader, cut_frame};
 pub(in crate::rt) use glommio::raise_limits;
@@ -54,6 +53,7 @@ pub use local::{Budget, Event, Permit};
 pub use mark_queue::{Latch, MarkQueue};
 pub use probe::{Fatal, Probe, RingFacts};
 pub use region::BLOCK_BYTES;
+pub use watch::{ReadySet, Watch, Watchers};
 
 /// What one shard may ask of the world.
 pub trait Runtime: Clone + 'static {

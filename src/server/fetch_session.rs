@@ -6,17 +6,22 @@
 //!
 //! It also knows which partitions are *at rest*: nothing was left to read when they were looked at,
 //! and nothing was reported of them since. A request looks at the others alone, so that a consumer
-//! of a thousand partitions costs as much as those of them that are written to.
+//! of ten thousand partitions costs as much as those of them that are written to.
+//!
+//! A partition has a *place* in its session, by which it reports news and is found without a name:
+//! partitions 7, 8 and 9 take the places 0, 1 and 2; the client forgets 8, and 12 takes place 1 under
+//! another generation, so that an answer that was on its way for 8 is not taken for 12's.
 //!
 //! A shard is a broker of its own, so it has a cache of its own.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::model::TopicId;
-use crate::rt::Changes;
+use crate::model::{LookupMap, TopicId};
+use crate::rt::{ReadySet, Watch};
+use crate::shard::PartitionSlot;
 
 /// Epoch of a request that opens a session (or renews one).
 pub const INITIAL_EPOCH: i32 = 0;
@@ -26,7 +31,7 @@ pub const FINAL_EPOCH: i32 = -1;
 const EVICTION_MIN_IDLE: Duration = Duration::from_secs(120);
 
 /// A topic as the request names it: by name up to Fetch v12, by id from v13 on (KIP-516).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TopicKey {
     /// Fetch v4–v12.
     Name(Rc<str>),
@@ -35,7 +40,7 @@ pub enum TopicKey {
 }
 
 /// A partition of a fetch request.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PartitionKey {
     /// Its topic.
     pub topic: TopicKey,
@@ -110,8 +115,10 @@ pub struct FetchPlan {
     pub incremental: bool,
     /// The partitions, in the order they are to be filled.
     pub partitions: Vec<Planned>,
-    /// Where partitions that were looked at report that there is news.
-    pub changes: Rc<Changes<PartitionKey>>,
+    /// Where partitions that are watched report news, under their places.
+    pub ready: Rc<ReadySet>,
+    /// Of a request without a session, one that nobody finds again.
+    session: Rc<RefCell<Session>>,
 }
 
 /// A partition to look at.
@@ -121,6 +128,11 @@ pub struct Planned {
     pub key: PartitionKey,
     /// What is asked of it.
     pub ask: PartitionAsk,
+    /// Where it stands in the session.
+    pub place: u32,
+    /// Where it stood on its shard when it was found last.
+    pub slot: Option<PartitionSlot>,
+    generation: u64,
 }
 
 /// All sessions of one shard.
@@ -128,32 +140,40 @@ pub struct Planned {
 pub struct SessionCache {
     slots: usize,
     per_connection: usize,
-    sessions: BTreeMap<i32, Session>,
+    sessions: BTreeMap<i32, Rc<RefCell<Session>>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Session {
     connection: u64,
     next_epoch: i32,
     by_topic_id: bool,
     last_used: Duration,
-    partitions: BTreeMap<PartitionKey, Remembered>,
+    entries: Vec<Option<Entry>>,
+    free: Vec<u32>,
+    places: LookupMap<PartitionKey, u32>,
     next_turn: u64,
-    /// Partitions that are not at rest.
-    awake: BTreeSet<PartitionKey>,
-    changes: Rc<Changes<PartitionKey>>,
+    next_generation: u64,
+    /// Places to be looked at by the next request, each once.
+    awake: Vec<u32>,
+    ready: Rc<ReadySet>,
     /// Requests that were planned and not answered. A client has one under way; if it sends more,
     /// each looks at everything, as the first has yet to say what is at rest.
     under_way: usize,
 }
 
 #[derive(Debug)]
-struct Remembered {
+struct Entry {
+    key: PartitionKey,
     ask: PartitionAsk,
     high_watermark: i64,
     log_start: i64,
     /// Its place in the order; who got data goes last.
     turn: u64,
+    generation: u64,
+    is_awake: bool,
+    slot: Option<PartitionSlot>,
+    watch: Option<(PartitionSlot, Watch)>,
 }
 
 impl SessionCache {
@@ -187,87 +207,53 @@ impl SessionCache {
         match ask.epoch {
             INITIAL_EPOCH | FINAL_EPOCH => {
                 self.sessions.remove(&ask.id);
-                let session_id = if ask.epoch == INITIAL_EPOCH && !ask.partitions.is_empty() {
-                    self.open(&ask, connection, now, random)
-                } else {
-                    0
+                let opens = ask.epoch == INITIAL_EPOCH && !ask.partitions.is_empty();
+                let id = match opens {
+                    true => self.free_id(connection, now, random),
+                    false => None,
                 };
-                let changes = match self.sessions.get_mut(&session_id) {
-                    Some(session) => session.begin(),
-                    None => Rc::default(),
-                };
-                let planned = |(key, ask)| Planned { key, ask };
-                Ok(FetchPlan {
-                    session_id,
-                    incremental: false,
-                    partitions: ask.partitions.into_iter().map(planned).collect(),
-                    changes,
-                })
+                let mut session = Session::new(connection, ask.by_topic_id, now);
+                for (key, ask) in ask.partitions {
+                    match id {
+                        Some(_) => session.remember(key, ask),
+                        // Nobody comes back to ask for it by name.
+                        None => _ = session.add(key, ask),
+                    }
+                }
+                let session = Rc::new(RefCell::new(session));
+                if let Some(id) = id {
+                    self.sessions.insert(id, session.clone());
+                }
+                Ok(FetchPlan::begin(session, id.unwrap_or(0), false))
             }
             _ => self.go_on(ask, now),
-        }
-    }
-
-    /// What session `id` asks of a partition, if it still does.
-    pub fn planned(&self, id: i32, key: &PartitionKey) -> Option<Planned> {
-        let ask = self.sessions.get(&id)?.partitions.get(key)?.ask;
-        let key = key.clone();
-        Some(Planned { key, ask })
-    }
-
-    /// Whether the response of session `id` must name this partition; remembers what it says.
-    pub fn is_news(&mut self, id: i32, key: &PartitionKey, answer: PartitionAnswer) -> bool {
-        match self.sessions.get_mut(&id) {
-            Some(session) => session.is_news(key, answer),
-            None => true,
-        }
-    }
-
-    /// A request of session `id` is answered.
-    pub fn end(&mut self, id: i32) {
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.under_way = session.under_way.saturating_sub(1);
         }
     }
 
     /// Forgets the sessions of a connection that ended.
     pub fn close_connection(&mut self, connection: u64) {
         self.sessions
-            .retain(|_, session| session.connection != connection);
+            .retain(|_, session| session.borrow().connection != connection);
     }
 
-    fn open(&mut self, ask: &SessionAsk, connection: u64, now: Duration, random: u64) -> i32 {
+    /// An id for another session, if there is room for one.
+    fn free_id(&mut self, connection: u64, now: Duration, random: u64) -> Option<i32> {
         self.make_room(connection, now);
         if self.sessions.len() >= self.slots {
-            return 0;
+            return None;
         }
         let mut id = (random as i32 & i32::MAX).max(1);
         while self.sessions.contains_key(&id) {
             id = (id.wrapping_add(1) & i32::MAX).max(1);
         }
-        let mut session = Session {
-            connection,
-            next_epoch: 1,
-            by_topic_id: ask.by_topic_id,
-            last_used: now,
-            partitions: BTreeMap::new(),
-            next_turn: 0,
-            awake: BTreeSet::new(),
-            changes: Rc::default(),
-            under_way: 0,
-        };
-        for (key, ask) in &ask.partitions {
-            session.remember(key.clone(), *ask);
-        }
-        self.sessions.insert(id, session);
-        id
+        Some(id)
     }
 
     fn make_room(&mut self, connection: u64, now: Duration) {
         let of_connection = self
             .sessions
             .values()
-            .filter(|s| s.connection == connection)
+            .filter(|session| session.borrow().connection == connection)
             .count();
         if of_connection >= self.per_connection {
             self.evict(|session| session.connection == connection);
@@ -282,8 +268,8 @@ impl SessionCache {
         let oldest = self
             .sessions
             .iter()
-            .filter(|(_, session)| may(session))
-            .min_by_key(|(_, session)| session.last_used)
+            .filter(|(_, session)| may(&session.borrow()))
+            .min_by_key(|(_, session)| session.borrow().last_used)
             .map(|(id, _)| *id);
         if let Some(id) = oldest {
             self.sessions.remove(&id);
@@ -291,10 +277,9 @@ impl SessionCache {
     }
 
     fn go_on(&mut self, ask: SessionAsk, now: Duration) -> Result<FetchPlan, SessionError> {
-        let session = self
-            .sessions
-            .get_mut(&ask.id)
-            .ok_or(SessionError::NotFound)?;
+        let found = self.sessions.get(&ask.id).ok_or(SessionError::NotFound)?;
+        let found = found.clone();
+        let mut session = found.borrow_mut();
         if session.next_epoch != ask.epoch {
             return Err(SessionError::Epoch);
         }
@@ -313,75 +298,178 @@ impl SessionCache {
         for (key, ask) in ask.partitions {
             session.remember(key, ask);
         }
-        let partitions = session.due();
-        let changes = session.begin();
-        let session_id = if session.partitions.is_empty() {
-            self.sessions.remove(&ask.id);
-            0
-        } else {
-            ask.id
+        let id = match session.places.is_empty() {
+            true => {
+                self.sessions.remove(&ask.id);
+                0
+            }
+            false => ask.id,
         };
-        Ok(FetchPlan {
+        drop(session);
+        Ok(FetchPlan::begin(found, id, true))
+    }
+}
+
+impl FetchPlan {
+    fn begin(session: Rc<RefCell<Session>>, session_id: i32, incremental: bool) -> Self {
+        let (partitions, ready) = session.borrow_mut().begin();
+        Self {
             session_id,
-            incremental: true,
+            incremental,
             partitions,
-            changes,
-        })
+            ready,
+            session,
+        }
+    }
+
+    /// What is asked of the partition at a place, if there is still one.
+    pub fn planned(&self, place: u32) -> Option<Planned> {
+        let session = self.session.borrow();
+        session.entry(place).map(|entry| entry.planned(place))
+    }
+
+    /// A partition was found at `slot`: the next look finds it there.
+    pub fn found_at(&self, planned: &Planned, slot: PartitionSlot) {
+        if let Some(entry) = self.session.borrow_mut().entry_of(planned) {
+            entry.slot = Some(slot);
+        }
+    }
+
+    /// Has the partition at `slot` watched from now on, unless it is already.
+    pub fn watch(
+        &self,
+        planned: &Planned,
+        slot: PartitionSlot,
+        watch: impl FnOnce(&Rc<ReadySet>, u32) -> Watch,
+    ) {
+        let mut session = self.session.borrow_mut();
+        let Some(entry) = session.entry_of(planned) else {
+            return;
+        };
+        if entry.watch.as_ref().is_none_or(|(at, _)| *at != slot) {
+            entry.watch = Some((slot, watch(&self.ready, planned.place)));
+        }
+    }
+
+    /// Whether the response must name this partition; remembers what it says.
+    pub fn is_news(&self, planned: &Planned, answer: PartitionAnswer) -> bool {
+        self.session.borrow_mut().is_news(planned, answer)
+    }
+
+    /// The request is answered.
+    pub fn end(&self) {
+        let mut session = self.session.borrow_mut();
+        session.under_way = session.under_way.saturating_sub(1);
     }
 }
 
 impl Session {
-    /// A request is under way from now on.
-    fn begin(&mut self) -> Rc<Changes<PartitionKey>> {
-        self.under_way += 1;
-        self.changes.clone()
-    }
-
-    /// The partitions that are not at rest, in their order.
-    fn due(&mut self) -> Vec<Planned> {
-        let came = self.changes.take().into_iter();
-        let came = came.filter(|key| self.partitions.contains_key(key));
-        self.awake.extend(came);
-        let all = match self.under_way {
-            0 => None,
-            _ => Some(self.partitions.keys().cloned().collect()),
-        };
-        let keys = all.as_ref().unwrap_or(&self.awake);
-        let mut due: Vec<_> = keys
-            .iter()
-            .filter_map(|key| Some((self.partitions.get(key)?, key)))
-            .collect();
-        due.sort_unstable_by_key(|(entry, _)| entry.turn);
-        let planned = |(entry, key): (&Remembered, &PartitionKey)| Planned {
-            key: key.clone(),
-            ask: entry.ask,
-        };
-        due.into_iter().map(planned).collect()
-    }
-
-    fn remember(&mut self, key: PartitionKey, ask: PartitionAsk) {
-        self.awake.insert(key.clone());
-        match self.partitions.entry(key) {
-            Entry::Occupied(mut entry) => entry.get_mut().ask = ask,
-            Entry::Vacant(entry) => {
-                entry.insert(Remembered {
-                    ask,
-                    high_watermark: -1,
-                    log_start: -1,
-                    turn: self.next_turn,
-                });
-                self.next_turn += 1;
-            }
+    fn new(connection: u64, by_topic_id: bool, now: Duration) -> Self {
+        Self {
+            connection,
+            next_epoch: 1,
+            by_topic_id,
+            last_used: now,
+            ..Self::default()
         }
     }
 
-    fn forget(&mut self, key: &PartitionKey) {
-        self.partitions.remove(key);
-        self.awake.remove(key);
+    /// A request is under way from now on; gives the partitions that it must look at, in their order:
+    /// those that are not at rest.
+    fn begin(&mut self) -> (Vec<Planned>, Rc<ReadySet>) {
+        for place in self.ready.take() {
+            self.wake(place);
+        }
+        let mut due = std::mem::take(&mut self.awake);
+        for place in &due {
+            match self.entry_mut(*place) {
+                Some(entry) => entry.is_awake = false,
+                None => self.free.push(*place),
+            }
+        }
+        if self.under_way > 0 {
+            due = (0..self.entries.len() as u32).collect();
+        }
+        self.under_way += 1;
+        let entry = |place: u32| Some((self.entry(place)?, place));
+        let mut due: Vec<_> = due.into_iter().filter_map(entry).collect();
+        due.sort_unstable_by_key(|(entry, _)| entry.turn);
+        let planned = due.into_iter().map(|(entry, place)| entry.planned(place));
+        (planned.collect(), self.ready.clone())
     }
 
-    fn is_news(&mut self, key: &PartitionKey, answer: PartitionAnswer) -> bool {
-        let Some(entry) = self.partitions.get_mut(key) else {
+    fn entry(&self, place: u32) -> Option<&Entry> {
+        self.entries.get(place as usize)?.as_ref()
+    }
+
+    fn entry_mut(&mut self, place: u32) -> Option<&mut Entry> {
+        self.entries.get_mut(place as usize)?.as_mut()
+    }
+
+    fn entry_of(&mut self, planned: &Planned) -> Option<&mut Entry> {
+        let entry = self.entry_mut(planned.place)?;
+        (entry.generation == planned.generation).then_some(entry)
+    }
+
+    /// The next request must look at a place.
+    fn wake(&mut self, place: u32) {
+        if let Some(entry) = self.entry_mut(place)
+            && !std::mem::replace(&mut entry.is_awake, true)
+        {
+            self.awake.push(place);
+        }
+    }
+
+    fn remember(&mut self, key: PartitionKey, ask: PartitionAsk) {
+        let known = self.places.get(&key).copied();
+        if let Some(place) = known
+            && let Some(entry) = self.entry_mut(place)
+        {
+            entry.ask = ask;
+            return self.wake(place);
+        }
+        let place = self.add(key.clone(), ask);
+        self.places.insert(key, place);
+    }
+
+    /// Gives a partition a place.
+    fn add(&mut self, key: PartitionKey, ask: PartitionAsk) -> u32 {
+        let entry = Entry {
+            key,
+            ask,
+            high_watermark: -1,
+            log_start: -1,
+            turn: self.next_turn,
+            generation: self.next_generation,
+            is_awake: false,
+            slot: None,
+            watch: None,
+        };
+        self.next_turn += 1;
+        self.next_generation += 1;
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            (self.entries.len() - 1) as u32
+        });
+        self.entries[place as usize] = Some(entry);
+        self.wake(place);
+        place
+    }
+
+    fn forget(&mut self, key: &PartitionKey) {
+        let Some(place) = self.places.remove(key) else {
+            return;
+        };
+        let gone = self.entries.get_mut(place as usize).and_then(Option::take);
+        // A place that is still in the list of those awake is free when it leaves that.
+        if gone.is_some_and(|entry| !entry.is_awake) {
+            self.free.push(place);
+        }
+    }
+
+    fn is_news(&mut self, planned: &Planned, answer: PartitionAnswer) -> bool {
+        let next_turn = self.next_turn;
+        let Some(entry) = self.entry_of(planned) else {
             return true;
         };
         let news = answer.has_records
@@ -397,14 +485,25 @@ impl Session {
         };
         if answer.has_records {
             // Who got data goes last, so that a small response size starves nobody.
-            entry.turn = self.next_turn;
+            entry.turn = next_turn;
             self.next_turn += 1;
         }
-        match answer.at_rest {
-            true => self.awake.remove(key),
-            false => self.awake.insert(key.clone()),
-        };
+        if !answer.at_rest {
+            self.wake(planned.place);
+        }
         news
+    }
+}
+
+impl Entry {
+    fn planned(&self, place: u32) -> Planned {
+        Planned {
+            key: self.key.clone(),
+            ask: self.ask,
+            place,
+            slot: self.slot,
+            generation: self.generation,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::cluster::Image;
 use crate::model::{BrokerId, PartitionIndex, TopicId};
 use crate::partition::Partition;
 use crate::rt::Runtime;
-use crate::shard::Found;
+use crate::shard::{Found, PartitionSlot};
 use crate::wire::ErrorCode;
 use crate::wire::messages::{LeaderIdAndEpoch, NodeEndpoint};
 
@@ -60,13 +60,13 @@ impl Redirects {
 }
 
 impl<R: Runtime> Context<R> {
-    /// The partition, if this shard leads it.
+    /// The partition, if this shard leads it, and where it is to be found again.
     pub fn locate(
         &self,
         image: &Image,
         topic: TopicRef<'_>,
         index: PartitionIndex,
-    ) -> Result<Partition<R>, NotHere> {
+    ) -> Result<(PartitionSlot, Partition<R>), NotHere> {
         let id = match topic {
             TopicRef::Id(id) => id,
             TopicRef::Name(name) => match image.topic(name) {
@@ -75,7 +75,7 @@ impl<R: Runtime> Context<R> {
             },
         };
         match self.shard.find(id, index) {
-            Found::Here(partition) => Ok(partition),
+            Found::Here(slot, partition) => Ok((slot, partition)),
             Found::Elsewhere { leader, epoch } => Err(NotHere {
                 code: ErrorCode::NotLeaderOrFollower,
                 leader: Some(LeaderIdAndEpoch {
@@ -96,7 +96,7 @@ impl<R: Runtime> Context<R> {
     /// The partition of this name, if this shard leads it and can use it.
     pub fn led_here(&self, topic: &str, index: PartitionIndex) -> Result<Partition<R>, ErrorCode> {
         let located = self.locate(&self.shard.image(), TopicRef::Name(topic), index);
-        let partition = located.map_err(|not_here| not_here.code)?;
+        let (_, partition) = located.map_err(|not_here| not_here.code)?;
         match partition.failure() {
             Some(failure) => Err(failure.code()),
             None => Ok(partition),

@@ -9,7 +9,7 @@
 //! | `metadata` | the stored metadata: a change is one record of it |
 //! | `mailbox` | the messages between cores, the way to the controller |
 //! | `config_check` | configuration as the controller checks it |
-//! | `table` | its partitions, found by topic and index |
+//! | `table` | its partitions, found by topic and index, or by slot |
 //!
 //! A shard shares nothing with the others. What it learns comes as a message.
 
@@ -41,6 +41,7 @@ use crate::log::{ShardLog, StorageError};
 use crate::model::{BrokerId, LeaderEpoch, PartitionId, PartitionIndex, ProducerId, TopicId};
 use crate::partition::Partition;
 use crate::rt::{Budget, Deadlines, Runtime};
+pub use table::PartitionSlot;
 use table::PartitionTable;
 
 /// A shard. Clones are the same one.
@@ -69,8 +70,8 @@ struct Inner<R: Runtime> {
 
 /// Where a partition is that a client asked for.
 pub enum Found<R: Runtime> {
-    /// Here.
-    Here(Partition<R>),
+    /// Here, to be found again by its slot.
+    Here(PartitionSlot, Partition<R>),
     /// On another shard.
     Elsewhere {
         /// Who leads it.
@@ -164,11 +165,16 @@ impl<R: Runtime> Shard<R> {
         self.inner.topology.replace(topology);
     }
 
+    /// The partition that stood at `slot`, if it is still here.
+    pub fn at(&self, slot: PartitionSlot) -> Option<Partition<R>> {
+        self.inner.partitions.borrow().at(slot).cloned()
+    }
+
     /// The partition of this topic id and index, if it is here.
     pub fn find(&self, topic: TopicId, index: PartitionIndex) -> Found<R> {
         let id = PartitionId { topic, index };
-        if let Some(partition) = self.inner.partitions.borrow().get(id) {
-            return Found::Here(partition.clone());
+        if let Some((slot, partition)) = self.inner.partitions.borrow().get(id) {
+            return Found::Here(slot, partition.clone());
         }
         match self.inner.image.borrow().partition(id) {
             None => Found::Unknown,

@@ -49,23 +49,34 @@ fn order(plan: &FetchPlan) -> Vec<i32> {
         .collect()
 }
 
-fn opened(cache: &mut SessionCache, indexes: &[i32]) -> i32 {
-    cache
-        .plan(ask(0, 0, indexes), 1, NOW, 77)
-        .unwrap()
-        .session_id
+fn opened(cache: &mut SessionCache, indexes: &[i32]) -> FetchPlan {
+    let plan = cache.plan(ask(0, 0, indexes), 1, NOW, 77).unwrap();
+    assert_ne!(plan.session_id, 0);
+    plan
+}
+
+/// What the plan has for partition `index`.
+fn planned(plan: &FetchPlan, index: i32) -> &Planned {
+    let is_wanted = |planned: &&Planned| planned.key.index == index;
+    plan.partitions.iter().find(is_wanted).unwrap()
 }
 
 #[test]
 fn incremental_requests_name_only_changes() {
     let mut cache = SessionCache::new(10, 5);
-    let id = opened(&mut cache, &[0, 1]);
-    assert_ne!(id, 0);
-    cache.end(id);
+    let plan = opened(&mut cache, &[0, 1]);
+    let id = plan.session_id;
+    for at in &plan.partitions {
+        plan.is_news(at, answer(true, 5));
+    }
+    plan.end();
     let plan = cache.plan(ask(id, 1, &[2]), 1, NOW, 0).unwrap();
-    cache.end(id);
     assert!(plan.incremental);
     assert_eq!(order(&plan), [0, 1, 2]);
+    for at in &plan.partitions {
+        plan.is_news(at, answer(true, 5));
+    }
+    plan.end();
     let forget = SessionAsk {
         forgotten: vec![key(1)],
         ..ask(id, 2, &[])
@@ -76,18 +87,19 @@ fn incremental_requests_name_only_changes() {
 #[test]
 fn an_answer_is_news_once() {
     let mut cache = SessionCache::new(10, 5);
-    let id = opened(&mut cache, &[0, 1]);
-    assert!(cache.is_news(id, &key(0), answer(false, 5)));
-    assert!(!cache.is_news(id, &key(0), answer(false, 5)));
-    assert!(cache.is_news(id, &key(0), answer(false, 6)));
+    let plan = opened(&mut cache, &[0, 1]);
+    let first = planned(&plan, 0);
+    assert!(plan.is_news(first, answer(false, 5)));
+    assert!(!plan.is_news(first, answer(false, 5)));
+    assert!(plan.is_news(first, answer(false, 6)));
     let error = PartitionAnswer {
         has_error: true,
         at_rest: false,
         ..answer(false, 6)
     };
-    assert!(cache.is_news(id, &key(0), error));
+    assert!(plan.is_news(first, error));
     assert!(
-        cache.is_news(id, &key(0), answer(false, 6)),
+        plan.is_news(first, answer(false, 6)),
         "resent after an error"
     );
 }
@@ -95,19 +107,64 @@ fn an_answer_is_news_once() {
 #[test]
 fn who_got_data_goes_last() {
     let mut cache = SessionCache::new(10, 5);
-    let id = opened(&mut cache, &[0, 1, 2]);
-    assert!(cache.is_news(id, &key(0), answer(true, 5)));
-    cache.end(id);
-    assert_eq!(
-        order(&cache.plan(ask(id, 1, &[]), 1, NOW, 0).unwrap()),
-        [1, 2, 0]
-    );
+    let plan = opened(&mut cache, &[0, 1, 2]);
+    let more = PartitionAnswer {
+        at_rest: false,
+        ..answer(false, 5)
+    };
+    assert!(plan.is_news(planned(&plan, 0), answer(true, 5)));
+    for index in [1, 2] {
+        plan.is_news(planned(&plan, index), more);
+    }
+    plan.end();
+    let plan = cache.plan(ask(plan.session_id, 1, &[]), 1, NOW, 0).unwrap();
+    assert_eq!(order(&plan), [1, 2, 0]);
+}
+
+#[test]
+fn an_answer_for_a_place_is_not_taken_for_its_next_partition() {
+    let mut cache = SessionCache::new(10, 5);
+    let first = opened(&mut cache, &[0, 1]);
+    let id = first.session_id;
+    let swap = SessionAsk {
+        forgotten: vec![key(1)],
+        ..ask(id, 1, &[])
+    };
+    cache.plan(swap, 1, NOW, 0).unwrap().end();
+    let next = cache.plan(ask(id, 2, &[9]), 1, NOW, 0).unwrap();
+    let (old, new) = (planned(&first, 1), planned(&next, 9));
+    assert_eq!(old.place, new.place, "the place is used again");
+    assert!(next.is_news(new, answer(false, 5)));
+    assert!(first.is_news(old, answer(false, 7)), "it is forgotten");
+    assert!(!next.is_news(new, answer(false, 5)));
+}
+
+#[test]
+fn a_partition_is_watched_once_and_no_longer_than_it_is_wanted() {
+    use crate::rt::Watchers;
+    let (here, moved) = (PartitionSlot::of_test(0), PartitionSlot::of_test(1));
+    let mut cache = SessionCache::new(10, 5);
+    let plan = opened(&mut cache, &[0, 1]);
+    let at = planned(&plan, 1);
+    let watchers = Rc::new(Watchers::default());
+    let watch = |set: &Rc<ReadySet>, place| watchers.watch(set, place);
+    plan.watch(at, here, watch);
+    plan.watch(at, here, |_, _| panic!("it is watched already"));
+    watchers.tell();
+    assert_eq!(plan.ready.take(), [at.place]);
+    plan.watch(at, moved, |set, place| {
+        Rc::new(Watchers::default()).watch(set, place)
+    });
+    watchers.tell();
+    assert!(plan.ready.take().is_empty(), "the partition is another one");
+    plan.found_at(at, moved);
+    assert_eq!(plan.planned(at.place).unwrap().slot, Some(moved));
 }
 
 #[test]
 fn wrong_ids_and_epochs_are_refused() {
     let mut cache = SessionCache::new(10, 5);
-    let id = opened(&mut cache, &[0]);
+    let id = opened(&mut cache, &[0]).session_id;
     let refused = |cache: &mut SessionCache, ask| cache.plan(ask, 1, NOW, 0).unwrap_err();
     assert_eq!(
         refused(&mut cache, ask(id + 1, 1, &[])),
@@ -128,8 +185,8 @@ fn wrong_ids_and_epochs_are_refused() {
 #[test]
 fn the_epoch_wraps_to_one() {
     let mut cache = SessionCache::new(10, 5);
-    let id = opened(&mut cache, &[0]);
-    cache.sessions.get_mut(&id).unwrap().next_epoch = i32::MAX;
+    let id = opened(&mut cache, &[0]).session_id;
+    cache.sessions[&id].borrow_mut().next_epoch = i32::MAX;
     cache.plan(ask(id, i32::MAX, &[]), 1, NOW, 0).unwrap();
     assert!(cache.plan(ask(id, 1, &[]), 1, NOW, 0).is_ok());
 }
@@ -137,7 +194,7 @@ fn the_epoch_wraps_to_one() {
 #[test]
 fn an_emptied_session_closes() {
     let mut cache = SessionCache::new(10, 5);
-    let id = opened(&mut cache, &[0]);
+    let id = opened(&mut cache, &[0]).session_id;
     let forget = SessionAsk {
         forgotten: vec![key(0)],
         ..ask(id, 1, &[])
@@ -149,7 +206,7 @@ fn an_emptied_session_closes() {
 #[test]
 fn a_full_cache_refuses_until_one_is_idle() {
     let mut cache = SessionCache::new(1, 5);
-    let first = opened(&mut cache, &[0]);
+    let first = opened(&mut cache, &[0]).session_id;
     assert_eq!(
         cache.plan(ask(0, 0, &[1]), 2, NOW, 5).unwrap().session_id,
         0
@@ -176,21 +233,22 @@ fn one_connection_cannot_take_every_slot() {
 #[test]
 fn partitions_at_rest_are_left_alone_until_something_changes() {
     let mut cache = SessionCache::new(10, 5);
-    let id = opened(&mut cache, &[0, 1, 2]);
-    assert!(cache.is_news(id, &key(0), answer(false, 5)));
-    assert!(cache.is_news(id, &key(1), answer(true, 5)));
-    assert!(cache.is_news(id, &key(2), answer(false, 5)));
-    cache.end(id);
+    let plan = opened(&mut cache, &[0, 1, 2]);
+    let (id, third) = (plan.session_id, planned(&plan, 2).place);
+    assert!(plan.is_news(planned(&plan, 0), answer(false, 5)));
+    assert!(plan.is_news(planned(&plan, 1), answer(true, 5)));
+    assert!(plan.is_news(planned(&plan, 2), answer(false, 5)));
+    plan.end();
     let plan = cache.plan(ask(id, 1, &[]), 1, NOW, 0).unwrap();
     assert_eq!(order(&plan), [1], "it may have more");
-    assert!(!cache.is_news(id, &key(1), answer(false, 5)));
-    cache.end(id);
-    plan.changes.tell(key(2));
-    plan.changes.tell(key(9));
+    assert!(!plan.is_news(planned(&plan, 1), answer(false, 5)));
+    plan.end();
+    plan.ready.tell(third);
+    plan.ready.tell(99);
     let plan = cache.plan(ask(id, 2, &[]), 1, NOW, 0).unwrap();
     assert_eq!(order(&plan), [2]);
-    assert!(!cache.is_news(id, &key(2), answer(false, 5)));
-    cache.end(id);
+    assert!(!plan.is_news(planned(&plan, 2), answer(false, 5)));
+    plan.end();
     let plan = cache.plan(ask(id, 3, &[0]), 1, NOW, 0).unwrap();
     assert_eq!(order(&plan), [0], "the client asked anew");
 }
@@ -198,13 +256,14 @@ fn partitions_at_rest_are_left_alone_until_something_changes() {
 #[test]
 fn a_request_behind_another_looks_at_everything() {
     let mut cache = SessionCache::new(10, 5);
-    let id = opened(&mut cache, &[0, 1]);
-    for index in [0, 1] {
-        cache.is_news(id, &key(index), answer(false, 5));
+    let first = opened(&mut cache, &[0, 1]);
+    let id = first.session_id;
+    for at in &first.partitions {
+        first.is_news(at, answer(false, 5));
     }
-    let plan = cache.plan(ask(id, 1, &[]), 1, NOW, 0).unwrap();
-    assert_eq!(order(&plan), [0, 1]);
-    cache.end(id);
-    cache.end(id);
+    let second = cache.plan(ask(id, 1, &[]), 1, NOW, 0).unwrap();
+    assert_eq!(order(&second), [0, 1]);
+    first.end();
+    second.end();
     assert!(order(&cache.plan(ask(id, 2, &[]), 1, NOW, 0).unwrap()).is_empty());
 }

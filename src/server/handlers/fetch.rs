@@ -1,13 +1,12 @@
 //! Fetch: sessions, long polls, and records that leave as they are stored.
 
-use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::select;
 
 use crate::cluster::Image;
-use crate::model::{LeaderEpoch, Offset, PartitionIndex, TopicId};
+use crate::model::{LeaderEpoch, LookupMap, Offset, PartitionIndex, TopicId};
 use crate::partition::{FetchAsk, Fetched, Isolation, Partition, Role};
 use crate::rt::{Buf, Runtime};
 use crate::server::connection::Reply;
@@ -18,6 +17,7 @@ use crate::server::fetch_session::{
 };
 use crate::server::locate::{NotHere, Redirects, TopicRef};
 use crate::server::request::{Call, ResponseFrame};
+use crate::shard::PartitionSlot;
 use crate::wire::messages::{
     DivergingEpoch, FetchPartitionData, FetchRequest, FetchResponse, FetchableTopicResponse,
     LeaderIdAndEpoch,
@@ -32,8 +32,9 @@ const FIRST_VERSION_WITH_STORAGE_ERROR: i16 = 6;
 /// What was read so far for one response.
 struct Round<R: Runtime> {
     answers: Vec<Answer<R>>,
-    /// Where the answer for a partition is, once there was something to wait for.
-    places: BTreeMap<PartitionKey, usize>,
+    /// By its place in the session, where the answer for a partition is, once there was something to
+    /// wait for.
+    places: LookupMap<u32, usize>,
     bytes: usize,
     has_news: bool,
 }
@@ -42,7 +43,7 @@ struct Answer<R: Runtime> {
     planned: Planned,
     code: ErrorCode,
     fetched: Fetched,
-    partition: Option<Partition<R>>,
+    partition: Option<(PartitionSlot, Partition<R>)>,
     leader: Option<LeaderIdAndEpoch>,
 }
 
@@ -109,7 +110,7 @@ async fn serve<R: Runtime>(
     let mut round = Round::new();
     let mut due = std::mem::take(&mut plan.partitions);
     loop {
-        let looked_at = round.read(context, due, bounds).await;
+        let looked_at = round.read(context, &plan, due, bounds).await;
         let left = bounds.deadline.saturating_sub(context.shard.rt().now());
         if round.bytes >= bounds.min_bytes || round.has_news || left.is_zero() {
             return respond(context, call, &plan, bounds, round);
@@ -118,18 +119,12 @@ async fn serve<R: Runtime>(
             round.watch(place, &plan);
         }
         let deadline = context.shard.deadlines().until(bounds.deadline);
-        select(pin!(plan.changes.wait()), deadline).await;
-        let sessions = context.sessions.borrow();
-        let planned = |key: PartitionKey| match round.places.get(&key) {
+        select(pin!(plan.ready.wait()), deadline).await;
+        let planned = |at: u32| match round.places.get(&at) {
             Some(place) => Some(round.answers.get(*place)?.planned.clone()),
-            None => sessions.planned(plan.session_id, &key),
+            None => plan.planned(at),
         };
-        due = plan
-            .changes
-            .take()
-            .into_iter()
-            .filter_map(planned)
-            .collect();
+        due = plan.ready.take().into_iter().filter_map(planned).collect();
     }
 }
 
@@ -137,7 +132,7 @@ impl<R: Runtime> Round<R> {
     fn new() -> Self {
         Self {
             answers: Vec::new(),
-            places: BTreeMap::new(),
+            places: LookupMap::default(),
             bytes: 0,
             has_news: false,
         }
@@ -148,13 +143,14 @@ impl<R: Runtime> Round<R> {
     async fn read(
         &mut self,
         context: &Context<R>,
+        plan: &FetchPlan,
         due: Vec<Planned>,
         bounds: Bounds,
     ) -> Vec<usize> {
         let image = context.shard.image();
         let mut looked_at = Vec::with_capacity(due.len());
         for planned in due {
-            let before = self.places.get(&planned.key).copied();
+            let before = self.places.get(&planned.place).copied();
             if let Some(answer) = before.and_then(|place| self.answers.get_mut(place)) {
                 self.bytes -= std::mem::take(&mut answer.fetched.bytes);
             }
@@ -162,7 +158,7 @@ impl<R: Runtime> Round<R> {
                 max_bytes: bounds.max_bytes.saturating_sub(self.bytes),
                 ..bounds
             };
-            let answer = read_one(context, &image, planned, left, self.bytes == 0).await;
+            let answer = read_one(context, &image, plan, planned, left, self.bytes == 0).await;
             self.bytes += answer.fetched.bytes;
             self.has_news |= answer.is_news();
             let place = before.unwrap_or(self.answers.len());
@@ -181,13 +177,14 @@ impl<R: Runtime> Round<R> {
             return;
         };
         answer.watch(plan);
-        self.places.insert(answer.planned.key.clone(), place);
+        self.places.insert(answer.planned.place, place);
     }
 }
 
 async fn read_one<R: Runtime>(
     context: &Context<R>,
     image: &Image,
+    plan: &FetchPlan,
     planned: Planned,
     left: Bounds,
     is_first: bool,
@@ -205,9 +202,8 @@ async fn read_one<R: Runtime>(
         partition: None,
         leader: None,
     };
-    let key = &answer.planned.key;
-    let partition = match context.locate(image, key.topic.as_ref(), PartitionIndex(key.index)) {
-        Ok(partition) => partition,
+    let (slot, partition) = match find(context, image, plan, &answer.planned) {
+        Ok(found) => found,
         Err(NotHere { code, leader }) => {
             (answer.code, answer.leader) = (code, leader);
             return answer;
@@ -233,8 +229,29 @@ async fn read_one<R: Runtime>(
             answer.fetched.last_stable = marks.last_stable;
         }
     }
-    answer.partition = Some(partition);
+    answer.partition = Some((slot, partition));
     answer
+}
+
+/// The partition, by its slot where it was found before.
+fn find<R: Runtime>(
+    context: &Context<R>,
+    image: &Image,
+    plan: &FetchPlan,
+    planned: &Planned,
+) -> Result<(PartitionSlot, Partition<R>), NotHere> {
+    if let Some(slot) = planned.slot
+        && let Some(partition) = context.shard.at(slot)
+    {
+        return Ok((slot, partition));
+    }
+    let (topic, index) = (
+        planned.key.topic.as_ref(),
+        PartitionIndex(planned.key.index),
+    );
+    let (slot, partition) = context.locate(image, topic, index)?;
+    plan.found_at(planned, slot);
+    Ok((slot, partition))
 }
 
 impl TopicKey {
@@ -264,17 +281,19 @@ impl<R: Runtime> Answer<R> {
 
     /// Has the partition report that there is more to say than this answer says.
     fn watch(&self, plan: &FetchPlan) {
-        let Some(partition) = &self.partition else {
+        let Some((slot, partition)) = &self.partition else {
             return;
         };
-        partition.changed().report(&self.planned.key, &plan.changes);
+        plan.watch(&self.planned, *slot, |ready, place| {
+            partition.watch(ready, place)
+        });
         let marks = partition.watermarks();
         let is_outdated = marks.high_watermark != self.fetched.high_watermark
             || marks.last_stable != self.fetched.last_stable
             || marks.log_start != self.fetched.log_start
             || partition.role() != Role::Leader;
         if is_outdated {
-            plan.changes.tell(self.planned.key.clone());
+            plan.ready.tell(self.planned.place);
         }
     }
 
@@ -319,7 +338,7 @@ fn respond<R: Runtime>(
     let mut topics: Vec<FetchableTopicResponse> = Vec::new();
     let mut records: Vec<Vec<Buf>> = Vec::new();
     for answer in round.answers {
-        if plan.session_id != 0 && !tell_session(context, plan, &answer, bounds.isolation) {
+        if plan.session_id != 0 && !tell_session(plan, &answer, bounds.isolation) {
             continue;
         }
         if let Some(leader) = &answer.leader {
@@ -342,7 +361,7 @@ fn respond<R: Runtime>(
             }),
         }
     }
-    context.sessions.borrow_mut().end(plan.session_id);
+    plan.end();
     let response = FetchResponse {
         session_id: plan.session_id,
         responses: topics.into_iter().collect(),
@@ -354,12 +373,7 @@ fn respond<R: Runtime>(
 
 /// Tells the session what was found and asks it whether the client must be told; a full response
 /// tells everything.
-fn tell_session<R: Runtime>(
-    context: &Context<R>,
-    plan: &FetchPlan,
-    answer: &Answer<R>,
-    isolation: Isolation,
-) -> bool {
+fn tell_session<R: Runtime>(plan: &FetchPlan, answer: &Answer<R>, isolation: Isolation) -> bool {
     let at_rest = answer.at_rest(isolation);
     if at_rest {
         answer.watch(plan);
@@ -371,9 +385,7 @@ fn tell_session<R: Runtime>(
         log_start: answer.fetched.log_start.0,
         at_rest,
     };
-    let mut sessions = context.sessions.borrow_mut();
-    let news = sessions.is_news(plan.session_id, &answer.planned.key, says);
-    news || !plan.incremental
+    plan.is_news(&answer.planned, says) || !plan.incremental
 }
 
 fn failed<R: Runtime>(context: &Context<R>, call: &Call, error_code: ErrorCode) -> ResponseFrame {

@@ -115,7 +115,7 @@ async fn accept<R: Runtime>(
         return Outcome::Refused(ErrorCode::TransactionalIdAuthorizationFailed.into());
     }
     let partition = match context.locate(image, topic, data.index) {
-        Ok(partition) => partition,
+        Ok((_, partition)) => partition,
         Err(not_here) => return Outcome::Refused(not_here.into()),
     };
     let records = data
