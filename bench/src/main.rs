@@ -4,6 +4,7 @@
 //! cargo build --release --bin corelane
 //! cargo run --release -p corelane-bench -- loop [--workload large|16k|many] [--json]
 //! cargo run --release -p corelane-bench -- restart [--partitions 1000] [--bytes 5GiB]
+//! cargo run --release -p corelane-bench -- cold [--bytes 1GiB]
 //! cargo run --release -p corelane-bench -- idle
 //! cargo run --release -p corelane-bench -- topics [--partitions 10000]
 //! ```
@@ -20,6 +21,8 @@
 //!   moment a request is queued for its socket: waiting behind its predecessors is part of it.
 //! - **`restart`**: fills a data directory, kills the broker with SIGKILL under load, starts it
 //!   again, and takes the time from the start of the process to the first acknowledged batch.
+//! - **`cold`**: fills one partition, kills the broker with SIGKILL under load, starts it again, and
+//!   reads everything back from disk: the rate, and how much more is read than was asked for.
 //! - **`idle`**: the time from the start of the process on an empty data directory to the first
 //!   answered ApiVersions; then processor time and memory with a thousand silent connections.
 //! - **`topics`**: creates topics of many partitions one after the other, while new producers write
@@ -46,11 +49,12 @@
 //! | `control` | one request, one answer: topics are created so |
 //! | `workload` | what is sent: sizes, partitions, requests under way |
 //! | `load/` | the generator: producers and a consumer on one thread around poll(2) |
-//! | `throughput`, `restart`, `idle`, `topics` | the benchmarks |
+//! | `throughput`, `restart`, `cold`, `idle`, `topics` | the benchmarks |
 
 mod args;
 mod broker;
 mod clock;
+mod cold;
 mod control;
 mod idle;
 mod load;
@@ -75,6 +79,8 @@ enum Command {
     Loop(throughput::Command),
     /// Time from a start after kill -9 to the first acknowledged batch
     Restart(restart::Command),
+    /// Reads after kill -9 what is no longer in memory
+    Cold(cold::Command),
     /// Time to the first answer, and the cost of a thousand silent connections
     Idle(idle::Command),
     /// Creating many partitions, their first records, and a start with them after kill -9
@@ -85,6 +91,7 @@ fn main() -> anyhow::Result<()> {
     match Bench::parse().command {
         Command::Loop(command) => command.run(),
         Command::Restart(command) => command.run(),
+        Command::Cold(command) => command.run(),
         Command::Idle(command) => command.run(),
         Command::Topics(command) => command.run(),
     }

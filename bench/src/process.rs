@@ -17,6 +17,11 @@ pub fn written_bytes(pid: u32) -> Result<u64> {
     field(&format!("/proc/{pid}/io"), "write_bytes:")
 }
 
+/// Bytes that a process has caused to be read from disk.
+pub fn read_bytes(pid: u32) -> Result<u64> {
+    field(&format!("/proc/{pid}/io"), "read_bytes:")
+}
+
 /// Memory that a process has in use, in bytes.
 pub fn resident_bytes(pid: u32) -> Result<u64> {
     Ok(field(&format!("/proc/{pid}/status"), "VmRSS:")? * 1024)

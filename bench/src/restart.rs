@@ -11,13 +11,13 @@ use serde::Serialize;
 use crate::args::{BrokerArgs, median, parse_bytes};
 use crate::broker::Broker;
 use crate::clock;
-use crate::control::produce_request;
+use crate::control::{Control, produce_request};
 use crate::load::Load;
 use crate::process::{load_average, pin, two_cores};
 use crate::workload::{Named, Workload};
 
 /// How long it may take to write the data.
-const FILL_LIMIT: Duration = Duration::from_secs(600);
+pub const FILL_LIMIT: Duration = Duration::from_secs(600);
 const RETRY: Duration = Duration::from_millis(1);
 
 /// Time from a start after kill -9 to the first acknowledged batch
@@ -105,9 +105,7 @@ impl Command {
         let (batch, _) = workload.batch(PartitionIndex(0))?;
         let mut broker = Broker::start(&self.broker, dir, core, own_core)?;
         let mut control = broker.connect()?;
-        while !is_acknowledged(control.call(&produce_request(topic, PartitionIndex(0), &batch))?) {
-            clock::sleep(RETRY);
-        }
+        produce_one(&mut control, topic, &batch)?;
         let first_ack_seconds = broker.started().elapsed().as_secs_f64();
         let ready = broker.ready_line()?;
         let recovery = &ready["recovery"];
@@ -156,10 +154,19 @@ impl Command {
     }
 }
 
-fn is_acknowledged(response: ProduceResponse<'_>) -> bool {
-    let mut answers = response
-        .responses
-        .iter()
-        .flat_map(|topic| &topic.partition_responses);
-    answers.all(|answer| answer.error_code.is_none())
+/// Sends a batch to partition 0 until it is acknowledged; gives its base offset.
+pub fn produce_one(control: &mut Control, topic: TopicId, batch: &[u8]) -> Result<i64> {
+    loop {
+        let request = produce_request(topic, PartitionIndex(0), batch);
+        if let Some(base_offset) = acknowledged(control.call(&request)?) {
+            return Ok(base_offset);
+        }
+        clock::sleep(RETRY);
+    }
+}
+
+fn acknowledged(response: ProduceResponse<'_>) -> Option<i64> {
+    let topic = response.responses.iter().next()?;
+    let answer = topic.partition_responses.iter().next()?;
+    answer.error_code.is_none().then_some(answer.base_offset.0)
 }

@@ -14,7 +14,7 @@
 //! | `shard-N/checkpoint-0`, `-1` | the last two checkpoints | after 256 MiB of journal, when its space runs short, when a leader epoch rises, at a clean stop | [`crate::log::files::checkpoint_slots`] |
 //! | `TOPIC-P/partition.metadata` | Kafka's: version 0 and the topic id | when the directory is made | `log/files/partition_dirs.rs` |
 //! | `TOPIC-P/….log` | record batches, as in Kafka | by moves out of the journal | `log/shard/moves.rs` |
-//! | `TOPIC-P/….index` | offset index, Kafka's format | entries at checkpoints, the rest when the segment is sealed | [`crate::log::segment::index`] |
+//! | `TOPIC-P/….index` | offset index, Kafka's format | entries at checkpoints, the rest when the segment is sealed; what a power cut took is walked again, at the latest then | [`crate::log::segment::index`] |
 //! | `TOPIC-P/….timeindex` | time index, Kafka's format | with the offset index | [`crate::log::segment::index`] |
 //! | `TOPIC-P/….snapshot` | Kafka's producer snapshot, named by the offset behind the segment | when a segment is sealed | [`crate::log::partition::producers`] |
 //! | `TOPIC-P.ID-delete/` | the directory of a deleted topic, renamed; `ID` is the topic id | removed after `file.delete.delay.ms` | `log/files/partition_dirs.rs` |

@@ -15,7 +15,7 @@ use corelane::model::{PartitionIndex, TopicId};
 use hdrhistogram::Histogram;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use self::consumer::Consumer;
+pub use self::consumer::Consumer;
 use self::producer::Producer;
 use crate::clock;
 use crate::workload::Workload;

@@ -49,6 +49,18 @@ pub async fn write_small<R: Runtime>(
     Ok(file)
 }
 
+/// Cuts a file that is longer to `bytes`; none is no error.
+pub async fn cut_small<R: Runtime>(rt: &R, path: &Path, bytes: u64) -> io::Result<()> {
+    let file = match rt.open(path, OpenMode::BUFFERED).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    match file.size()? > bytes {
+        true => file.set_len(bytes).await,
+        false => Ok(()),
+    }
+}
+
 /// Replaces a file, durably when it returns.
 pub async fn replace_small<R: Runtime>(rt: &R, path: &Path, bytes: Vec<u8>) -> io::Result<()> {
     put_small(rt, path, bytes).await?;

@@ -18,14 +18,13 @@ use super::verify::verify;
 pub async fn finish<R: Runtime>(part: &mut Part<R>, kept: &str) -> io::Result<RecoveredPartition> {
     let active = part.content.segments.last();
     let mut index = SegmentIndex::new(active.map_or(Offset::ZERO, |facts| facts.base_offset));
-    let mut indexed = (0, 0);
     if !part.is_offline() {
         let harm = part.broken.take().or(part.suspect.take());
         part.flush(true).await?;
         let before = part.content.clone();
         let verified = verify(part, harm.is_none()).await?;
         match (verified, harm) {
-            (Ok(found), None) => (index, indexed) = found,
+            (Ok(found), None) => index = found,
             (Ok(_), Some(reason)) => {
                 settle(part);
                 go_offline(part, &reason, kept);
@@ -39,12 +38,12 @@ pub async fn finish<R: Runtime>(part: &mut Part<R>, kept: &str) -> io::Result<Re
     if !part.is_offline() {
         settle(part);
         if begin_anew(part).await? {
-            (index, indexed) = (SegmentIndex::new(part.content.end.offset), (0, 0));
+            index = SegmentIndex::new(part.content.end.offset);
         }
         remove_strangers(part).await?;
     }
     part.close();
-    Ok(recovered(part, index, indexed))
+    Ok(recovered(part, index))
 }
 
 /// Everything up to the end is in segment files.
@@ -112,11 +111,7 @@ async fn remove_strangers<R: Runtime>(part: &mut Part<R>) -> io::Result<()> {
     Ok(())
 }
 
-fn recovered<R: Runtime>(
-    part: &Part<R>,
-    index: SegmentIndex,
-    indexed: (usize, usize),
-) -> RecoveredPartition {
+fn recovered<R: Runtime>(part: &Part<R>, index: SegmentIndex) -> RecoveredPartition {
     let content = &part.content;
     let mut sealed = content.segments.clone();
     let active = sealed
@@ -135,7 +130,6 @@ fn recovered<R: Runtime>(
         epochs: content.epochs.clone(),
         producers: content.producers.clone(),
         index,
-        indexed,
         looks_again: content.offline.is_none() && part.lacks.is_some(),
         offline: content.offline.clone().or(part.lacks.clone()),
     }

@@ -117,10 +117,8 @@ pub struct RecoveredPartition {
     pub offline: Option<String>,
     /// It is offline for what its files lack: the next start looks again.
     pub(super) looks_again: bool,
-    /// The active segment's index.
+    /// The active segment's index, of what was walked of it.
     pub(super) index: SegmentIndex,
-    /// How many of its entries the files have.
-    pub(super) indexed: (usize, usize),
 }
 
 /// Recovers the whole data directory before any shard opens: replays the journals of the committed

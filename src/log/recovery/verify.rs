@@ -3,12 +3,10 @@
 
 use std::io;
 
-use crate::log::files::partition_files::{SegmentFile, segment_path};
-use crate::log::files::small_file::read_small;
 use crate::log::partition::producers::ProducerBatch;
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::facts::SegmentFacts;
-use crate::log::segment::index::{IndexedBatch, SegmentIndex, TimeEntry};
+use crate::log::segment::index::{IndexStart, IndexedBatch, SegmentIndex, TimeEntry};
 use crate::log::segment::index_files::IndexTail;
 use crate::log::segment::position::{Boundary, Position};
 use crate::log::segment::walk::{SegmentWalk, WalkError};
@@ -23,15 +21,12 @@ const READ_BYTES: usize = 1 << 20;
 /// Only the spacing of index entries hangs on it.
 const INDEX_INTERVAL_BYTES: u64 = 4096;
 
-/// The active segment's index, and how many of its entries the files have.
-pub type Indexed = (SegmentIndex, (usize, usize));
-
-/// Walks everything beyond the segment-durable boundary, and cuts files behind it when `cuts`; the
-/// reason why it cannot, if so.
+/// Walks everything beyond the segment-durable boundary, and cuts files behind it when `cuts`. Gives
+/// the active segment's index of what was walked, or the reason why it cannot.
 pub async fn verify<R: Runtime>(
     part: &mut Part<R>,
     cuts: bool,
-) -> io::Result<Result<Indexed, String>> {
+) -> io::Result<Result<SegmentIndex, String>> {
     let plan = plan_walk(&part.content, &part.replayed);
     let known_end = part.content.end.offset;
     let mut at = plan.first().map_or(Offset::ZERO, |piece| piece.from.offset);
@@ -44,9 +39,9 @@ pub async fn verify<R: Runtime>(
             )));
         }
         let is_last = number + 1 == plan.len();
-        let (mut index, indexed) = load_index(part, base, piece.from.at.byte).await;
+        let mut index = index_of(part, piece);
         if piece.is_nothing() {
-            last = is_last.then_some((index, indexed));
+            last = is_last.then_some(index);
             continue;
         }
         let end = match verify_piece(part, piece, is_last, &mut index).await? {
@@ -60,7 +55,7 @@ pub async fn verify<R: Runtime>(
         at = end.offset;
         if is_last {
             part.content.end = end;
-            last = Some((index, indexed));
+            last = Some(index);
         } else {
             write_index(part, base, index).await;
         }
@@ -160,18 +155,15 @@ fn observe<R: Runtime>(
     }
 }
 
-/// What the index files have of a segment below `from`, where its batches are walked on.
-///
-/// An index may leave out any entry: files that cannot be used, or end too early, cost time when
-/// something is looked up there. What it must know is the largest timestamp so far.
-async fn load_index<R: Runtime>(part: &Part<R>, base: Offset, from: u64) -> Indexed {
-    let (mut index, indexed) = match from {
-        0 => (SegmentIndex::new(base), (0, 0)),
-        _ => read_index(part, base, from).await.unwrap_or_else(|error| {
-            tracing::warn!(dir = %part.dir.display(), %base, %error, "index not read");
-            (SegmentIndex::new(base), (0, 0))
-        }),
+/// The index of what is walked of a segment. What its files have of the batches before is read when
+/// somebody needs it. What it must know is the largest timestamp so far.
+fn index_of<R: Runtime>(part: &Part<R>, piece: &Piece) -> SegmentIndex {
+    let base = piece.base();
+    let start = IndexStart {
+        offset: piece.from.offset,
+        position: piece.from.at.byte,
     };
+    let mut index = SegmentIndex::from_start(base, start);
     let segments = &part.content.segments;
     if let Some(facts) = segments.iter().find(|facts| facts.base_offset == base) {
         index.tell_largest(TimeEntry {
@@ -179,25 +171,15 @@ async fn load_index<R: Runtime>(part: &Part<R>, base: Offset, from: u64) -> Inde
             offset: facts.max_timestamp_offset,
         });
     }
-    (index, indexed)
+    index
 }
 
-async fn read_index<R: Runtime>(part: &Part<R>, base: Offset, from: u64) -> io::Result<Indexed> {
-    let path = |file| segment_path(&part.dir, base, file);
-    let offsets = read_small(&part.rt, &path(SegmentFile::Index)).await?;
-    let times = read_small(&part.rt, &path(SegmentFile::TimeIndex)).await?;
-    let end = part.content.segment_durable.offset;
-    if let (Some(offsets), Some(times)) = (offsets, times)
-        && let Ok(index) = SegmentIndex::load(base, end, from, &offsets, &times)
-    {
-        let indexed = (index.offsets().len(), index.times().len());
-        return Ok((index, indexed));
-    }
-    Ok((SegmentIndex::new(base), (0, 0)))
-}
-
-/// Nothing needs it: what an index leaves out is walked.
+/// Writes the index files of a segment that was walked as a whole. Those of another one keep what
+/// they have, and get the rest when the segment is first read.
 async fn write_index<R: Runtime>(part: &Part<R>, base: Offset, mut index: SegmentIndex) {
+    if index.starts_behind().is_some() {
+        return;
+    }
     index.finish();
     let tail = IndexTail::rest_of(&index, (0, 0));
     if let Err(error) = tail.write(&part.rt, &part.dir, base).await {

@@ -4,13 +4,49 @@ use std::io;
 use std::path::Path;
 
 use crate::log::files::partition_files::{SegmentFile, segment_path};
-use crate::log::files::small_file::write_small;
+use crate::log::files::small_file::{cut_small, read_small, write_small};
 use crate::log::segment::index::{OffsetIndex, SegmentIndex, TimeIndex};
 use crate::model::Offset;
 use crate::rt::Runtime;
 
 /// Entries of a segment's offset and time index.
 pub type EntryCounts = (usize, usize);
+
+/// What the index files of a segment have of the part of it that ends before an offset, at a byte.
+pub async fn read_index<R: Runtime>(
+    rt: &R,
+    dir: &Path,
+    base_offset: Offset,
+    (end_offset, end_position): (Offset, u64),
+) -> io::Result<SegmentIndex> {
+    let path = |file| segment_path(dir, base_offset, file);
+    let offsets = read_small(rt, &path(SegmentFile::Index)).await?;
+    let times = read_small(rt, &path(SegmentFile::TimeIndex)).await?;
+    Ok(SegmentIndex::load(
+        base_offset,
+        end_offset,
+        end_position,
+        &offsets.unwrap_or_default(),
+        &times.unwrap_or_default(),
+    ))
+}
+
+/// Cuts the index files of a segment to so many entries, where they are longer.
+pub async fn cut_index<R: Runtime>(
+    rt: &R,
+    dir: &Path,
+    base_offset: Offset,
+    (offsets, times): EntryCounts,
+) -> io::Result<()> {
+    let lengths = [
+        (SegmentFile::Index, offsets * OffsetIndex::ENTRY_BYTES),
+        (SegmentFile::TimeIndex, times * TimeIndex::ENTRY_BYTES),
+    ];
+    for (file, bytes) in lengths {
+        cut_small(rt, &segment_path(dir, base_offset, file), bytes as u64).await?;
+    }
+    Ok(())
+}
 
 /// Entries that the index files of a segment do not have yet.
 pub struct IndexTail {

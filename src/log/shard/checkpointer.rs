@@ -253,7 +253,8 @@ async fn grow_index<R: Runtime>(partition: &Rc<LogInner<R>>) -> io::Result<()> {
             index.times().entries_below(safe),
         );
         let had = active.indexed;
-        if now.0 <= had.0 {
+        // Until what the start has left out is known, nothing can be written behind it.
+        if now.0 <= had.0 || index.starts_behind().is_some() {
             return Ok(());
         }
         let tail = IndexTail::of(index, had, now);

@@ -66,6 +66,8 @@ pub struct Core<R: Runtime> {
     pub tail_memory: Budget,
     /// Whose turn it is to wait for tail memory piece by piece.
     pub memory_turn: Budget,
+    /// Whose turn it is to complete an index from files that nobody else may cut meanwhile.
+    pub completing: Budget,
     /// Cold reads in flight.
     pub cold_reads: Budget,
     /// Notified when journal writes have completed, bytes have moved, or the directory went offline.
@@ -108,6 +110,7 @@ impl<R: Runtime> Core<R> {
             damage: Damage::default(),
             tail_memory: Budget::new(options.tail_bytes),
             memory_turn: Budget::new(1),
+            completing: Budget::new(1),
             cold_reads: Budget::new(options.cold_reads.max(1)),
             progress: Event::new(),
             progress_count: Cell::new(0),

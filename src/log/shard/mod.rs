@@ -15,7 +15,7 @@
 //! | `log_start` | the log start rises and segments go |
 //! | `lifecycle` | a partition's files at its beginning and at its end |
 //! | *reading* | |
-//! | `reader` | from segment files, what is no longer in the tail |
+//! | `reader` | from segment files, what is no longer in the tail; where in them to begin |
 //! | `timestamps` | finding records by time |
 //! | `damage` | what reads have found damaged, to be told once |
 

@@ -222,6 +222,7 @@ async fn write_sealed_files<R: Runtime>(
     partition: &LogInner<R>,
     mut sealed: RolledSegment,
 ) -> io::Result<()> {
+    partition.complete_rolled_index(&mut sealed).await?;
     sealed.index.finish();
     let (dir, base) = (&partition.dir, sealed.facts.base_offset);
     let tail = IndexTail::rest_of(&sealed.index, sealed.indexed);

@@ -2,16 +2,17 @@
 
 use std::cmp::Ordering;
 use std::io;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use crate::log::error::{ReadError, StorageError};
 use crate::log::files::partition_files::{SegmentFile, segment_path};
-use crate::log::files::small_file::read_small;
-use crate::log::partition::state::{LogInner, State};
+use crate::log::partition::state::{LogInner, RolledSegment, State};
 use crate::log::partition::tail::{ReadAsk, ReadBatches};
 use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::index::{IndexedBatch, OffsetEntry, SegmentIndex};
+use crate::log::segment::index_files::{EntryCounts, IndexTail, cut_index, read_index};
 use crate::log::segment::walk::{SegmentWalk, WalkError};
+use crate::log::shard::core::Core;
 use crate::model::Offset;
 use crate::model::batch::BatchView;
 use crate::rt::{Buf, Runtime};
@@ -20,6 +21,10 @@ use crate::rt::{Buf, Runtime};
 const MAX_READ_BYTES: usize = 1 << 20;
 /// What looking for a batch costs at most beside it: the index is that sparse.
 const SEARCH_BYTES: usize = 16 << 10;
+
+/// An index that ends so far before its segment does is completed by a walk. Less costs no more than
+/// one read.
+const LACK_BYTES: u64 = MAX_READ_BYTES as u64;
 
 /// The part of a segment that can be read from its file.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +65,25 @@ impl State {
             limit,
             end,
         }
+    }
+
+    /// The index of a segment that is not sealed, and how many of its entries the files have.
+    fn open_index(&mut self, base: Offset) -> Option<(&mut SegmentIndex, &mut EntryCounts)> {
+        let active = &mut self.active;
+        if active.facts.base_offset == base {
+            return Some((&mut active.index, &mut active.indexed));
+        }
+        let mut rolled = self.rolled.iter_mut();
+        let rolled = rolled.find(|rolled| rolled.facts.base_offset == base)?;
+        Some((&mut rolled.index, &mut rolled.indexed))
+    }
+
+    /// The part of a segment of which its index, in memory, has no entries.
+    fn lacking_part(&mut self, base: Offset) -> Option<FilePart> {
+        let mut segments = self.segments();
+        let facts = *segments.find(|facts| facts.base_offset == base)?;
+        drop(segments);
+        lacking_part(self.open_index(base)?.0, &facts)
     }
 }
 
@@ -211,82 +235,6 @@ impl<R: Runtime> LogInner<R> {
             .await
     }
 
-    /// Looks something up in the index of a segment, which is loaded, or rebuilt, when it is a sealed
-    /// one's.
-    pub async fn with_index<T>(
-        &self,
-        part: &FilePart,
-        look: impl Fn(&SegmentIndex) -> T,
-    ) -> io::Result<T> {
-        if let Some(index) = self.open_index(part, &look) {
-            return Ok(index);
-        }
-        let key = (self.id, part.facts.base_offset);
-        if let Some(index) = self.core.indexes.get(key) {
-            return Ok(look(&index));
-        }
-        let index = Rc::new(self.load_index(part).await?);
-        self.core.indexes.put(key, index.clone());
-        Ok(look(&index))
-    }
-
-    /// Of a segment that is not sealed, the index is in memory.
-    fn open_index<T>(&self, part: &FilePart, look: &impl Fn(&SegmentIndex) -> T) -> Option<T> {
-        let base = part.facts.base_offset;
-        let state = self.state.borrow();
-        if state.active.facts.base_offset == base {
-            return Some(look(&state.active.index));
-        }
-        let rolled = state.rolled.iter().find(|f| f.facts.base_offset == base)?;
-        Some(look(&rolled.index))
-    }
-
-    async fn load_index(&self, part: &FilePart) -> io::Result<SegmentIndex> {
-        let facts = &part.facts;
-        let rt = &self.core.rt;
-        let path = |file| segment_path(&self.dir, facts.base_offset, file);
-        let offsets = read_small(rt, &path(SegmentFile::Index)).await?;
-        let times = read_small(rt, &path(SegmentFile::TimeIndex)).await?;
-        if let (Some(offsets), Some(times)) = (offsets, times)
-            && let Ok(index) = SegmentIndex::load(
-                facts.base_offset,
-                facts.end_offset,
-                facts.size_bytes,
-                &offsets,
-                &times,
-            )
-            && is_whole(&index, facts)
-        {
-            return Ok(index);
-        }
-        self.rebuild_index(part).await
-    }
-
-    async fn rebuild_index(&self, part: &FilePart) -> io::Result<SegmentIndex> {
-        let interval = self.state.borrow().config.index_interval_bytes;
-        let mut index = SegmentIndex::new(part.facts.base_offset);
-        let mut walk = self.open_walk(part, 0, MAX_READ_BYTES).await?;
-        walk.count_from(part.facts.base_offset);
-        loop {
-            let (position, batch) = match walk.next().await {
-                Ok(Some(next)) => next,
-                Err(WalkError::Io(error)) => return Err(error),
-                // Whoever looks for what lies behind damage comes upon it from the last entry.
-                Ok(None) | Err(_) => break,
-            };
-            if let (Ok(view), Some(end)) = (BatchView::first(&batch), walk.next_offset()) {
-                let position = u32::try_from(position).unwrap_or(u32::MAX);
-                let indexed = IndexedBatch {
-                    last_offset: end.plus(-1),
-                    ..IndexedBatch::of(&view, position)
-                };
-                index.append(&indexed, interval);
-            }
-        }
-        index.finish();
-        Ok(index)
-    }
-
     /// What a failed read of a segment means for whoever asked. Other partitions are not concerned.
     pub fn read_failed(&self, error: WalkError, part: &FilePart) -> ReadError {
         let path = segment_path(&self.dir, part.facts.base_offset, SegmentFile::Log);
@@ -311,9 +259,204 @@ impl<R: Runtime> LogInner<R> {
     }
 }
 
-/// A finished time index ends with the segment's largest timestamp.
-fn is_whole(index: &SegmentIndex, facts: &SegmentFacts) -> bool {
-    facts.max_timestamp_ms < 0 || index.largest_timestamp().timestamp_ms == facts.max_timestamp_ms
+impl<R: Runtime> LogInner<R> {
+    /// Looks something up in the index of a segment, which is loaded or completed where that is
+    /// needed.
+    pub(super) async fn with_index<T>(
+        &self,
+        part: &FilePart,
+        look: impl Fn(&SegmentIndex) -> T,
+    ) -> io::Result<T> {
+        self.complete_open_index(part.facts.base_offset).await?;
+        if let Some(found) = self.look_open(part, &look) {
+            return Ok(found);
+        }
+        let key = (self.id, part.facts.base_offset);
+        if let Some(index) = self.core.indexes.get(key) {
+            return Ok(look(&index));
+        }
+        let index = Rc::new(self.load_sealed_index(part).await?);
+        self.core.indexes.put(key, index.clone());
+        Ok(look(&index))
+    }
+
+    /// Of a segment that is not sealed, the index is in memory.
+    fn look_open<T>(&self, part: &FilePart, look: &impl Fn(&SegmentIndex) -> T) -> Option<T> {
+        let mut state = self.state.borrow_mut();
+        let (index, _) = state.open_index(part.facts.base_offset)?;
+        Some(look(index))
+    }
+
+    /// Gives the index of a segment that is not sealed what it lacks since the start. Nothing is
+    /// written to its files before.
+    pub(super) async fn complete_open_index(&self, base_offset: Offset) -> io::Result<()> {
+        if self.state.borrow_mut().lacking_part(base_offset).is_none() {
+            return Ok(());
+        }
+        let _turn = self.core.completing.acquire(1).await;
+        let Some(part) = self.state.borrow_mut().lacking_part(base_offset) else {
+            return Ok(());
+        };
+        let (before, in_files) = self.load_index(&part).await?;
+        // What the files have beyond would stay behind what is written to them next.
+        cut_index(&self.core.rt, &self.dir, base_offset, in_files).await?;
+        let mut state = self.state.borrow_mut();
+        if let Some((index, indexed)) = state.open_index(base_offset)
+            && index.starts_behind().is_some()
+        {
+            index.put_before(before);
+            *indexed = in_files;
+        }
+        Ok(())
+    }
+
+    /// The same for one that is being sealed, so that its files get everything.
+    pub(super) async fn complete_rolled_index(&self, rolled: &mut RolledSegment) -> io::Result<()> {
+        let Some(part) = lacking_part(&rolled.index, &rolled.facts) else {
+            return Ok(());
+        };
+        let _turn = self.core.completing.acquire(1).await;
+        let (before, in_files) = self.load_index(&part).await?;
+        cut_index(&self.core.rt, &self.dir, rolled.facts.base_offset, in_files).await?;
+        rolled.index.put_before(before);
+        rolled.indexed = in_files;
+        Ok(())
+    }
+
+    /// The index of a sealed segment. Files that lack something, after a power cut, are completed.
+    async fn load_sealed_index(&self, part: &FilePart) -> io::Result<SegmentIndex> {
+        let (mut index, in_files) = self.load_index(part).await?;
+        index.finish();
+        if in_files != (index.offsets().len(), index.times().len())
+            && let Err(error) = self.write_rest(part, &index, in_files).await
+        {
+            tracing::warn!(dir = %self.dir.display(), %error, "index not written");
+        }
+        Ok(index)
+    }
+
+    async fn write_rest(
+        &self,
+        part: &FilePart,
+        index: &SegmentIndex,
+        in_files: EntryCounts,
+    ) -> io::Result<()> {
+        let (rt, dir, base_offset) = (&self.core.rt, &self.dir, part.facts.base_offset);
+        cut_index(rt, dir, base_offset, in_files).await?;
+        let tail = IndexTail::rest_of(index, in_files);
+        tail.write(rt, dir, base_offset).await.map(drop)
+    }
+
+    /// The index of a part of a segment: what its files have, the rest from its batches. Tells how
+    /// many of its entries the files have.
+    async fn load_index(&self, part: &FilePart) -> io::Result<(SegmentIndex, EntryCounts)> {
+        let base = part.facts.base_offset;
+        let end = (part.end, part.limit);
+        let mut index = read_index(&self.core.rt, &self.dir, base, end).await?;
+        let last = index.offsets().last();
+        let lacks = part.limit.saturating_sub(u64::from(last.position)) > LACK_BYTES;
+        let mut is_right = is_whole(&index, part);
+        let mut in_files = (index.offsets().len(), index.times().len());
+        if is_right && lacks {
+            is_right = self.index_rest(part, last, &mut index).await?;
+        }
+        if !is_right {
+            (index, in_files) = (SegmentIndex::new(base), (0, 0));
+            let start = index.offsets().last();
+            self.index_rest(part, start, &mut index).await?;
+        }
+        Ok((index, in_files))
+    }
+
+    /// Indexes the batches from an entry on; false when it is not what is there, so that any may be
+    /// wrong.
+    async fn index_rest(
+        &self,
+        part: &FilePart,
+        from: OffsetEntry,
+        index: &mut SegmentIndex,
+    ) -> io::Result<bool> {
+        let interval_bytes = self.state.borrow().config.index_interval_bytes;
+        let start = u64::from(from.position);
+        let mut walk = self.open_walk(part, start, MAX_READ_BYTES).await?;
+        if start == 0 {
+            walk.count_from(part.facts.base_offset);
+        }
+        loop {
+            let (position, batch) = match walk.next().await {
+                Ok(Some(next)) => next,
+                Err(WalkError::Io(error)) => return Err(error),
+                // Whoever looks for what lies behind damage comes upon it from the last entry.
+                Ok(None) | Err(_) => return Ok(walk.position() > start),
+            };
+            let Ok(view) = BatchView::first(&batch) else {
+                return Ok(position > start);
+            };
+            let end = match walk.next_offset() {
+                Some(end) => end,
+                None => match agreed_end(&from, &view) {
+                    Ok(end) => end,
+                    Err(_) => return Ok(false),
+                },
+            };
+            walk.count_from(end);
+            let indexed = IndexedBatch {
+                last_offset: end.plus(-1),
+                ..IndexedBatch::of(&view, u32::try_from(position).unwrap_or(u32::MAX))
+            };
+            index.append(&indexed, interval_bytes);
+        }
+    }
+}
+
+fn lacking_part(index: &SegmentIndex, facts: &SegmentFacts) -> Option<FilePart> {
+    let start = index.starts_behind()?;
+    Some(FilePart {
+        facts: *facts,
+        limit: start.position,
+        end: start.offset,
+    })
+}
+
+/// The time index of a whole segment ends with its largest timestamp; of less it is not known.
+fn is_whole(index: &SegmentIndex, part: &FilePart) -> bool {
+    let facts = &part.facts;
+    part.limit < facts.size_bytes
+        || facts.max_timestamp_ms < 0
+        || index.largest_timestamp().timestamp_ms == facts.max_timestamp_ms
+}
+
+/// Completes the indexes of all active segments behind a start, one after the other and for at most
+/// half of the time: files that lack much, after a power cut, make it walk.
+pub(super) async fn complete_indexes<R: Runtime>(
+    core: Rc<Core<R>>,
+    started: Vec<Weak<LogInner<R>>>,
+) {
+    for partition in started {
+        if core.closing.get() || core.offline_reason().is_some() {
+            return;
+        }
+        let Some(partition) = partition.upgrade() else {
+            continue;
+        };
+        let began = core.rt.now();
+        if let Err(error) = partition.complete_active_index().await {
+            tracing::warn!(dir = %partition.dir.display(), %error, "index not completed");
+        }
+        drop(partition);
+        core.rt.sleep(core.rt.now() - began).await;
+    }
+}
+
+impl<R: Runtime> LogInner<R> {
+    async fn complete_active_index(self: &Rc<Self>) -> io::Result<()> {
+        let _permit = self.core.cold_reads.acquire(1).await;
+        let Ok(_in_use) = self.use_files() else {
+            return Ok(());
+        };
+        let base = self.state.borrow().active.facts.base_offset;
+        self.complete_open_index(base).await
+    }
 }
 
 /// Where a batch ends that was found by its entry of the index, if the two agree.

@@ -28,6 +28,7 @@ use crate::log::shard::core::{Core, hand_back};
 use crate::log::shard::lifecycle;
 use crate::log::shard::moves::{move_all, run_mover};
 use crate::log::shard::partition_log::PartitionLog;
+use crate::log::shard::reader::complete_indexes;
 use crate::model::{LeaderEpoch, Offset, PartitionId, RESERVED_TOPIC_NAME};
 use crate::rt::{Budget, File, MarkQueue, Runtime, TaskClass};
 
@@ -228,6 +229,15 @@ async fn cut_active<R: Runtime>(partition: &Rc<LogInner<R>>) -> io::Result<()> {
 
 fn start_tasks<R: Runtime>(shard: &Rc<ShardLogInner<R>>) {
     let core = &shard.core;
+    let lacks_index = |partition: &Rc<LogInner<R>>| {
+        let lacks = partition.state.borrow().active.index.starts_behind();
+        lacks.is_some().then(|| Rc::downgrade(partition))
+    };
+    let lacking = shard.all().iter().filter_map(lacks_index).collect();
+    core.rt.spawn(
+        TaskClass::Background,
+        complete_indexes(core.clone(), lacking),
+    );
     for _ in 0..core.options.moves_in_flight.max(1) {
         core.rt
             .spawn(TaskClass::Background, run_mover(core.clone()));
@@ -279,10 +289,8 @@ fn open_partition<R: Runtime>(
 ) -> Rc<LogInner<R>> {
     let end = found.end;
     let active = ActiveSegment {
-        facts: found.active,
         index: found.index,
-        indexed: found.indexed,
-        reserved_bytes: 0,
+        ..ActiveSegment::new(found.active)
     };
     let state = State {
         epochs: found.epochs,

@@ -1,6 +1,7 @@
 //! Single cases of a shard's log on a simulated disk, life after life.
 
 mod disk_errors;
+mod indexes;
 mod reads;
 
 use std::path::Path;

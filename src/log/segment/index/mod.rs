@@ -3,10 +3,19 @@
 //! Pure. Every batch of the segment goes through [`SegmentIndex::append`], in order, whether it is
 //! being appended or walked during recovery; both lead to the same entries.
 //!
-//! The files carry no checksum. Loading checks what can be checked (whole entries, strictly rising,
-//! inside the segment); what remains is checked by the reader on the batch it lands on:
-//! [`OffsetEntry::matches`], [`TimeEntry::matches`]. A wrong entry that is *not* landed on does no
+//! The files carry no checksum, and what they end with may be gone after a power cut, or tell of
+//! more than is asked for. Loading takes their entries as far as they are what they can be (whole,
+//! strictly rising, inside the segment); what remains is checked by the reader on the batch it lands
+//! on: [`OffsetEntry::matches`], [`TimeEntry::matches`]. A wrong entry that is *not* landed on does no
 //! harm, because every earlier entry is a right answer too, only further away.
+//!
+//! # What a start does not read
+//!
+//! A start walks only what lies beyond the checkpoint, say from byte 900,000 of a segment on, and
+//! indexes that, which [`SegmentIndex::starts_behind`] says. The entries before come later, from
+//! the files, which have them up to byte 850,000, and from a walk over the 50,000 bytes that the
+//! files lack ([`SegmentIndex::put_before`]): when somebody reads there, when the segment is
+//! sealed, or in the background, whatever is first.
 
 mod offset;
 #[cfg(test)]
@@ -22,18 +31,13 @@ use crate::model::batch::BatchView;
 /// The timestamp of a batch that has none.
 const NO_TIMESTAMP_MS: i64 = -1;
 
-/// An index file that cannot be trusted: drop it and rebuild it from the segment's batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum IndexCorrupt {
-    /// Not a whole number of entries.
-    #[error("index file of {0} bytes does not hold whole entries")]
-    Length(usize),
-    /// Keys or values that do not rise.
-    #[error("index does not rise at entry {0}")]
-    Order(usize),
-    /// An entry that points outside the segment.
-    #[error("index entry {0} points outside the segment")]
-    Range(usize),
+/// Where the batches begin that an index tells of: the base offset of the first, and its position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexStart {
+    /// Base offset of the first batch.
+    pub offset: Offset,
+    /// Where it begins in the segment.
+    pub position: u64,
 }
 
 /// What the index needs to know of a batch.
@@ -69,6 +73,8 @@ pub struct SegmentIndex {
     times: TimeIndex,
     largest: TimeEntry,
     bytes_since_entry: u64,
+    /// Of what lies below, nothing is here.
+    behind: Option<IndexStart>,
 }
 
 impl SegmentIndex {
@@ -77,22 +83,46 @@ impl SegmentIndex {
         Self::with(OffsetIndex::new(base_offset), TimeIndex::new(base_offset))
     }
 
-    /// The index from its files, of a segment `segment_bytes` long that ends before `end_offset`.
+    /// The index of a segment's batches from `start` on, which are all that will go through
+    /// [`SegmentIndex::append`].
+    pub fn from_start(base_offset: Offset, start: IndexStart) -> Self {
+        Self {
+            behind: (start.position > 0).then_some(start),
+            ..Self::new(base_offset)
+        }
+    }
+
+    /// Where the batches begin that it tells of, if it lacks those before.
+    pub fn starts_behind(&self) -> Option<IndexStart> {
+        self.behind
+    }
+
+    /// Puts the entries of the batches that it lacks before its own. Those of its own that would not
+    /// rise are left out: an index may leave out any.
+    pub fn put_before(&mut self, mut before: Self) {
+        before.offsets.extend(&self.offsets);
+        before.times.extend(&self.times);
+        before.tell_largest(self.largest);
+        before.bytes_since_entry = self.bytes_since_entry;
+        *self = before;
+    }
+
+    /// The entries of its files, of the part of a segment that is `segment_bytes` long and ends
+    /// before `end_offset`, up to the first that is none of it.
     ///
-    /// Of a sealed segment this is all. To append to an active one, walk its batches from the
-    /// position of [`OffsetIndex::last`], that batch included, through [`SegmentIndex::append`]:
-    /// the files say nothing of what came behind. Both files must be of the same moment.
+    /// The files say nothing of what came behind: for that, walk the batches from the position of
+    /// [`OffsetIndex::last`], that batch included, through [`SegmentIndex::append`].
     pub fn load(
         base_offset: Offset,
         end_offset: Offset,
         segment_bytes: u64,
         offset_file: &[u8],
         time_file: &[u8],
-    ) -> Result<Self, IndexCorrupt> {
-        Ok(Self::with(
-            OffsetIndex::decode(base_offset, end_offset, segment_bytes, offset_file)?,
-            TimeIndex::decode(base_offset, end_offset, time_file)?,
-        ))
+    ) -> Self {
+        Self::with(
+            OffsetIndex::decode(base_offset, end_offset, segment_bytes, offset_file),
+            TimeIndex::decode(base_offset, end_offset, time_file),
+        )
     }
 
     fn with(offsets: OffsetIndex, times: TimeIndex) -> Self {
@@ -101,6 +131,7 @@ impl SegmentIndex {
             offsets,
             times,
             bytes_since_entry: 0,
+            behind: None,
         }
     }
 

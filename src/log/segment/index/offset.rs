@@ -7,7 +7,7 @@
 
 use bytes::{Buf, BufMut};
 
-use super::{IndexCorrupt, relative};
+use super::relative;
 use crate::model::Offset;
 use crate::model::batch::BatchView;
 
@@ -103,28 +103,30 @@ impl OffsetIndex {
         end_offset: Offset,
         segment_bytes: u64,
         mut file: &[u8],
-    ) -> Result<Self, IndexCorrupt> {
-        if !file.len().is_multiple_of(Self::ENTRY_BYTES) {
-            return Err(IndexCorrupt::Length(file.len()));
-        }
+    ) -> Self {
         let mut entries = Vec::with_capacity(file.len() / Self::ENTRY_BYTES);
         let mut last = (0, 0);
         while file.len() >= Self::ENTRY_BYTES {
             let entry = (file.get_u32(), file.get_u32());
-            if entry.0 <= last.0 || entry.1 <= last.1 {
-                return Err(IndexCorrupt::Order(entries.len()));
-            }
             let offset = base_offset.0.saturating_add(i64::from(entry.0));
-            if offset >= end_offset.0 || u64::from(entry.1) >= segment_bytes {
-                return Err(IndexCorrupt::Range(entries.len()));
+            let rises = entry.0 > last.0 && entry.1 > last.1;
+            if !rises || offset >= end_offset.0 || u64::from(entry.1) >= segment_bytes {
+                break;
             }
             entries.push(entry);
             last = entry;
         }
-        Ok(Self {
+        Self {
             base_offset,
             entries,
-        })
+        }
+    }
+
+    /// Adds the entries of a later part of the segment.
+    pub(super) fn extend(&mut self, later: &Self) {
+        for (relative, position) in &later.entries {
+            self.append(later.base_offset.plus(i64::from(*relative)), *position);
+        }
     }
 
     pub(super) fn memory_bytes(&self) -> usize {

@@ -125,7 +125,7 @@ fn fullness_counts_both_files_and_the_entry_of_the_end() {
 }
 
 #[test]
-fn corrupt_files_are_refused() {
+fn files_count_up_to_the_first_entry_that_is_none() {
     let load = |offsets: &[(u32, u32)], times: &[(i64, u32)]| {
         let offset_file: Vec<u8> = offsets
             .iter()
@@ -135,25 +135,23 @@ fn corrupt_files_are_refused() {
             .iter()
             .flat_map(|(t, o)| [&t.to_be_bytes()[..], &o.to_be_bytes()].concat())
             .collect();
-        SegmentIndex::load(BASE, Offset(1100), 500, &offset_file, &time_file).map(|_| ())
+        let index = SegmentIndex::load(BASE, Offset(1100), 500, &offset_file, &time_file);
+        (index.offsets().len(), index.times().len())
     };
-    assert_eq!(load(&[(1, 1), (99, 499)], &[(0, 0), (5, 99)]), Ok(()));
-    assert_eq!(load(&[(0, 1)], &[]), Err(IndexCorrupt::Order(0)));
-    assert_eq!(load(&[(1, 0)], &[]), Err(IndexCorrupt::Order(0)));
-    assert_eq!(load(&[(5, 5), (5, 9)], &[]), Err(IndexCorrupt::Order(1)));
-    assert_eq!(load(&[(5, 5), (9, 5)], &[]), Err(IndexCorrupt::Order(1)));
-    assert_eq!(load(&[(5, 500)], &[]), Err(IndexCorrupt::Range(0)));
-    assert_eq!(load(&[(100, 5)], &[]), Err(IndexCorrupt::Range(0)));
-    assert_eq!(load(&[], &[(-1, 0)]), Err(IndexCorrupt::Order(0)));
-    assert_eq!(load(&[], &[(5, 5), (5, 6)]), Err(IndexCorrupt::Order(1)));
-    assert_eq!(load(&[], &[(5, 5), (6, 5)]), Err(IndexCorrupt::Order(1)));
-    assert_eq!(load(&[], &[(5, 100)]), Err(IndexCorrupt::Range(0)));
-    let preallocated = SegmentIndex::load(BASE, Offset(1100), 500, &[0; 16], &[]);
-    assert_eq!(preallocated, Err(IndexCorrupt::Order(0)));
-    let cut = SegmentIndex::load(BASE, Offset(1100), 500, &[0; 7], &[]);
-    assert_eq!(cut, Err(IndexCorrupt::Length(7)));
-    let cut = SegmentIndex::load(BASE, Offset(1100), 500, &[], &[0; 13]);
-    assert_eq!(cut, Err(IndexCorrupt::Length(13)));
+    assert_eq!(load(&[(1, 1), (99, 499)], &[(0, 0), (5, 99)]), (2, 2));
+    assert_eq!(load(&[(0, 1)], &[(-1, 0)]), (0, 0));
+    assert_eq!(load(&[(1, 0)], &[(5, 100)]), (0, 0));
+    assert_eq!(load(&[(5, 5), (5, 9)], &[(5, 5), (5, 6)]), (1, 1));
+    assert_eq!(load(&[(5, 5), (9, 5)], &[(5, 5), (6, 5)]), (1, 1));
+    assert_eq!(load(&[(5, 5), (9, 500), (10, 40)], &[]), (1, 0));
+    assert_eq!(load(&[(5, 5), (100, 9)], &[(5, 5), (6, 100)]), (1, 1));
+    let whole = [0, 0, 0, 5, 0, 0, 0, 5];
+    let cut = [&whole[..], &whole[..7]].concat();
+    let index = SegmentIndex::load(BASE, Offset(1100), 500, &cut, &[0; 13]);
+    assert_eq!((index.offsets().len(), index.times().len()), (1, 1));
+    let preallocated = [&whole[..], &[0; 64]].concat();
+    let index = SegmentIndex::load(BASE, Offset(1100), 500, &preallocated, &[]);
+    assert_eq!(index.offsets().len(), 1);
 }
 
 #[test]
@@ -226,12 +224,36 @@ proptest! {
         let offset_file = [offsets.encode(0..n / 2), offsets.encode(n / 2..n)].concat();
         let time_file = [times.encode(0..m / 2), times.encode(m / 2..m)].concat();
         let bytes = batches.iter().map(|b| u64::from(b.size_bytes)).sum();
-        let mut loaded = SegmentIndex::load(BASE, safe, bytes, &offset_file, &time_file).unwrap();
+        let mut loaded = SegmentIndex::load(BASE, safe, bytes, &offset_file, &time_file);
         let from = loaded.offsets().last().position;
         for batch in batches.iter().filter(|b| b.position >= from) {
             loaded.append(batch, interval_bytes);
         }
         prop_assert_eq!(loaded, whole);
+    }
+
+    #[test]
+    fn what_is_put_before_joins_what_follows(
+        batches in batches(), interval_bytes in 0..1500u64, cut in any::<prop::sample::Index>(),
+    ) {
+        let first = &batches[cut.index(batches.len())];
+        let (before, behind) = batches.split_at(cut.index(batches.len()));
+        let start = IndexStart {
+            offset: before.last().map_or(BASE, |batch| batch.last_offset.plus(1)),
+            position: u64::from(first.position),
+        };
+        let mut index = SegmentIndex::from_start(BASE, start);
+        prop_assert_eq!(index.starts_behind().is_some(), first.position > 0);
+        behind.iter().for_each(|batch| index.append(batch, interval_bytes));
+        index.put_before(indexed(before, interval_bytes));
+        prop_assert_eq!(index.starts_behind(), None);
+        let longest = batches.iter().map(|b| b.size_bytes).max().unwrap();
+        for batch in &batches {
+            let floor = index.floor_offset(batch.last_offset);
+            prop_assert!(floor.position <= batch.position);
+            let walked = u64::from(batch.position - floor.position);
+            prop_assert!(walked <= 2 * (interval_bytes + 2 * u64::from(longest)));
+        }
     }
 
     #[test]
@@ -251,9 +273,7 @@ proptest! {
         }
         let end = batches.last().unwrap().last_offset.plus(1);
         let bytes = batches.iter().map(|b| u64::from(b.size_bytes)).sum();
-        let Ok(index) = SegmentIndex::load(BASE, end, bytes, &offset_file, &time_file) else {
-            return Ok(());
-        };
+        let index = SegmentIndex::load(BASE, end, bytes, &offset_file, &time_file);
         let caught = |floor: &OffsetEntry| {
             let named = batches.iter().find(|b| b.position == floor.position);
             named.is_none_or(|b| floor.position > 0 && b.last_offset != floor.offset)

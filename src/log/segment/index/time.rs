@@ -7,7 +7,7 @@
 
 use bytes::{Buf, BufMut};
 
-use super::{IndexCorrupt, NO_TIMESTAMP_MS, relative};
+use super::{NO_TIMESTAMP_MS, relative};
 use crate::model::Offset;
 use crate::model::batch::BatchView;
 
@@ -103,14 +103,7 @@ impl TimeIndex {
         }
     }
 
-    pub(super) fn decode(
-        base_offset: Offset,
-        end_offset: Offset,
-        mut file: &[u8],
-    ) -> Result<Self, IndexCorrupt> {
-        if !file.len().is_multiple_of(Self::ENTRY_BYTES) {
-            return Err(IndexCorrupt::Length(file.len()));
-        }
+    pub(super) fn decode(base_offset: Offset, end_offset: Offset, mut file: &[u8]) -> Self {
         let mut index = Self::new(base_offset);
         index
             .timestamps_ms
@@ -121,17 +114,26 @@ impl TimeIndex {
         let mut last = (NO_TIMESTAMP_MS, -1);
         while file.len() >= Self::ENTRY_BYTES {
             let (timestamp_ms, relative) = (file.get_i64(), file.get_u32());
-            if timestamp_ms <= last.0 || i64::from(relative) <= last.1 {
-                return Err(IndexCorrupt::Order(index.len()));
-            }
-            if base_offset.0.saturating_add(i64::from(relative)) >= end_offset.0 {
-                return Err(IndexCorrupt::Range(index.len()));
+            let rises = timestamp_ms > last.0 && i64::from(relative) > last.1;
+            if !rises || base_offset.0.saturating_add(i64::from(relative)) >= end_offset.0 {
+                break;
             }
             last = (timestamp_ms, i64::from(relative));
             index.timestamps_ms.push(timestamp_ms);
             index.relative_offsets.push(relative);
         }
-        Ok(index)
+        index
+    }
+
+    /// Adds the entries of a later part of the segment.
+    pub(super) fn extend(&mut self, later: &Self) {
+        let entries = later.timestamps_ms.iter().zip(&later.relative_offsets);
+        for (timestamp_ms, relative) in entries {
+            self.append(TimeEntry {
+                timestamp_ms: *timestamp_ms,
+                offset: later.base_offset.plus(i64::from(*relative)),
+            });
+        }
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
