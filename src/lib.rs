@@ -13,16 +13,15 @@
 //! | module | what | imports |
 //! |---|---|---|
 //! | [`model`] | ids, offsets, the record batch as a checked view | - |
-//! | [`compress`] | gzip, snappy, lz4, zstd in Kafka's framings, with bounded output | - |
+//! | [`compress`] | gzip, snappy, lz4, zstd in Kafka's framings, piece by piece | model |
 //! | [`config`] | Kafka's keys and ours: where values come from, what they may be | - |
 //! | [`rt`] | the seam to the world: time, disk, sockets, memory; the io_uring runtime | - |
 //! | [`wire`] | Kafka's protocol, bytes to values and back; pure | model |
 //! | [`log`] | journal, segments, tail, indexes, producers, checkpoints, recovery, retention | model, compress, rt |
 //! | [`cluster`] | metadata: records, the image they add up to, decisions; pure | model |
 //! | [`partition`] | one partition on its shard: role and watermarks, the gateway, produce, fetch, offsets | log, model, compress, config, rt |
-//! | [`shard`] | one core: its partitions, its lanes, what a change of metadata means there | partition, log, compress, cluster, config, model, rt |
+//! | [`shard`] | one core: its partitions, its mailbox; the start of a node, the control plane | partition, log, compress, cluster, config, model, rt |
 //! | [`server`] | Kafka at the socket: connections, a handler per API, errors to codes | shard, partition, log, wire, cluster, config, model, rt |
-//! | [`node`] | start and stop of a node; its controller | server, shard, log, cluster, config, model, rt |
 //! | [`client`] | a Kafka client on the same runtime, for the command line | wire, model, compress, rt |
 //! | [`cli`] | one file per command | all but `sim` |
 //! | [`manual`] | how it works, in words: files on disk, durability, ordering, decisions | - |
@@ -44,8 +43,9 @@
 //!    partition (one that another shard leads is NOT_LEADER_OR_FOLLOWER, with its leader), and
 //!    [`Partition::produce`](partition::Partition::produce) takes the batch.
 //! 4. [`AdmissionRules::admit`](partition::AdmissionRules::admit) checks size, magic, CRC,
-//!    counts and every record, and rewrites what the topic wants otherwise (codec, log-append
-//!    time) or the header got wrong (max timestamp).
+//!    counts and, piece by piece, every record; it rewrites what the topic wants otherwise (codec,
+//!    log-append time) or the header got wrong (max timestamp), in memory that it waits for
+//!    (`partition/opener.rs`).
 //! 5. [`PartitionLog::append`](log::PartitionLog::append) refuses or recognises sequences of
 //!    idempotent producers, waits for room in segment, journal and memory, and then, in one step
 //!    that neither waits nor fails: assigns offsets, copies the batch into the tail, and joins the
@@ -88,7 +88,6 @@ pub mod config;
 pub mod log;
 pub mod manual;
 pub mod model;
-pub mod node;
 pub mod partition;
 pub mod rt;
 pub mod server;

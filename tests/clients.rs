@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{Batch, Broker, Noise, Options, now_ms, repository, scale, skip, tool_exists};
-use corelane::model::batch::Compression;
+use corelane::model::Codec;
 use corelane::wire::ErrorCode;
 
 const CLIENTS: [&str; 4] = ["confluent", "kafka_python", "aio", "kcat"];
@@ -73,7 +73,7 @@ fn kafka_reads_our_segments_without_complaint() {
     let (mut sequence, mut noise) = (0, Noise::new(1));
     for nth in 0..400u32 {
         let mut batch = Batch::of((0..40).map(|_| noise.bytes(200)));
-        batch.compression = Compression::ALL[nth as usize % 5];
+        batch.compression = Codec::ALL[nth as usize % 5];
         batch.producer = Some((id, epoch, sequence));
         sequence += 40;
         connection

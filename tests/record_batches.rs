@@ -1,12 +1,12 @@
 //! Record batches and codecs together: round trips, batches that Apache Kafka wrote, and the crate
 //! `kafka-protocol` as the oracle in both directions.
 
-use corelane::compress::{Codec, Codecs, output_limit_bytes};
+use corelane::compress::{Codecs, Level, output_limit_bytes};
 use corelane::model::batch::{
-    BatchBuilder, BatchFields, BatchView, Compression, Header, ProduceRules, RecordRules, Records,
+    BatchBuilder, BatchFields, BatchView, Header, ProduceRules, RecordRules, Records,
     TimestampType, check_produced, check_records, recompress,
 };
-use corelane::model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+use corelane::model::{Codec, LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records as oracle;
 use proptest::prelude::*;
@@ -23,15 +23,15 @@ struct Owned {
 /// Every record of a batch, opened with our codecs.
 fn read(batch: &BatchView<'_>) -> Vec<Owned> {
     let mut plain = Vec::new();
-    match Codec::from_number(batch.compression() as u8) {
-        None => plain.extend_from_slice(batch.records()),
-        Some(codec) => {
-            let limit_bytes = output_limit_bytes(batch.records().len());
-            Codecs::new()
-                .decompress(codec, batch.records(), &mut plain, limit_bytes)
-                .unwrap();
-        }
-    }
+    let limit_bytes = output_limit_bytes(batch.records().len());
+    Codecs::new()
+        .decompress(
+            batch.compression(),
+            batch.records(),
+            &mut plain,
+            limit_bytes,
+        )
+        .unwrap();
     Records::new(&plain, batch.record_count())
         .map(|record| {
             let record = record.unwrap();
@@ -68,16 +68,13 @@ fn build(records: &[Owned]) -> BatchBuilder {
     builder
 }
 
-fn packed(records: &[Owned], compression: Compression) -> Vec<u8> {
+fn packed(records: &[Owned], compression: Codec) -> Vec<u8> {
     let builder = build(records);
     let mut out = Vec::new();
     let at = BatchFields::reserve(&mut out);
-    match Codec::from_number(compression as u8) {
-        None => out.extend_from_slice(builder.records()),
-        Some(codec) => Codecs::new()
-            .compress(codec.default_level(), builder.records(), &mut out)
-            .unwrap(),
-    }
+    Codecs::new()
+        .compress(Level::default_of(compression), builder.records(), &mut out)
+        .unwrap();
     let fields = BatchFields {
         compression,
         producer_id: ProducerId(7),
@@ -141,12 +138,12 @@ fn to_oracle(record: &Owned) -> oracle::Record {
     }
 }
 
-const CODECS: [(Compression, oracle::Compression); 5] = [
-    (Compression::None, oracle::Compression::None),
-    (Compression::Gzip, oracle::Compression::Gzip),
-    (Compression::Snappy, oracle::Compression::Snappy),
-    (Compression::Lz4, oracle::Compression::Lz4),
-    (Compression::Zstd, oracle::Compression::Zstd),
+const CODECS: [(Codec, oracle::Compression); 5] = [
+    (Codec::None, oracle::Compression::None),
+    (Codec::Gzip, oracle::Compression::Gzip),
+    (Codec::Snappy, oracle::Compression::Snappy),
+    (Codec::Lz4, oracle::Compression::Lz4),
+    (Codec::Zstd, oracle::Compression::Zstd),
 ];
 
 proptest! {
@@ -155,7 +152,7 @@ proptest! {
     #[test]
     fn every_codec_round_trips(records in records()) {
         let rules = ProduceRules { max_batch_bytes: 1 << 20, is_zstd_allowed: true };
-        for compression in Compression::ALL {
+        for compression in Codec::ALL {
             let bytes = packed(&records, compression);
             let batch = check_produced(&bytes, rules).unwrap();
             prop_assert_eq!(read(&batch), records.clone());
@@ -227,8 +224,8 @@ fn fixtures() -> Vec<Vec<u8>> {
 #[test]
 fn what_kafka_wrote_is_read() {
     let fixtures = fixtures();
-    assert_eq!(fixtures.len(), Compression::ALL.len());
-    for (compression, bytes) in Compression::ALL.into_iter().zip(fixtures) {
+    assert_eq!(fixtures.len(), Codec::ALL.len());
+    for (compression, bytes) in Codec::ALL.into_iter().zip(fixtures) {
         let batch = BatchView::first_verified(&bytes).unwrap();
         let expected = BatchFields {
             base_offset: Offset(1_000),
@@ -271,26 +268,22 @@ fn what_kafka_wrote_is_written() {
 fn a_broker_recompresses_what_a_producer_sent() {
     let records = in_fixtures();
     let mut codecs = Codecs::new();
-    for from in Compression::ALL {
+    for from in Codec::ALL {
         let sent = packed(&records, from);
         let batch = BatchView::first_verified(&sent).unwrap();
         let mut plain = Vec::new();
-        match Codec::from_number(from as u8) {
-            None => plain.extend_from_slice(batch.records()),
-            Some(codec) => codecs
-                .decompress(codec, batch.records(), &mut plain, 1 << 20)
-                .unwrap(),
-        }
+        codecs
+            .decompress(from, batch.records(), &mut plain, 1 << 20)
+            .unwrap();
         let facts = check_records(&plain, &batch, &RecordRules::default()).unwrap();
         assert_eq!(facts.max_timestamp_ms, batch.max_timestamp_ms());
         for to in Codec::ALL {
             let mut out = Vec::new();
             let at = BatchFields::reserve(&mut out);
             codecs
-                .compress(to.default_level(), &plain, &mut out)
+                .compress(Level::default_of(to), &plain, &mut out)
                 .unwrap();
-            let compression = Compression::from_name(to.name()).unwrap();
-            recompress(&batch, compression, &mut out[at..]).unwrap();
+            recompress(&batch, to, &mut out[at..]).unwrap();
             let stored = BatchView::first_verified(&out).unwrap();
             assert_eq!(stored.producer_id(), batch.producer_id());
             assert_eq!(read(&stored), read(&batch));

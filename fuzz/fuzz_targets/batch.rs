@@ -3,8 +3,8 @@
 #![no_main]
 
 use corelane::model::batch::{
-    BatchFields, BatchView, Batches, ProduceRules, RecordRules, Records, check_produced,
-    check_records, set_log_append_time,
+    BatchFields, BatchView, Batches, ProduceRules, RecordCheck, RecordRules, Records,
+    check_produced, check_records, set_log_append_time,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -35,7 +35,19 @@ fuzz_target!(|bytes: &[u8]| {
             is_key_required: true,
             timestamps_ms: Some(0..=i64::MAX),
         };
-        let _ = check_records(batch.records(), &batch, &rules);
+        let whole = check_records(batch.records(), &batch, &rules);
+        let all_are_read = Records::new(batch.records(), batch.record_count()).all(|r| r.is_ok());
+        assert!(all_are_read || whole.is_err());
+        // In pieces of a length that the input chooses, the walk finds the same.
+        let piece_bytes = 1 + usize::from(*bytes.last().unwrap_or(&0));
+        let mut check = RecordCheck::new(&batch, &rules);
+        let mut pieces = batch.records().chunks(piece_bytes);
+        let pushed = pieces.try_for_each(|piece| check.push(piece));
+        let in_pieces = pushed.and_then(|()| check.finish());
+        assert_eq!(in_pieces.is_ok(), whole.is_ok());
+        if whole.is_ok() {
+            assert_eq!(in_pieces, whole);
+        }
         set_log_append_time(&mut sealed, 7).expect("a checked batch can be rewritten");
         assert!(BatchView::first_verified(&sealed).is_ok());
     }

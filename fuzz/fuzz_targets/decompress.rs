@@ -3,7 +3,8 @@
 
 use std::cell::RefCell;
 
-use corelane::compress::{Codec, Codecs};
+use corelane::compress::{Codecs, Level};
+use corelane::model::Codec;
 
 const LIMIT_BYTES: usize = 1 << 20;
 
@@ -21,7 +22,7 @@ fn check(codec: Codec, bytes: &[u8]) {
 
         let mut packed = Vec::new();
         codecs
-            .compress(codec.default_level(), bytes, &mut packed)
+            .compress(Level::default_of(codec), bytes, &mut packed)
             .expect("every codec takes any bytes");
         out.clear();
         codecs

@@ -18,7 +18,8 @@ use crate::client::{
     Batcher, BatcherOptions, Client, ClientError, Deliveries, NewRecord, Producer, ProducerOptions,
     Span,
 };
-use crate::compress::{Codec, Level};
+use crate::compress::Level;
+use crate::model::Codec;
 use crate::model::batch::Header;
 use crate::rt::Runtime;
 use crate::wire::ErrorCode;
@@ -89,9 +90,9 @@ enum Acks {
     All,
 }
 
-/// A codec and its level; none leaves batches plain.
+/// A codec and its level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct CodecArg(Option<Level>);
+struct CodecArg(Level);
 
 #[derive(Serialize)]
 struct Produced {
@@ -301,11 +302,8 @@ fn codec(text: &str) -> Result<CodecArg, String> {
         Some((name, level)) => (name, Some(level)),
         None => (text, None),
     };
-    if name == "none" && level.is_none() {
-        return Ok(CodecArg(None));
-    }
-    let names = ["none", "gzip", "snappy", "lz4", "zstd"];
-    let Some(codec) = Codec::ALL.into_iter().find(|codec| codec.name() == name) else {
+    let Some(codec) = Codec::from_name(name) else {
+        let names = Codec::ALL.map(Codec::name);
         let meant = super::suggest(name, names);
         let meant = meant.map(|meant| format!(", did you mean {meant}?"));
         return Err(format!(
@@ -315,11 +313,11 @@ fn codec(text: &str) -> Result<CodecArg, String> {
         ));
     };
     let Some(level) = level else {
-        return Ok(CodecArg(Some(codec.default_level())));
+        return Ok(CodecArg(Level::default_of(codec)));
     };
-    let level = level.parse().ok().and_then(|number| codec.level(number));
-    match level {
-        Some(level) => Ok(CodecArg(Some(level))),
+    let level = level.parse().ok().filter(|_| codec != Codec::None);
+    match level.and_then(|number| Level::new(codec, number)) {
+        Some(level) => Ok(CodecArg(level)),
         None => Err(format!("{name} has no such level")),
     }
 }
@@ -542,11 +540,12 @@ mod tests {
 
     #[test]
     fn codecs_have_levels() {
-        let level = |codec: Codec, number| Ok(CodecArg(codec.level(number)));
-        assert_eq!(codec("none"), Ok(CodecArg(None)));
+        let level = |codec: Codec, number| Ok(CodecArg(Level::new(codec, number).unwrap()));
+        let default = |codec: Codec| Ok(CodecArg(Level::default_of(codec)));
+        assert_eq!(codec("none"), default(Codec::None));
         assert_eq!(codec("zstd:1"), level(Codec::Zstd, 1));
         assert_eq!(codec("zstd:-7"), level(Codec::Zstd, -7));
-        assert_eq!(codec("lz4"), Ok(CodecArg(Some(Codec::Lz4.default_level()))));
+        assert_eq!(codec("lz4"), default(Codec::Lz4));
         for bad in ["", "none:1", "gzip:10", "zstd:", "zstd:x", "brotli"] {
             assert!(codec(bad).is_err(), "{bad}");
         }

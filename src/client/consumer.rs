@@ -10,9 +10,9 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::cluster::refused;
 use super::{Answer, Backoff, Client, ClientError};
-use crate::compress::{Codec, Codecs};
+use crate::compress::Codecs;
 use crate::model::batch::{BatchError, BatchView, Batches, RecordRef, Records};
-use crate::model::{LeaderEpoch, Offset, PartitionIndex, TopicId};
+use crate::model::{Codec, LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::rt::Runtime;
 use crate::wire::messages::{
     FetchPartition, FetchPartitionData, FetchRequest, FetchResponse, FetchTopic,
@@ -108,9 +108,9 @@ impl Fetched {
         take: &mut impl FnMut(Offset, i64, &RecordRef<'_>),
     ) -> Result<(), ClientError> {
         plain.clear();
-        let records = match Codec::from_number(batch.compression() as u8) {
-            None => batch.records(),
-            Some(codec) => {
+        let records = match batch.compression() {
+            Codec::None => batch.records(),
+            codec => {
                 codecs
                     .decompress(codec, batch.records(), plain, BATCH_LIMIT_BYTES)
                     .map_err(|error| self.corrupt(batch, &error.to_string()))?;

@@ -14,7 +14,7 @@ use futures_util::future::{Either, select};
 use super::cluster::refused;
 use super::{Answer, Backoff, Client, ClientError, PendingAnswer};
 use crate::compress::{Codecs, Level};
-use crate::model::batch::{BatchBuilder, BatchFields, Compression, increment_sequence};
+use crate::model::batch::{BatchBuilder, BatchFields, increment_sequence};
 use crate::model::{Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId};
 use crate::rt::{Buf, Event, Runtime, TaskClass};
 use crate::wire::messages::{
@@ -42,8 +42,8 @@ pub struct ProducerOptions {
     pub acks: i16,
     /// Whether retries are recognised by the broker; needs acks −1.
     pub idempotent: bool,
-    /// Codec of the batches; none leaves them plain.
-    pub codec: Option<Level>,
+    /// Codec of the batches, and its level.
+    pub codec: Level,
 }
 
 /// What the broker said of a batch.
@@ -163,16 +163,13 @@ impl<R: Runtime> Producer<R> {
         }
         let mut bytes = Vec::with_capacity(records.batch_bytes());
         BatchFields::reserve(&mut bytes);
-        match self.inner.options.codec {
-            Some(level) => {
-                fields.compression = Compression::ALL[level.codec() as usize];
-                let mut codecs = self.inner.codecs.borrow_mut();
-                codecs
-                    .compress(level, records.records(), &mut bytes)
-                    .map_err(|error| unsealable(error.to_string()))?;
-            }
-            None => bytes.extend_from_slice(records.records()),
-        }
+        let level = self.inner.options.codec;
+        fields.compression = level.codec();
+        self.inner
+            .codecs
+            .borrow_mut()
+            .compress(level, records.records(), &mut bytes)
+            .map_err(|error| unsealable(error.to_string()))?;
         fields
             .seal(&mut bytes)
             .map_err(|error| unsealable(error.to_string()))?;

@@ -7,9 +7,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::*;
-use crate::compress::Codecs;
+use crate::compress::{Codecs, Level};
 use crate::model::batch::{BatchView, Batches};
-use crate::model::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId};
+use crate::model::{
+    BrokerId, Codec, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId,
+};
 use crate::rt::{Budget, Buf, FrameReader, Listener, Runtime, Socket, TaskClass};
 use crate::sim::{DiskModel, Sim, SimDisk, SimRuntime, SimSocket};
 use crate::wire::messages::*;
@@ -280,7 +282,7 @@ async fn write(client: &Client<SimRuntime>) -> Result<(), ClientError> {
     let options = ProducerOptions {
         acks: -1,
         idempotent: true,
-        codec: None,
+        codec: Level::default_of(Codec::None),
     };
     let producer = Producer::new(client.clone(), options).await?;
     // The size of three records, just.

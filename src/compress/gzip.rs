@@ -5,7 +5,8 @@
 
 use flate2::{Compress, Compression, Crc, Decompress, FlushCompress, FlushDecompress, Status};
 
-use super::{BoundedOutput, Codec, DecompressError, Level};
+use super::{DecompressError, Level, PIECE_BYTES, grown};
+use crate::model::Codec;
 
 const WINDOW_BITS: u8 = 15;
 const MAGIC_AND_METHOD: [u8; 3] = [0x1f, 0x8b, 8];
@@ -16,34 +17,13 @@ const COMMENT: u8 = 0x10;
 const RESERVED: u8 = 0xe0;
 
 #[derive(Default)]
-pub(super) struct Gzip {
+pub(super) struct GzipWriter {
     deflater: Option<(Level, Compress)>,
-    inflater: Option<Decompress>,
 }
 
-impl Gzip {
-    pub(super) fn compress(
-        &mut self,
-        level: Level,
-        input: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<(), &'static str> {
-        let deflater = self.deflater(level);
-        loop {
-            let read_bytes = usize::try_from(deflater.total_in()).unwrap_or(usize::MAX);
-            let rest = input.get(read_bytes..).unwrap_or_default();
-            out.reserve(rest.len() / 4 + 1024);
-            let status = deflater
-                .compress_vec(rest, out, FlushCompress::Finish)
-                .map_err(|_| "the deflater fails")?;
-            if status == Status::StreamEnd {
-                return Ok(());
-            }
-        }
-    }
-
-    /// The deflater at the beginning of a stream of this level.
-    fn deflater(&mut self, level: Level) -> &mut Compress {
+impl GzipWriter {
+    /// The deflater is at the beginning of a stream of this level.
+    pub(super) fn begin(&mut self, level: Level) {
         let reusable = self
             .deflater
             .take()
@@ -56,63 +36,95 @@ impl Gzip {
             )
         }));
         deflater.reset();
-        deflater
     }
 
-    /// One member after another: Java's reader takes them too.
-    pub(super) fn decompress(
+    pub(super) fn write(
         &mut self,
-        input: &[u8],
-        out: &mut BoundedOutput<'_>,
-    ) -> Result<(), DecompressError> {
-        let mut rest = input;
+        mut input: &[u8],
+        is_last: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), &'static str> {
+        let (_, deflater) = self.deflater.as_mut().ok_or("the stream was not begun")?;
+        let flush = match is_last {
+            true => FlushCompress::Finish,
+            false => FlushCompress::None,
+        };
         loop {
-            self.member(&mut rest, out)?;
-            if rest.is_empty() {
+            let before = deflater.total_in();
+            out.reserve(input.len() / 4 + 1024);
+            let status = deflater
+                .compress_vec(input, out, flush)
+                .map_err(|_| "the deflater fails")?;
+            let read_bytes = (deflater.total_in() - before) as usize;
+            input = input.get(read_bytes..).unwrap_or_default();
+            if status == Status::StreamEnd || (!is_last && input.is_empty()) {
                 return Ok(());
             }
         }
     }
+}
 
-    fn member(
-        &mut self,
-        rest: &mut &[u8],
-        out: &mut BoundedOutput<'_>,
-    ) -> Result<(), DecompressError> {
-        skip_header(rest)?;
-        let member_at = out.produced().len();
-        self.inflate(rest, out)?;
-        let content = out.produced().get(member_at..).unwrap_or_default();
-        let trailer = take(rest, 8)?;
-        let mut crc = Crc::new();
-        crc.update(content);
-        if trailer != [crc.sum().to_le_bytes(), crc.amount().to_le_bytes()].concat() {
-            return Err(corrupt("the content fails its checksum"));
+#[derive(Default)]
+pub(super) struct GzipReader {
+    inflater: Option<Decompress>,
+    piece: Vec<u8>,
+}
+
+/// Where reading stands: one member after another, as Java's reader takes them too.
+pub(super) struct GzipStream<'a> {
+    rest: &'a [u8],
+    /// The checksum of what the open member has given so far.
+    member: Option<Crc>,
+    is_begun: bool,
+}
+
+impl<'a> GzipStream<'a> {
+    pub(super) fn new(input: &'a [u8]) -> Self {
+        Self {
+            rest: input,
+            member: None,
+            is_begun: false,
         }
-        Ok(())
     }
+}
 
-    fn inflate(
+impl GzipReader {
+    /// The next piece, which is empty where a member ends; none behind the last member.
+    pub(super) fn next(
         &mut self,
-        rest: &mut &[u8],
-        out: &mut BoundedOutput<'_>,
-    ) -> Result<(), DecompressError> {
+        stream: &mut GzipStream<'_>,
+    ) -> Result<Option<&[u8]>, DecompressError> {
         let inflater = self.inflater.get_or_insert_with(|| Decompress::new(false));
-        inflater.reset(false);
-        loop {
-            let (in_before, out_before) = (inflater.total_in(), inflater.total_out());
-            let status = out
-                .stream(|bytes| inflater.decompress_vec(rest, bytes, FlushDecompress::None))?
-                .map_err(|_| corrupt("the deflate stream does not decode"))?;
-            let read_bytes = (inflater.total_in() - in_before) as usize;
-            take(rest, read_bytes)?;
-            if status == Status::StreamEnd {
-                return Ok(());
+        let crc = match &mut stream.member {
+            Some(crc) => crc,
+            None if stream.is_begun && stream.rest.is_empty() => return Ok(None),
+            closed => {
+                skip_header(&mut stream.rest)?;
+                inflater.reset(false);
+                stream.is_begun = true;
+                closed.insert(Crc::new())
             }
-            if read_bytes == 0 && inflater.total_out() == out_before {
-                return Err(corrupt("the deflate stream is cut short"));
+        };
+        let space = grown(&mut self.piece, PIECE_BYTES);
+        let (in_before, out_before) = (inflater.total_in(), inflater.total_out());
+        let status = inflater
+            .decompress(stream.rest, space, FlushDecompress::None)
+            .map_err(|_| corrupt("the deflate stream does not decode"))?;
+        let read_bytes = (inflater.total_in() - in_before) as usize;
+        let written_bytes = (inflater.total_out() - out_before) as usize;
+        take(&mut stream.rest, read_bytes)?;
+        let piece = self.piece.get(..written_bytes).unwrap_or_default();
+        crc.update(piece);
+        if status == Status::StreamEnd {
+            let trailer = take(&mut stream.rest, 8)?;
+            if trailer != [crc.sum().to_le_bytes(), crc.amount().to_le_bytes()].concat() {
+                return Err(corrupt("the content fails its checksum"));
             }
+            stream.member = None;
+        } else if read_bytes == 0 && written_bytes == 0 {
+            return Err(corrupt("the deflate stream is cut short"));
         }
+        Ok(Some(piece))
     }
 }
 

@@ -12,66 +12,62 @@
 //! ```
 //!
 //! The frame is our own, because the library's decoder takes buffers for the size of block that a
-//! header claims, and because blocks can be decoded into the output without a copy. xxHash checksums
-//! are skipped: the batch's CRC covers the same bytes.
+//! header claims. xxHash checksums are skipped: the batch's CRC covers the same bytes.
 
 use lz4_flex::block::{
     CompressTable, compress_into_with_table, decompress_into, decompress_into_with_dict,
     get_maximum_output_size,
 };
 
-use super::{BoundedOutput, Codec, DecompressError};
+use super::{DecompressError, grown};
+use crate::model::Codec;
 
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 /// Independent blocks of 64 KiB and no checksums, the only kind that Kafka's Java reader takes;
 /// the last byte is the header's own checksum.
 const HEADER: [u8; 7] = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
-const BLOCK_INPUT_BYTES: usize = 64 << 10;
+pub(super) const BLOCK_INPUT_BYTES: usize = 64 << 10;
 const STORED_BIT: u32 = 1 << 31;
 /// How far back a block may refer where blocks depend on each other.
 const WINDOW_BYTES: usize = 64 << 10;
 
 #[derive(Default)]
-pub(super) struct Lz4 {
+pub(super) struct Lz4Writer {
     table: Option<CompressTable>,
 }
 
-impl Lz4 {
-    pub(super) fn compress(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
-        let table = self.table.get_or_insert_with(CompressTable::large);
+impl Lz4Writer {
+    pub(super) fn begin(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(&HEADER);
-        for block in input.chunks(BLOCK_INPUT_BYTES) {
-            append_block(table, block, out)?;
+    }
+
+    /// Writes a block of at most [`BLOCK_INPUT_BYTES`].
+    pub(super) fn block(&mut self, block: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
+        let table = self.table.get_or_insert_with(CompressTable::large);
+        let length_at = out.len();
+        let body_at = length_at + 4;
+        out.resize(body_at + get_maximum_output_size(block.len()), 0);
+        let (length, body) = out
+            .get_mut(length_at..)
+            .and_then(<[u8]>::split_first_chunk_mut::<4>)
+            .ok_or("no room for a block")?;
+        let body_bytes =
+            compress_into_with_table(block, body, table).map_err(|_| "the block does not fit")?;
+        // A block is at most 64 KiB, so its length fits and bit 31 is free.
+        if body_bytes < block.len() {
+            *length = (body_bytes as u32).to_le_bytes();
+            out.truncate(body_at + body_bytes);
+        } else {
+            *length = (block.len() as u32 | STORED_BIT).to_le_bytes();
+            out.truncate(body_at);
+            out.extend_from_slice(block);
         }
-        out.extend_from_slice(&[0; 4]);
         Ok(())
     }
-}
 
-fn append_block(
-    table: &mut CompressTable,
-    block: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<(), &'static str> {
-    let length_at = out.len();
-    let body_at = length_at + 4;
-    out.resize(body_at + get_maximum_output_size(block.len()), 0);
-    let (length, body) = out
-        .get_mut(length_at..)
-        .and_then(<[u8]>::split_first_chunk_mut::<4>)
-        .ok_or("no room for a block")?;
-    let body_bytes =
-        compress_into_with_table(block, body, table).map_err(|_| "the block does not fit")?;
-    // A block is at most 64 KiB, so its length fits and bit 31 is free.
-    if body_bytes < block.len() {
-        *length = (body_bytes as u32).to_le_bytes();
-        out.truncate(body_at + body_bytes);
-    } else {
-        *length = (block.len() as u32 | STORED_BIT).to_le_bytes();
-        out.truncate(body_at);
-        out.extend_from_slice(block);
+    pub(super) fn end(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[0; 4]);
     }
-    Ok(())
 }
 
 /// What the frame header says about the blocks.
@@ -82,32 +78,100 @@ struct Frame {
     max_block_bytes: usize,
 }
 
-pub(super) fn decompress(input: &[u8], out: &mut BoundedOutput<'_>) -> Result<(), DecompressError> {
-    let mut rest = input;
-    let frame = read_header(&mut rest)?;
-    loop {
-        let length = u32::from_le_bytes(*take_array::<4>(&mut rest)?);
+/// Where reading stands in the one frame.
+pub(super) struct Lz4Stream<'a> {
+    rest: &'a [u8],
+    frame: Option<Frame>,
+    is_ended: bool,
+}
+
+impl<'a> Lz4Stream<'a> {
+    pub(super) fn new(input: &'a [u8]) -> Self {
+        Self {
+            rest: input,
+            frame: None,
+            is_ended: false,
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Lz4Reader {
+    piece: Vec<u8>,
+    /// The last of what came before, where blocks depend on each other.
+    window: Vec<u8>,
+}
+
+impl Lz4Reader {
+    /// The largest block that the frame's header allows; what cannot be read counts as nothing.
+    pub(super) fn largest_block_bytes(input: &[u8]) -> usize {
+        let mut rest = input;
+        read_header(&mut rest).map_or(0, |frame| frame.max_block_bytes)
+    }
+
+    /// The next block, decoded; none behind the last.
+    pub(super) fn next<'p, 'a: 'p>(
+        &'p mut self,
+        stream: &mut Lz4Stream<'a>,
+    ) -> Result<Option<&'p [u8]>, DecompressError> {
+        if stream.is_ended {
+            return Ok(None);
+        }
+        let frame = match &stream.frame {
+            Some(frame) => frame,
+            None => {
+                self.window.clear();
+                stream.frame.insert(read_header(&mut stream.rest)?)
+            }
+        };
+        let length = u32::from_le_bytes(*take_array::<4>(&mut stream.rest)?);
         if length == 0 {
-            take(&mut rest, frame.content_checksum_bytes)?;
-            break;
+            take(&mut stream.rest, frame.content_checksum_bytes)?;
+            if !stream.rest.is_empty() {
+                return Err(corrupt("bytes follow the frame"));
+            }
+            stream.is_ended = true;
+            return Ok(None);
         }
         let block_bytes = (length & !STORED_BIT) as usize;
         if block_bytes > frame.max_block_bytes {
             return Err(corrupt("a block is longer than the frame allows"));
         }
-        let block = take(&mut rest, block_bytes)?;
-        take(&mut rest, frame.block_checksum_bytes)?;
-        if length & STORED_BIT != 0 {
-            append_stored(block, out)?;
+        let block = take(&mut stream.rest, block_bytes)?;
+        take(&mut stream.rest, frame.block_checksum_bytes)?;
+        let piece = if length & STORED_BIT != 0 {
+            block
         } else {
-            decode_block(&frame, block, out)?;
+            let max_bytes = frame.max_block_bytes.min(most_output_bytes(block.len()));
+            let space = grown(&mut self.piece, max_bytes);
+            let decoded = if self.window.is_empty() {
+                decompress_into(block, space)
+            } else {
+                decompress_into_with_dict(block, space, &self.window)
+            };
+            let written_bytes = decoded.map_err(|_| corrupt("a block does not decode"))?;
+            self.piece.get(..written_bytes).unwrap_or_default()
+        };
+        if !frame.blocks_are_independent {
+            remember(&mut self.window, piece);
+        }
+        Ok(Some(piece))
+    }
+
+    pub(super) fn trim(&mut self, max_bytes: usize) {
+        if self.piece.len() > max_bytes {
+            self.piece = Vec::new();
         }
     }
-    if rest.is_empty() {
-        Ok(())
-    } else {
-        Err(corrupt("bytes follow the frame"))
-    }
+}
+
+/// Moves the window on behind `piece`.
+fn remember(window: &mut Vec<u8>, piece: &[u8]) {
+    let from = piece.len().saturating_sub(WINDOW_BYTES);
+    let last = piece.get(from..).unwrap_or_default();
+    let excess = (window.len() + last.len()).saturating_sub(WINDOW_BYTES);
+    window.drain(..excess);
+    window.extend_from_slice(last);
 }
 
 fn read_header(rest: &mut &[u8]) -> Result<Frame, DecompressError> {
@@ -135,34 +199,6 @@ fn read_header(rest: &mut &[u8]) -> Result<Frame, DecompressError> {
         block_checksum_bytes: if flags & 0x10 != 0 { 4 } else { 0 },
         content_checksum_bytes: if flags & 0x04 != 0 { 4 } else { 0 },
         max_block_bytes,
-    })
-}
-
-fn append_stored(block: &[u8], out: &mut BoundedOutput<'_>) -> Result<(), DecompressError> {
-    out.block(block.len(), |_, space| {
-        let space = space
-            .get_mut(..block.len())
-            .ok_or(corrupt("a stored block does not fit"))?;
-        space.copy_from_slice(block);
-        Ok(block.len())
-    })
-}
-
-fn decode_block(
-    frame: &Frame,
-    block: &[u8],
-    out: &mut BoundedOutput<'_>,
-) -> Result<(), DecompressError> {
-    let max_bytes = frame.max_block_bytes.min(most_output_bytes(block.len()));
-    out.block(max_bytes, |done, space| {
-        let decoded = if frame.blocks_are_independent || done.is_empty() {
-            decompress_into(block, space)
-        } else {
-            let window_at = done.len().saturating_sub(WINDOW_BYTES);
-            let window = done.get(window_at..).unwrap_or_default();
-            decompress_into_with_dict(block, space, window)
-        };
-        decoded.map_err(|_| corrupt("a block does not decode"))
     })
 }
 

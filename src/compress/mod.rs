@@ -1,4 +1,4 @@
-//! The four codecs of record batches, in Kafka's framings and with bounded output.
+//! The four codecs of record batches, in Kafka's framings, piece by piece and with bounded output.
 //!
 //! | codec  | framing                                            | levels (default)      |
 //! |--------|----------------------------------------------------|-----------------------|
@@ -20,18 +20,23 @@
     )
 )]
 
-mod codec;
 mod gzip;
+mod level;
 mod lz4;
-mod output;
+mod read;
 mod snappy;
 #[cfg(test)]
 mod tests;
+mod write;
 mod zstd;
 
-pub use codec::{Codec, Level};
-use output::BoundedOutput;
+use crate::model::Codec;
+pub use level::Level;
+pub use read::{Expansion, ReadDemand, Readers, WIDE_LIMIT_BYTES};
+pub use write::{Compressing, WRITER_BYTES_MAX, Writers};
 
+/// What streaming codecs are given to write into.
+const PIECE_BYTES: usize = 64 << 10;
 /// Largest output that [`output_limit_bytes`] grants to however small an input.
 const MIN_LIMIT_BYTES: usize = 16 << 20;
 /// Largest output that [`output_limit_bytes`] grants at all.
@@ -39,20 +44,19 @@ const MAX_LIMIT_BYTES: usize = 256 << 20;
 /// Expansion that [`output_limit_bytes`] grants between the two.
 const LIMIT_RATIO: usize = 100;
 
-/// How far a batch of `compressed_bytes` may expand where nothing says better:
+/// How far a batch of `compressed_bytes` may expand where all of it must be in memory at once:
 /// 100 times its size, at least 16 MiB, at most 256 MiB.
 ///
 /// The ratio is twice what zstd makes of very repetitive logs. Below 168 KB the floor holds, so that
 /// a batch of one byte repeated (a few hundred bytes for 8 MiB with zstd) passes as it does in Kafka,
-/// which has no limit. The ceiling still lets a compressed batch of 8 MiB grow 32 times; it is what one
-/// hostile batch can take, and a shard opens one batch at a time.
+/// which has no limit. The ceiling still lets a compressed batch of 8 MiB grow 32 times.
 pub fn output_limit_bytes(compressed_bytes: usize) -> usize {
     compressed_bytes
         .saturating_mul(LIMIT_RATIO)
         .clamp(MIN_LIMIT_BYTES, MAX_LIMIT_BYTES)
 }
 
-/// Compression failed; the output is as it was.
+/// Compression failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{codec} cannot compress: {reason}")]
 pub struct CompressError {
@@ -62,7 +66,7 @@ pub struct CompressError {
     pub reason: &'static str,
 }
 
-/// Decompression failed; the output is as it was.
+/// Decompression failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecompressError {
     /// The input is not what the codec writes, or is cut short.
@@ -92,16 +96,14 @@ impl DecompressError {
     }
 }
 
-/// The codecs' contexts and tables, reused from batch to batch: one per shard or client.
-///
-/// A fresh context costs more than compressing 16 KiB with it, so each is made at its first use and
-/// kept (about 1 MiB with all four at their defaults; reading zstd windows of 8 MiB adds as much).
+/// Contexts for both directions, reused from batch to batch: a fresh one costs more than compressing
+/// 16 KiB with it, so each is made at its first use and kept.
 #[derive(Default)]
 pub struct Codecs {
-    gzip: gzip::Gzip,
-    snappy: snappy::Snappy,
-    lz4: lz4::Lz4,
-    zstd: zstd::Zstd,
+    /// For decompression.
+    pub readers: Readers,
+    /// For compression.
+    pub writers: Writers,
 }
 
 impl Codecs {
@@ -110,7 +112,13 @@ impl Codecs {
         Self::default()
     }
 
-    /// Appends `input`, compressed with the level's codec, to `out`.
+    /// Gives back what an unusual batch or level has made.
+    pub fn trim(&mut self) {
+        self.readers.trim();
+        self.writers.trim();
+    }
+
+    /// Appends `input`, compressed with the level's codec, to `out`, which an error leaves as it was.
     pub fn compress(
         &mut self,
         level: Level,
@@ -118,23 +126,21 @@ impl Codecs {
         out: &mut Vec<u8>,
     ) -> Result<(), CompressError> {
         let start = out.len();
-        let codec = level.codec();
-        let result = match codec {
-            Codec::Gzip => self.gzip.compress(level, input, out),
-            Codec::Snappy => self.snappy.compress(input, out),
-            Codec::Lz4 => self.lz4.compress(input, out),
-            Codec::Zstd => self.zstd.compress(level, input, out),
-        };
-        result.map_err(|reason| {
+        let done = self
+            .writers
+            .begin(level, input.len(), out)
+            .and_then(|writing| writing.finish(input, out));
+        if done.is_err() {
             out.truncate(start);
-            CompressError { codec, reason }
-        })
+        }
+        done
     }
 
     /// Appends the decompressed `input` to `out`: at most `limit_bytes`, or [`DecompressError::TooLarge`].
+    /// An error leaves `out` as it was.
     ///
     /// `out` grows as output appears and never by a length that the input claims: to at most twice what
-    /// came out, in steps of at least 64 KiB. [`output_limit_bytes`] gives a limit.
+    /// came out. [`output_limit_bytes`] gives a limit.
     pub fn decompress(
         &mut self,
         codec: Codec,
@@ -143,16 +149,25 @@ impl Codecs {
         limit_bytes: usize,
     ) -> Result<(), DecompressError> {
         let start = out.len();
-        let mut bounded = BoundedOutput::new(out, limit_bytes);
-        let result = match codec {
-            Codec::Gzip => self.gzip.decompress(input, &mut bounded),
-            Codec::Snappy => self.snappy.decompress(input, &mut bounded),
-            Codec::Lz4 => lz4::decompress(input, &mut bounded),
-            Codec::Zstd => self.zstd.decompress(input, &mut bounded),
-        };
-        if result.is_err() {
-            out.truncate(start);
+        let mut reading = self.readers.open(codec, input, limit_bytes);
+        loop {
+            match reading.next_piece() {
+                Ok(Some(piece)) => out.extend_from_slice(piece),
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    out.truncate(start);
+                    return Err(error);
+                }
+            }
         }
-        result
     }
+}
+
+/// The first `bytes` of a buffer, made longer where it is shorter. What is in it is of no account.
+fn grown(buffer: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
+    if buffer.len() < bytes {
+        buffer.reserve_exact(bytes - buffer.len());
+        buffer.resize(bytes, 0);
+    }
+    buffer.get_mut(..bytes).unwrap_or_default()
 }

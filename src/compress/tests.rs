@@ -39,7 +39,7 @@ fn noise(bytes: usize) -> Vec<u8> {
 fn compressed(codec: Codec, input: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     Codecs::new()
-        .compress(codec.default_level(), input, &mut out)
+        .compress(Level::default_of(codec), input, &mut out)
         .unwrap();
     out
 }
@@ -61,9 +61,9 @@ fn every_level_round_trips_with_reused_contexts() {
         vec![7; 65_536],
     ];
     let (mut packed, mut unpacked) = (Vec::new(), Vec::new());
-    for codec in Codec::ALL {
+    for codec in Codec::COMPRESSING {
         for level in [-131_072, -7, -1, 1, 6, 9, 12, 17, 19, 20, 22] {
-            let Some(level) = codec.level(level) else {
+            let Some(level) = Level::new(codec, level) else {
                 continue;
             };
             for input in &inputs {
@@ -86,26 +86,31 @@ fn levels_are_those_of_kafka() {
         (Codec::Lz4, [1, 9, 17], [0, 18, -1]),
         (Codec::Zstd, [-131_072, 0, 22], [23, -131_073, i32::MAX]),
     ] {
-        assert!(inside.iter().all(|level| codec.level(*level).is_some()));
-        assert!(outside.iter().all(|level| codec.level(*level).is_none()));
+        assert!(
+            inside
+                .iter()
+                .all(|level| Level::new(codec, *level).is_some())
+        );
+        assert!(
+            outside
+                .iter()
+                .all(|level| Level::new(codec, *level).is_none())
+        );
         assert_eq!(
-            codec.level(codec.default_level().number()),
-            Some(codec.default_level())
+            Level::new(codec, Level::default_of(codec).number()),
+            Some(Level::default_of(codec))
         );
     }
-    assert_eq!(Codec::from_number(0), None);
-    assert_eq!(Codec::from_number(4), Some(Codec::Zstd));
-    assert_eq!(Codec::from_number(5), None);
 }
 
 #[test]
 fn output_is_appended_and_untouched_on_errors() {
     let input = text(100_000);
-    for codec in Codec::ALL {
+    for codec in Codec::COMPRESSING {
         let mut packed = b"before".to_vec();
         let mut codecs = Codecs::new();
         codecs
-            .compress(codec.default_level(), &input, &mut packed)
+            .compress(Level::default_of(codec), &input, &mut packed)
             .unwrap();
         assert!(packed.starts_with(b"before"));
         let packed = &packed[6..];
@@ -124,7 +129,7 @@ fn output_is_appended_and_untouched_on_errors() {
 
 #[test]
 fn the_limit_is_exact() {
-    for codec in Codec::ALL {
+    for codec in Codec::COMPRESSING {
         for input in [text(150_000), noise(65_536), vec![0; 32_768]] {
             let packed = compressed(codec, &input);
             let mut codecs = Codecs::new();
@@ -148,7 +153,7 @@ fn the_limit_is_exact() {
 #[test]
 fn cut_short_at_any_byte_is_an_error() {
     let input = text(3_000);
-    for codec in Codec::ALL {
+    for codec in Codec::COMPRESSING {
         let packed = compressed(codec, &input);
         // Snappy's chunks have no end mark: cut behind the header, nothing is missing.
         let is_whole = |cut: usize| codec == Codec::Snappy && cut == 16;
@@ -181,12 +186,13 @@ fn bomb(codec: Codec) -> Vec<u8> {
         Codec::Snappy => [&piece[..16], &piece[16..].repeat(400)].concat(),
         Codec::Lz4 => [&piece[..7], &piece[7..piece.len() - 4].repeat(4096)].concat(),
         Codec::Zstd => zstd_bomb(),
+        Codec::None => vec![0; 64 << 20],
     }
 }
 
 #[test]
 fn bombs_stop_at_the_limit() {
-    for codec in Codec::ALL {
+    for codec in Codec::COMPRESSING {
         let limit_bytes = 8 << 20;
         let bomb = bomb(codec);
         assert!(bomb.len() < 5 << 18, "{codec}: {}", bomb.len());
@@ -286,11 +292,84 @@ fn zstd_windows_cost_nothing() {
                 .unwrap_err();
         }
     }
-    // 2^28 and beyond are claimed by no producer, but claims are free.
-    let last_raw_block_of_1 = [1 | 1 << 3, 0, 0, b'x'];
-    let header = [0x28, 0xb5, 0x2f, 0xfd, 0x00, (31 - 10) << 3];
-    let frame = [&header[..], &last_raw_block_of_1].concat();
-    assert_eq!(decompressed(Codec::Zstd, &frame).unwrap(), b"x");
+    // Kafka's reader refuses 2^28 and beyond, too.
+    let frame = |window_log: u8| {
+        let last_raw_block_of_1 = [1 | 1 << 3, 0, 0, b'x'];
+        let header = [0x28, 0xb5, 0x2f, 0xfd, 0x00, (window_log - 10) << 3];
+        [&header[..], &last_raw_block_of_1].concat()
+    };
+    assert_eq!(decompressed(Codec::Zstd, &frame(27)).unwrap(), b"x");
+    decompressed(Codec::Zstd, &frame(28)).unwrap_err();
+}
+
+#[test]
+fn what_reading_takes_is_told_by_the_headers() {
+    let demand = |codec, input: &[u8]| Readers::demand(codec, input);
+    let usual = ReadDemand {
+        extra_bytes: 0,
+        limit_bytes: usize::MAX,
+    };
+    for codec in Codec::COMPRESSING {
+        assert_eq!(demand(codec, &compressed(codec, &text(1 << 20))), usual);
+        assert_eq!(demand(codec, b"x"), usual);
+    }
+    let raw = snap::raw::Encoder::new().compress_vec(&text(1 << 20));
+    assert_eq!(
+        demand(Codec::Snappy, &raw.unwrap()).extra_bytes,
+        1 << 20,
+        "a block of snappy is decoded whole"
+    );
+    let wide = ReadDemand {
+        extra_bytes: WIDE_LIMIT_BYTES,
+        limit_bytes: WIDE_LIMIT_BYTES,
+    };
+    assert_eq!(demand(Codec::Zstd, &wide_frame(23, &text(1 << 20))), usual);
+    assert_eq!(demand(Codec::Zstd, &wide_frame(24, &text(1 << 20))), wide);
+    // A single segment's window is its content: 1 GiB is claimed here.
+    let single = b"\x28\xb5\x2f\xfd\xa0\x00\x00\x00\x40\x01\x00\x00";
+    assert_eq!(demand(Codec::Zstd, single), wide);
+}
+
+#[test]
+fn contexts_stay_small() {
+    for plain_bytes in [1_000, 100_000, 4 << 20] {
+        // A context is made for levels and lengths, not for what it compresses.
+        let input = vec![0; plain_bytes];
+        for level in 1..=22 {
+            let level = Level::new(Codec::Zstd, level).unwrap();
+            let mut codecs = Codecs::new();
+            codecs.compress(level, &input, &mut Vec::new()).unwrap();
+            let bytes = codecs.writers.context_bytes();
+            assert!(
+                bytes <= WRITER_BYTES_MAX,
+                "{level:?} {plain_bytes}: {bytes}"
+            );
+            codecs.trim();
+            assert!(codecs.writers.context_bytes() <= 4 << 20);
+        }
+    }
+}
+
+#[test]
+fn pieces_make_what_the_whole_makes() {
+    let input = [text(300_000), noise(70_000)].concat();
+    for codec in Codec::ALL {
+        let level = Level::default_of(codec);
+        for piece_bytes in [1, 7_000, 65_536, 200_000] {
+            let mut codecs = Codecs::new();
+            let mut packed = Vec::new();
+            let mut compressing = codecs
+                .writers
+                .begin(level, input.len(), &mut packed)
+                .unwrap();
+            for piece in input.chunks(piece_bytes) {
+                compressing.write(piece, &mut packed).unwrap();
+            }
+            compressing.finish(&[], &mut packed).unwrap();
+            assert!(packed.len() <= level.max_output_bytes(input.len()));
+            assert!(decompressed(codec, &packed).unwrap() == input, "{codec}");
+        }
+    }
 }
 
 #[test]
@@ -380,7 +459,7 @@ use ::zstd::stream as zstd_stream;
 proptest! {
     #[test]
     fn any_input_round_trips(input in prop::collection::vec(0u8..4, 0..5_000), seed: u16) {
-        let codec = Codec::ALL[usize::from(seed) % 4];
+        let codec = Codec::COMPRESSING[usize::from(seed) % 4];
         prop_assert_eq!(decompressed(codec, &compressed(codec, &input)).unwrap(), input);
     }
 
@@ -392,7 +471,7 @@ proptest! {
         tail: Vec<u8>,
     ) {
         let input = text(2_000);
-        for codec in Codec::ALL {
+        for codec in Codec::COMPRESSING {
             let mut damaged = compressed(codec, &input);
             *at.get_mut(&mut damaged) = to;
             damaged.truncate(cut.index(damaged.len() + 1).max(8));

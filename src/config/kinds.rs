@@ -2,6 +2,7 @@
 
 use super::key::ConfigType;
 use super::value::{ConfigValue, parse_bytes, words};
+use crate::model::Codec;
 
 macro_rules! word_enum {
     (
@@ -47,21 +48,38 @@ word_enum! {
     Memory = "memory",
 }
 
-word_enum! {
-    /// How the broker stores record batches: as they came, or recompressed.
-    CompressionType, "producer, uncompressed, gzip, snappy, lz4 or zstd";
-    /// As the producer compressed them.
-    Producer = "producer",
-    /// Not compressed.
-    Uncompressed = "uncompressed",
-    /// With gzip.
-    Gzip = "gzip",
-    /// With snappy.
-    Snappy = "snappy",
-    /// With lz4.
-    Lz4 = "lz4",
-    /// With zstd.
-    Zstd = "zstd",
+/// `compression.type`: how the broker stores record batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompressionType {
+    /// As they came.
+    Producer,
+    /// With this codec, whichever they came with.
+    Codec(Codec),
+}
+
+/// What `compression.type` calls [`Codec::None`].
+const UNCOMPRESSED: &str = "uncompressed";
+
+impl ConfigValue for CompressionType {
+    const TYPE: ConfigType = ConfigType::String;
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match Codec::from_name(text).filter(|codec| *codec != Codec::None) {
+            Some(codec) => Ok(Self::Codec(codec)),
+            None if text == "producer" => Ok(Self::Producer),
+            None if text == UNCOMPRESSED => Ok(Self::Codec(Codec::None)),
+            None => Err("must be producer, uncompressed, gzip, snappy, lz4 or zstd".into()),
+        }
+    }
+
+    fn text(&self) -> Option<String> {
+        let name = match self {
+            Self::Producer => "producer",
+            Self::Codec(Codec::None) => UNCOMPRESSED,
+            Self::Codec(codec) => codec.name(),
+        };
+        Some(name.into())
+    }
 }
 
 word_enum! {
@@ -178,6 +196,16 @@ mod tests {
             Memory::from_text("8G").map(|m| m.text()),
             Ok(Some("8589934592".into()))
         );
+    }
+
+    #[test]
+    fn batches_are_stored_as_they_came_or_with_a_codec() {
+        let words = ["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"];
+        for word in words {
+            let text = CompressionType::from_text(word).map(|kind| kind.text());
+            assert_eq!(text, Ok(Some(word.into())));
+        }
+        assert!(CompressionType::from_text("none").is_err());
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The vocabulary: ids, offsets, and the record batch as a checked view. Imports nothing of ours.
 
 pub mod batch;
+mod codec;
 mod ids;
 mod map;
 mod topic_name;
 
+pub use codec::Codec;
 pub use ids::{
     BrokerId, DirectoryId, LeaderEpoch, NodeId, NotAnId, Offset, PartitionId, PartitionIndex,
     ProducerEpoch, ProducerId, ShardIndex, TopicId,

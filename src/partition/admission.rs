@@ -5,34 +5,27 @@
 
 use std::borrow::Cow;
 
-use crate::compress::{Codec, Codecs, CompressError, DecompressError, Level, output_limit_bytes};
+use super::admission_error::AdmissionError;
+use super::opener::BatchOpener;
+use crate::compress::Level;
 use crate::config::{BrokerConfig, CompressionType, TimestampType, TopicConfig};
+use crate::model::Codec;
 use crate::model::batch::{
-    BatchFields, BatchView, Compression, InvalidBatch, InvalidRecords, ProduceRules, RecordFacts,
-    RecordRules, RejectedRecord, SealError, check_produced, check_records, recompress,
+    BatchError, BatchView, InvalidBatch, ProduceRules, RecordRules, check_produced,
     set_log_append_time, set_max_timestamp,
 };
+use crate::rt::Permit;
 
 /// What a topic asks of the batches produced to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdmissionRules {
     max_batch_bytes: usize,
-    stored_as: StoredAs,
+    /// The codec in which batches are stored; none as they were sent.
+    stored_as: Option<Level>,
     log_append_time: bool,
     before_max_ms: i64,
     after_max_ms: i64,
     validate_records: bool,
-}
-
-/// Codec in which batches are stored.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum StoredAs {
-    /// As the producer sent them.
-    Sent,
-    /// Not compressed.
-    Plain,
-    /// With this codec and level.
-    Compressed(Level),
 }
 
 /// A batch that keeps the topic's rules.
@@ -42,47 +35,8 @@ pub struct Admitted<'a> {
     pub batch: Cow<'a, [u8]>,
     /// The time that all its records now have; none where they keep their own.
     pub log_append_time_ms: Option<i64>,
-}
-
-/// Why a batch is refused; nothing of it is stored.
-#[derive(Debug, thiserror::Error)]
-pub enum AdmissionError {
-    /// Its header breaks a rule.
-    #[error(transparent)]
-    Batch(#[from] InvalidBatch),
-    /// Its records break a rule.
-    #[error(transparent)]
-    Records(#[from] InvalidRecords),
-    /// Its timestamps lie outside what the topic allows.
-    #[error("timestamp {timestamp_ms} is not within {first_ms} to {last_ms}")]
-    Timestamp {
-        /// The offending time.
-        timestamp_ms: i64,
-        /// Earliest that is allowed.
-        first_ms: i64,
-        /// Latest that is allowed.
-        last_ms: i64,
-    },
-    /// Its records do not decompress.
-    #[error(transparent)]
-    Decompress(#[from] DecompressError),
-    /// The topic's codec failed.
-    #[error(transparent)]
-    Compress(#[from] CompressError),
-    /// Recompressed, it does not fit a batch.
-    #[error(transparent)]
-    Seal(#[from] SealError),
-}
-
-impl AdmissionError {
-    /// The records that made the whole batch fail, as far as they are known (KIP-467).
-    pub fn rejected_records(&self) -> impl Iterator<Item = &RejectedRecord> {
-        match self {
-            Self::Records(InvalidRecords::Rejected(rejected)) => rejected.as_slice(),
-            _ => &[],
-        }
-        .iter()
-    }
+    /// What the batch takes where it is not the producer's bytes.
+    _memory: Option<Permit>,
 }
 
 impl AdmissionRules {
@@ -90,7 +44,7 @@ impl AdmissionRules {
     pub fn new(topic: &TopicConfig, broker: &BrokerConfig) -> Self {
         Self {
             max_batch_bytes: usize::try_from(topic.max_message_bytes).unwrap_or(0),
-            stored_as: StoredAs::of(topic),
+            stored_as: stored_as(topic),
             log_append_time: topic.message_timestamp_type == TimestampType::LogAppendTime,
             before_max_ms: topic.message_timestamp_before_max_ms,
             after_max_ms: topic.message_timestamp_after_max_ms,
@@ -98,76 +52,53 @@ impl AdmissionRules {
         }
     }
 
-    /// Checks a partition's records of a Produce request and rewrites what the topic wants otherwise.
-    pub fn admit<'a>(
+    /// Checks a partition's records of a Produce request and rewrites what the topic wants otherwise or
+    /// the producer got wrong. Waits while there is no memory for what is rewritten; `pause` lets the
+    /// shard's other tasks run where a batch takes long.
+    pub async fn admit<'a, P: AsyncFn()>(
         &self,
         records: &'a [u8],
         is_zstd_allowed: bool,
-        codecs: &mut Codecs,
+        opener: &BatchOpener,
         now_ms: i64,
+        pause: &P,
     ) -> Result<Admitted<'a>, AdmissionError> {
         let rules = ProduceRules {
             max_batch_bytes: self.max_batch_bytes,
             is_zstd_allowed,
         };
         let sent = check_produced(records, rules)?;
-        let (mut batch, facts) = self.stored(&sent, codecs, now_ms)?;
-        let log_append_time_ms = self.log_append_time.then_some(now_ms);
-        if let Some(now_ms) = log_append_time_ms {
-            set_log_append_time(batch.to_mut(), now_ms).map_err(|_| InvalidBatch::Truncated)?;
-        } else if let Some(facts) = facts {
-            // Old clients leave it unset; lookups by time and retention go by it.
-            if facts.max_timestamp_ms != sent.max_timestamp_ms() {
-                set_max_timestamp(batch.to_mut(), facts.max_timestamp_ms)
-                    .map_err(|_| InvalidBatch::Truncated)?;
+        let level = self.stored_as;
+        let level = level.filter(|level| level.codec() != sent.compression());
+        let mut admitted = Admitted {
+            batch: Cow::Borrowed(sent.bytes()),
+            log_append_time_ms: self.log_append_time.then_some(now_ms),
+            _memory: None,
+        };
+        let mut max_timestamp_ms = sent.max_timestamp_ms();
+        if level.is_some() || self.validate_records {
+            let rules = self.record_rules(now_ms);
+            let opened = opener.check(&sent, &rules, pause).await?;
+            max_timestamp_ms = opened.facts.max_timestamp_ms;
+            if let Some(level) = level {
+                let limit_bytes = self.max_batch_bytes;
+                let made = opener.recompressed(&sent, &opened, level, limit_bytes, pause);
+                let (batch, memory) = made.await?;
+                (admitted.batch, admitted._memory) = (Cow::Owned(batch), Some(memory));
             }
-        } else {
+        } else if !self.log_append_time {
             self.check_header_times(&sent, now_ms)?;
         }
-        // Recompressed, it may have grown.
-        if batch.len() > self.max_batch_bytes {
-            let (batch_bytes, limit_bytes) = (batch.len(), self.max_batch_bytes);
-            return Err(InvalidBatch::TooLarge {
-                batch_bytes,
-                limit_bytes,
+        let is_changed = self.log_append_time || max_timestamp_ms != sent.max_timestamp_ms();
+        if is_changed {
+            if admitted._memory.is_none() {
+                admitted._memory = Some(opener.memory(records.len()).await);
             }
-            .into());
+            admitted
+                .set_timestamp(max_timestamp_ms)
+                .map_err(|_| InvalidBatch::Truncated)?;
         }
-        Ok(Admitted {
-            batch,
-            log_append_time_ms,
-        })
-    }
-
-    /// The batch in the topic's codec, and what its records say where they were opened.
-    fn stored<'a>(
-        &self,
-        sent: &BatchView<'a>,
-        codecs: &mut Codecs,
-        now_ms: i64,
-    ) -> Result<(Cow<'a, [u8]>, Option<RecordFacts>), AdmissionError> {
-        let target = match self.stored_as {
-            StoredAs::Sent => None,
-            StoredAs::Plain => Some(Compression::None),
-            StoredAs::Compressed(level) => Some(number_of(level.codec())),
-        };
-        let target = target.filter(|target| *target != sent.compression());
-        if target.is_none() && !self.validate_records {
-            return Ok((Cow::Borrowed(sent.bytes()), None));
-        }
-        let plain = decompressed(sent, codecs)?;
-        let facts = check_records(&plain, sent, &self.record_rules(now_ms))?;
-        let Some(target) = target else {
-            return Ok((Cow::Borrowed(sent.bytes()), Some(facts)));
-        };
-        let mut batch = Vec::with_capacity(plain.len().min(self.max_batch_bytes));
-        BatchFields::reserve(&mut batch);
-        match self.stored_as {
-            StoredAs::Compressed(level) => codecs.compress(level, &plain, &mut batch)?,
-            _ => batch.extend_from_slice(&plain),
-        }
-        recompress(sent, target, &mut batch)?;
-        Ok((Cow::Owned(batch), Some(facts)))
+        Ok(admitted)
     }
 
     /// What the header says of the times, where nobody looks at the records: enough to refuse a
@@ -203,47 +134,40 @@ impl AdmissionRules {
     }
 }
 
-impl StoredAs {
-    fn of(topic: &TopicConfig) -> Self {
-        let (codec, level) = match topic.compression_type {
-            CompressionType::Producer => return Self::Sent,
-            CompressionType::Uncompressed => return Self::Plain,
-            CompressionType::Gzip => (Codec::Gzip, topic.compression_gzip_level),
-            CompressionType::Snappy => (Codec::Snappy, 0),
-            CompressionType::Lz4 => (Codec::Lz4, topic.compression_lz4_level),
-            CompressionType::Zstd => (Codec::Zstd, topic.compression_zstd_level),
-        };
-        Self::Compressed(codec.level(level).unwrap_or(codec.default_level()))
+impl Admitted<'_> {
+    /// Old clients leave the max timestamp unset; lookups by time and retention go by it.
+    fn set_timestamp(&mut self, max_timestamp_ms: i64) -> Result<(), BatchError> {
+        let batch = self.batch.to_mut();
+        match self.log_append_time_ms {
+            Some(now_ms) => set_log_append_time(batch, now_ms),
+            None => set_max_timestamp(batch, max_timestamp_ms),
+        }
     }
 }
 
-fn decompressed<'a>(
-    batch: &BatchView<'a>,
-    codecs: &mut Codecs,
-) -> Result<Cow<'a, [u8]>, DecompressError> {
-    let Some(codec) = Codec::from_number(batch.compression() as u8) else {
-        return Ok(Cow::Borrowed(batch.records()));
+fn stored_as(topic: &TopicConfig) -> Option<Level> {
+    let CompressionType::Codec(codec) = topic.compression_type else {
+        return None;
     };
-    let mut plain = Vec::new();
-    let limit_bytes = output_limit_bytes(batch.records().len());
-    codecs.decompress(codec, batch.records(), &mut plain, limit_bytes)?;
-    Ok(Cow::Owned(plain))
-}
-
-fn number_of(codec: Codec) -> Compression {
-    match codec {
-        Codec::Gzip => Compression::Gzip,
-        Codec::Snappy => Compression::Snappy,
-        Codec::Lz4 => Compression::Lz4,
-        Codec::Zstd => Compression::Zstd,
-    }
+    let number = match codec {
+        Codec::None | Codec::Snappy => 0,
+        Codec::Gzip => topic.compression_gzip_level,
+        Codec::Lz4 => topic.compression_lz4_level,
+        Codec::Zstd => topic.compression_zstd_level,
+    };
+    Some(Level::new(codec, number).unwrap_or(Level::default_of(codec)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::model::batch::{BatchBuilder, Records};
+    use std::cell::Cell;
     use std::collections::BTreeMap;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::compress::Codecs;
+    use crate::model::batch::{BatchBuilder, BatchFields, Records};
 
     const NOW_MS: i64 = 1_700_000_000_000;
 
@@ -275,7 +199,9 @@ mod tests {
     }
 
     fn admit<'a>(rules: &AdmissionRules, batch: &'a [u8]) -> Result<Admitted<'a>, AdmissionError> {
-        rules.admit(batch, true, &mut Codecs::new(), NOW_MS)
+        let opener = BatchOpener::new(1 << 20);
+        let admitted = rules.admit(batch, true, &opener, NOW_MS, &async || {});
+        admitted.now_or_never().expect("nobody is in the way")
     }
 
     #[test]
@@ -294,7 +220,10 @@ mod tests {
             let view = BatchView::first_verified(&admitted.batch).unwrap();
             assert_eq!(view.compression().name(), codec);
             assert!(view.bytes().len() < batch.len());
-            let plain = decompressed(&view, &mut Codecs::new()).unwrap();
+            let mut plain = Vec::new();
+            Codecs::new()
+                .decompress(view.compression(), view.records(), &mut plain, 1 << 20)
+                .unwrap();
             assert_eq!(Records::new(&plain, view.record_count()).count(), 50);
             let back = admit(
                 &rules(&[("compression.type", "uncompressed")]),
@@ -370,8 +299,8 @@ mod tests {
             let error = admit(&rules(&[]), &lie).unwrap_err();
             assert!(matches!(error, AdmissionError::Records(_)), "{error}");
         }
-        for codec in Codec::ALL {
-            let claims = changed(|fields| fields.compression = number_of(codec));
+        for codec in Codec::COMPRESSING {
+            let claims = changed(|fields| fields.compression = codec);
             for topic in [&[][..], &[("compression.type", "uncompressed")]] {
                 let error = admit(&rules(topic), &claims).unwrap_err();
                 let is_final = matches!(
@@ -391,6 +320,96 @@ mod tests {
             matches!(error, AdmissionError::Batch(InvalidBatch::Transactional)),
             "{error}"
         );
+    }
+
+    /// One record of `bytes` zeros.
+    fn zeros(bytes: usize) -> Vec<u8> {
+        let mut builder = BatchBuilder::new();
+        builder
+            .append(NOW_MS, None, Some(&vec![0; bytes]), &[])
+            .unwrap();
+        let fields = BatchFields {
+            compression: Codec::Zstd,
+            ..builder.fields().unwrap()
+        };
+        let mut packed = Vec::new();
+        Codecs::new()
+            .compress(
+                Level::default_of(Codec::Zstd),
+                builder.records(),
+                &mut packed,
+            )
+            .unwrap();
+        let mut batch = Vec::new();
+        fields.append(&packed, &mut batch).unwrap();
+        batch
+    }
+
+    #[test]
+    fn a_batch_may_expand_as_far_as_it_likes() {
+        const PLAIN_BYTES: usize = 40 << 20;
+        let batch = zeros(PLAIN_BYTES);
+        assert!(batch.len() < PLAIN_BYTES / 5_000);
+        let opener = BatchOpener::new(1 << 20);
+        for topic in [&[][..], &[("compression.type", "lz4")]] {
+            let pauses = Cell::new(0);
+            let pause = async || pauses.set(pauses.get() + 1);
+            let rules = rules(topic);
+            let admitted = rules.admit(&batch, true, &opener, NOW_MS, &pause);
+            let admitted = admitted.now_or_never().expect("nobody is in the way");
+            let admitted = admitted.unwrap();
+            let view = BatchView::first_verified(&admitted.batch).unwrap();
+            let mut plain = Vec::new();
+            Codecs::new()
+                .decompress(
+                    view.compression(),
+                    view.records(),
+                    &mut plain,
+                    PLAIN_BYTES + 100,
+                )
+                .unwrap();
+            let mut records = Records::new(&plain, 1);
+            let value = records.next().unwrap().unwrap().value.unwrap();
+            assert!(value == vec![0; PLAIN_BYTES]);
+            // The core is given away at least every half mebibyte.
+            assert!(pauses.get() > PLAIN_BYTES >> 19, "{}", pauses.get());
+        }
+        // Where it cannot be stored, clients are told to split it.
+        let plain = rules(&[("compression.type", "uncompressed")]);
+        let error = admit(&plain, &batch).unwrap_err();
+        assert!(
+            matches!(error, AdmissionError::Batch(InvalidBatch::TooLarge { .. })),
+            "{error}"
+        );
+        assert_eq!(opener.taken_bytes(), 0);
+    }
+
+    #[test]
+    fn memory_of_what_is_made_is_waited_for() {
+        let batch = sample(NOW_MS);
+        let rules = rules(&[("compression.type", "uncompressed")]);
+        let packed = admit(&self::rules(&[("compression.type", "zstd")]), &batch).unwrap();
+        let opener = BatchOpener::new(2 * batch.len());
+        let pause = async || {};
+        let admit = || rules.admit(&packed.batch, true, &opener, NOW_MS, &pause);
+        let held: Vec<_> = (0..2)
+            .map(|_| admit().now_or_never().expect("there is room").unwrap())
+            .collect();
+        assert!(opener.taken_bytes() <= 2 * batch.len());
+        let mut third = Box::pin(admit());
+        assert!((&mut third).now_or_never().is_none(), "there is no room");
+        // What stays as it was sent waits for nobody.
+        let as_sent = AdmissionRules {
+            stored_as: None,
+            ..rules.clone()
+        };
+        let as_sent = as_sent.admit(&packed.batch, true, &opener, NOW_MS, &pause);
+        as_sent.now_or_never().expect("no wait").unwrap();
+        drop(held);
+        let third = third.now_or_never().expect("there is room again").unwrap();
+        assert_eq!(third.batch, batch);
+        drop(third);
+        assert_eq!(opener.taken_bytes(), 0);
     }
 
     #[test]

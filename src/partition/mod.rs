@@ -5,14 +5,17 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `admission` | the gateway: what a topic asks of a batch |
+//! | `admission`, `admission_error` | the gateway: what a topic asks of a batch |
+//! | `opener` | records checked, and compressed anew, piece by piece in reserved memory |
 //! | `produce`, `fetch`, `offsets` | what clients ask for |
 //! | `watermarks` | how far a partition may be seen; pure |
 //! | `role` | what this shard is to it, and who waits for which mark |
 
 mod admission;
+mod admission_error;
 mod fetch;
 mod offsets;
+mod opener;
 mod produce;
 mod role;
 mod watermarks;
@@ -21,9 +24,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub use admission::{AdmissionError, AdmissionRules, Admitted};
+pub use admission::{AdmissionRules, Admitted};
+pub use admission_error::AdmissionError;
 pub use fetch::{Diverging, FetchAsk, FetchError, Fetched};
 pub use offsets::{EpochError, OffsetAsk, OffsetFound};
+pub use opener::BatchOpener;
 pub use produce::{Accepted, Acknowledged, Acks, ProduceError};
 pub use role::Role;
 pub use watermarks::{Isolation, Watermarks};

@@ -1,9 +1,6 @@
 //! Produce to one partition: accepted first, acknowledged later.
 
-use std::cell::RefCell;
-
-use super::{AdmissionError, Partition};
-use crate::compress::Codecs;
+use super::{AdmissionError, BatchOpener, Partition};
 use crate::log::{AppendError, StorageError};
 use crate::model::Offset;
 use crate::rt::{Latch, Runtime};
@@ -67,16 +64,15 @@ impl<R: Runtime> Partition<R> {
         records: &[u8],
         is_zstd_allowed: bool,
         acks: Acks,
-        codecs: &RefCell<Codecs>,
+        opener: &BatchOpener,
         now_ms: i64,
+        pause: &impl AsyncFn(),
     ) -> Result<Accepted<R>, ProduceError> {
         let config = self.inner.config.borrow().clone();
-        let admitted = {
-            let mut codecs = codecs.borrow_mut();
-            config
-                .rules
-                .admit(records, is_zstd_allowed, &mut codecs, now_ms)?
-        };
+        let admitted = config
+            .rules
+            .admit(records, is_zstd_allowed, opener, now_ms, pause)
+            .await?;
         let appended = self.inner.log.append(&admitted.batch, now_ms).await?;
         // A duplicate keeps the time that it was given when it came first.
         let log_append_time_ms = match appended.duplicate {

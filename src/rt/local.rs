@@ -142,6 +142,14 @@ impl Permit {
     pub fn amount(&self) -> usize {
         self.amount
     }
+
+    /// Gives back what it holds beyond `amount`.
+    pub fn shrink_to(&mut self, amount: usize) {
+        let given_back = self.amount.saturating_sub(amount);
+        self.amount -= given_back;
+        self.inner.taken.set(self.inner.taken.get() - given_back);
+        self.inner.changed.notify();
+    }
 }
 
 impl Drop for Permit {

@@ -151,12 +151,11 @@ impl Code for ControllerError {
                 ErrorCode::InvalidReplicaAssignment
             }
             Self::PolicyViolation(_) => ErrorCode::PolicyViolation,
-            Self::DeletionDisabled => ErrorCode::TopicDeletionDisabled,
             Self::InvalidConfig(_) => ErrorCode::InvalidConfig,
             Self::InvalidRequest(_) => ErrorCode::InvalidRequest,
             Self::UnknownNode(_) => ErrorCode::BrokerIdNotRegistered,
             Self::NoShards => ErrorCode::BrokerNotAvailable,
-            Self::NoProducerIds | Self::Inconsistent(_) => ErrorCode::UnknownServerError,
+            Self::NoProducerIds => ErrorCode::UnknownServerError,
         }
     }
 }

@@ -6,15 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::apply::ConfigCache;
+use super::apply::partition_config;
 use super::table::PartitionTable;
-use super::{ControlPlane, Inner, Shard, ShardLanes, Topology};
-use crate::cluster::{Image, Placement};
-use crate::compress::Codecs;
-use crate::config::{self, BrokerConfig, Settings};
-use crate::log::files::run::RunId;
-use crate::log::{Durability, LogConfig, LogOptions, RecoveredPartition, ShardLog, StorageError};
+use super::{Inner, Shard, ShardSeed, Topology};
+use crate::config::{self, BrokerConfig};
+use crate::log::{Durability, LogConfig, LogOptions, ShardLog, StorageError};
 use crate::model::PartitionId;
+use crate::partition::BatchOpener;
 use crate::rt::{Budget, Deadlines, Runtime};
 
 /// The tail's share of a shard's memory, at most; the rest is for requests, cold reads and writes
@@ -26,40 +24,21 @@ const TAIL_SHARE: (usize, usize) = (1, 2);
 /// for half a second at a time (ack p99 540 ms instead of 30 to 100), and spent four times the
 /// processor time on memory that was never touched before.
 const TAIL_OF_JOURNAL: (u64, u64) = (1, 2);
-
-/// Everything that one shard is opened with; sent to its thread.
-pub struct ShardSeed {
-    /// Which shard of which node.
-    pub place: Placement,
-    /// The settings of this start.
-    pub settings: Arc<Settings>,
-    /// The configuration, with what was set at run time.
-    pub config: Arc<BrokerConfig>,
-    /// The metadata.
-    pub image: Arc<Image>,
-    /// The committed run.
-    pub run: RunId,
-    /// The partitions that it owns and that have files.
-    pub recovered: Vec<RecoveredPartition>,
-    /// The way to the controller and to the others.
-    pub control: ControlPlane,
-    /// What it receives.
-    pub lanes: ShardLanes,
-}
+/// What is made of batches that a topic wants recompressed takes at most this part of a shard's memory.
+const OPENING_SHARE: usize = 16;
 
 impl<R: Runtime> Shard<R> {
-    /// Opens the log of a shard and every partition that the metadata gives to it. Gives the shard and
-    /// the lanes on which it is told what to do.
-    pub async fn open(rt: R, seed: ShardSeed) -> Result<(Self, ShardLanes), StorageError> {
+    /// Opens the log of a shard and every partition that the metadata gives to it.
+    pub async fn open(rt: R, seed: ShardSeed) -> Result<Self, StorageError> {
         let options = log_options(&rt, &seed);
         let (image, broker) = (seed.image.clone(), seed.config.clone());
-        let configs = ConfigCache::default();
         let config_of = move |id: PartitionId| match image.topic_by_id(id.topic) {
-            Some(topic) => configs.config_of(topic, &broker).log.clone(),
+            Some(topic) => partition_config(topic, &broker).log.clone(),
             None => Rc::new(LogConfig::default()),
         };
         let log = ShardLog::open(rt.clone(), options, seed.run, seed.recovered, config_of).await?;
         let deadlines = Deadlines::new(rt.clone());
+        let opener = BatchOpener::new(rt.arena().limit_bytes() / OPENING_SHARE);
         let shard = Self {
             inner: Rc::new(Inner {
                 rt,
@@ -69,9 +48,7 @@ impl<R: Runtime> Shard<R> {
                 image: RefCell::new(seed.image),
                 log,
                 partitions: RefCell::new(PartitionTable::new()),
-                unmade: RefCell::default(),
-                configs: ConfigCache::default(),
-                codecs: RefCell::new(Codecs::new()),
+                opener,
                 deadlines,
                 control: seed.control,
                 topology: RefCell::new(Arc::new(Topology::default())),
@@ -81,8 +58,8 @@ impl<R: Runtime> Shard<R> {
             }),
         };
         shard.tell_offline();
-        shard.make_all().await;
-        Ok((shard, seed.lanes))
+        shard.repair().await;
+        Ok(shard)
     }
 }
 

@@ -5,11 +5,9 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use corelane::compress::{Codec, Codecs};
-use corelane::model::batch::{
-    BatchBuilder, BatchFields, BatchView, Compression, Header, RecordRef, Records,
-};
-use corelane::model::{Offset, PartitionIndex, ProducerEpoch, ProducerId};
+use corelane::compress::{Codecs, Level};
+use corelane::model::batch::{BatchBuilder, BatchFields, BatchView, Header, RecordRef, Records};
+use corelane::model::{Codec, Offset, PartitionIndex, ProducerEpoch, ProducerId};
 use corelane::wire::messages::*;
 use corelane::wire::{self, ErrorCode, Request, Response, decode_response, encode_request};
 
@@ -35,7 +33,7 @@ pub struct Read {
 /// A batch to be made.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    pub compression: Compression,
+    pub compression: Codec,
     /// Id, epoch, and sequence of the first record.
     pub producer: Option<(i64, i16, i32)>,
     pub timestamp_ms: i64,
@@ -45,7 +43,7 @@ pub struct Batch {
 impl Batch {
     pub fn of(values: impl IntoIterator<Item = Vec<u8>>) -> Self {
         Self {
-            compression: Compression::None,
+            compression: Codec::None,
             producer: None,
             timestamp_ms: super::now_ms(),
             values: values.into_iter().collect(),
@@ -78,16 +76,9 @@ impl Batch {
 }
 
 /// Records in the framing of a codec.
-pub fn compress(compression: Compression, records: &[u8]) -> Vec<u8> {
-    let codec = match compression {
-        Compression::None => return records.to_vec(),
-        Compression::Gzip => Codec::Gzip,
-        Compression::Snappy => Codec::Snappy,
-        Compression::Lz4 => Codec::Lz4,
-        Compression::Zstd => Codec::Zstd,
-    };
+pub fn compress(codec: Codec, records: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    let done = Codecs::new().compress(codec.default_level(), records, &mut out);
+    let done = Codecs::new().compress(Level::default_of(codec), records, &mut out);
     done.expect("compressed");
     out
 }
@@ -391,15 +382,8 @@ fn owned(batch: &BatchView<'_>, record: &RecordRef<'_>) -> Read {
 }
 
 fn decompress(batch: &BatchView<'_>) -> Vec<u8> {
-    let codec = match batch.compression() {
-        Compression::None => return batch.records().to_vec(),
-        Compression::Gzip => Codec::Gzip,
-        Compression::Snappy => Codec::Snappy,
-        Compression::Lz4 => Codec::Lz4,
-        Compression::Zstd => Codec::Zstd,
-    };
     let mut out = Vec::new();
-    let done = Codecs::new().decompress(codec, batch.records(), &mut out, 1 << 30);
+    let done = Codecs::new().decompress(batch.compression(), batch.records(), &mut out, 1 << 30);
     done.expect("records of the codec");
     out
 }

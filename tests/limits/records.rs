@@ -1,5 +1,6 @@
 //! What the broker makes of records: checked, corrected, or, for measuring, taken unseen.
 
+use corelane::model::Codec;
 use corelane::model::batch::{BatchFields, BatchView};
 use corelane::wire::ErrorCode;
 
@@ -52,4 +53,33 @@ fn records_taken_unseen_are_told_of_at_the_start() {
         (fields.record_count, fields.last_offset_delta) = (3, 2);
     });
     assert_eq!(connection.produce(TOPIC, 0, &counts_3), Ok(0));
+}
+
+/// `clients/04` of the faults that users found: 30 MB that became 2 KB.
+#[test]
+fn what_expands_far_is_stored_in_the_topics_codec() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let broker = Broker::start(&dir.path().join("data"), &Options::new(1));
+    let mut connection = broker.connect();
+    let lz4 = ["compression.type=lz4"];
+    assert_eq!(connection.create_topic(TOPIC, 1, &lz4), ErrorCode::None);
+    let batch = Batch {
+        compression: Codec::Zstd,
+        ..Batch::of((0..60).map(|_| vec![b'a'; 500_000]))
+    };
+    let resident = broker.resident_bytes();
+    assert_eq!(connection.produce(TOPIC, 0, &batch.bytes()), Ok(0));
+    let grown = broker.resident_bytes().saturating_sub(resident);
+    assert!(grown < 16 << 20, "{grown} bytes for one batch");
+    let read = connection.read_partition(TOPIC, 0, 0);
+    assert_eq!(read.len(), 60);
+    assert!(
+        read.iter()
+            .all(|record| record.value == Some(vec![b'a'; 500_000]))
+    );
+    // Not compressed it is too large: clients split it.
+    let plain = ["compression.type=uncompressed"];
+    assert_eq!(connection.create_topic("plain", 1, &plain), ErrorCode::None);
+    let answer = connection.produce("plain", 0, &batch.bytes());
+    assert_eq!(answer, Err(ErrorCode::MessageTooLarge));
 }

@@ -5,9 +5,9 @@ use crate::source::Source;
 /// Module, and what it may import. `main.rs` and `lib.rs` stand above all.
 const TABLE: &[(&str, &[&str])] = &[
     ("model", &[]),
-    ("compress", &[]),
+    ("compress", &["model"]),
     ("rt", &[]),
-    ("config", &[]),
+    ("config", &["model"]),
     ("manual", &[]),
     ("wire", &["model"]),
     ("log", &["model", "compress", "rt"]),
@@ -38,16 +38,11 @@ const TABLE: &[(&str, &[&str])] = &[
             "rt",
         ],
     ),
-    (
-        "node",
-        &["server", "shard", "log", "cluster", "config", "model", "rt"],
-    ),
     ("client", &["wire", "model", "compress", "rt"]),
     (
         "cli",
         &[
             "client",
-            "node",
             "server",
             "shard",
             "partition",

@@ -14,8 +14,8 @@ use crate::client::{
     Batcher, BatcherOptions, Client, ClientOptions, Consumer, ConsumerOptions, Deliveries, Fetched,
     Producer, ProducerOptions, When,
 };
-use crate::compress::{Codec, Codecs};
-use crate::model::Offset;
+use crate::compress::{Codecs, Level};
+use crate::model::{Codec, Offset};
 use crate::model::batch::Header;
 use crate::rt::{Runtime, Shards, run_shards};
 
@@ -33,7 +33,7 @@ pub(super) struct Flow {
     pub(super) corpus: Arc<Corpus>,
     pub(super) options: ClientOptions,
     pub(super) topic: String,
-    pub(super) codec: Option<Codec>,
+    pub(super) codec: Codec,
     pub(super) context: Context,
 }
 
@@ -55,7 +55,7 @@ enum Half {
 impl Flow {
     /// The codec's name.
     pub(super) fn codec_name(&self) -> &'static str {
-        self.codec.map_or("none", Codec::name)
+        self.codec.name()
     }
 
     /// Sends every record while a tail consumer, in a thread of its own, reads and compares them.
@@ -113,7 +113,7 @@ impl Flow {
         let options = ProducerOptions {
             acks: -1,
             idempotent: true,
-            codec: self.codec.map(Codec::default_level),
+            codec: Level::default_of(self.codec),
         };
         let producer = Producer::new(client, options).await?;
         let count = self.corpus.partitions().len() as i32;

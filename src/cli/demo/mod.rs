@@ -32,8 +32,8 @@ use super::connect::{self, MEMORY_BYTES, Rt};
 use super::info::durability;
 use super::{CliError, Context, Exit, bytes, counted};
 use crate::client::{Client, ClientOptions, NewTopic};
-use crate::compress::Codec;
 use crate::config::{default_log_dir, default_shards};
+use crate::model::Codec;
 use crate::rt::{Runtime, allowed_cpus, run_one};
 
 /// Start a broker, ingest a log with every codec, read all back and compare every record
@@ -177,16 +177,12 @@ impl DemoArgs {
 
     /// Without a codec, and with each.
     fn flows(&self, stage: &Stage, corpus: &Arc<Corpus>, context: &Context) -> Vec<Flow> {
-        let codecs = [None].into_iter().chain(Codec::ALL.map(Some));
-        codecs
+        Codec::ALL
+            .into_iter()
             .map(|codec| Flow {
                 corpus: corpus.clone(),
                 options: stage.options.clone(),
-                topic: format!(
-                    "{}{}",
-                    stage.topic_prefix,
-                    codec.map_or("none", Codec::name)
-                ),
+                topic: format!("{}{codec}", stage.topic_prefix),
                 codec,
                 context: context.clone(),
             })

@@ -2,7 +2,8 @@
 
 use crate::cli::{CliError, Exit};
 use crate::rt::LaunchError;
-use crate::node::{ServeError, StartError};
+use crate::server::ServeError;
+use crate::shard::StartError;
 
 pub(super) fn launch_error(error: LaunchError) -> CliError {
     CliError::new(Exit::Host, error.to_string())
@@ -41,9 +42,6 @@ fn start_fix(error: &StartError) -> Option<String> {
             "--set node.id={found}, or choose another directory: --data-dir DIR (log.dirs)"
         )),
         // They say themselves what can be done, if anything can.
-        StartError::Change(_)
-        | StartError::Metadata(_)
-        | StartError::Recovery(_)
-        | StartError::Config(_) => None,
+        StartError::Metadata(_) | StartError::Recovery(_) | StartError::Config(_) => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::compress::{Codec, Codecs, output_limit_bytes};
+use crate::compress::{Codecs, output_limit_bytes};
 use crate::log::error::{ReadError, StorageError};
 use crate::log::partition::state::LogInner;
 use crate::log::partition::tail::{Tail, TailBatch};
@@ -11,8 +11,8 @@ use crate::log::segment::position::{Boundary, Position};
 use crate::log::segment::walk::WalkError;
 use crate::log::shard::partition_log::PartitionLog;
 use crate::log::shard::reader::FilePart;
-use crate::model::batch::{BatchView, Compression, Records, TimestampType};
-use crate::model::{LeaderEpoch, Offset};
+use crate::model::batch::{BatchView, Records, TimestampType};
+use crate::model::{Codec, LeaderEpoch, Offset};
 use crate::rt::{Buf, Runtime};
 
 /// A record found: its timestamp, its offset, and the epoch under which it was appended.
@@ -290,10 +290,10 @@ fn find_in_batch(batch: &[u8], wanted: Wanted) -> Result<Option<Found>, ReadErro
 }
 
 fn decompressed(view: &BatchView<'_>) -> Result<Option<Vec<u8>>, String> {
-    if view.compression() == Compression::None {
+    let codec = view.compression();
+    if codec == Codec::None {
         return Ok(None);
     }
-    let codec = Codec::from_number(view.compression() as u8).ok_or("unknown codec")?;
     let mut out = Vec::new();
     let limit = output_limit_bytes(view.records().len());
     Codecs::new()

@@ -1,8 +1,8 @@
 //! Records into a batch.
 
-use super::super::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+use super::super::{Codec, LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 use super::varint::{put_varint, put_varlong, varlong_bytes};
-use super::{BatchFields, Compression, HEADER_BYTES, Header, SealError, TimestampType};
+use super::{BatchFields, HEADER_BYTES, Header, SealError, TimestampType};
 
 /// Why records do not make a batch; the builder is as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,16 +27,17 @@ pub enum BuildError {
 /// to compress, take [`BatchBuilder::records`] and [`BatchBuilder::fields`]:
 ///
 /// ```
-/// use corelane::compress::{Codec, Codecs};
-/// use corelane::model::batch::{BatchBuilder, BatchFields, Compression};
+/// use corelane::compress::{Codecs, Level};
+/// use corelane::model::Codec;
+/// use corelane::model::batch::{BatchBuilder, BatchFields};
 ///
 /// let mut builder = BatchBuilder::new();
 /// builder.append(1_700_000_000_000, Some(b"key"), Some(b"value"), &[])?;
 ///
 /// let mut out = Vec::new();
 /// let at = BatchFields::reserve(&mut out);
-/// Codecs::new().compress(Codec::Lz4.default_level(), builder.records(), &mut out)?;
-/// let fields = BatchFields { compression: Compression::Lz4, ..builder.fields()? };
+/// Codecs::new().compress(Level::default_of(Codec::Lz4), builder.records(), &mut out)?;
+/// let fields = BatchFields { compression: Codec::Lz4, ..builder.fields()? };
 /// fields.seal(&mut out[at..])?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -120,7 +121,7 @@ impl BatchBuilder {
         Ok(BatchFields {
             base_offset: Offset(0),
             leader_epoch: LeaderEpoch(-1),
-            compression: Compression::None,
+            compression: Codec::None,
             timestamp_type: TimestampType::CreateTime,
             is_transactional: false,
             is_control: false,

@@ -4,7 +4,8 @@
 //! Kafka drops an unfinished batch behind the first, ignores reserved bits, and clears a log-append bit
 //! that a producer has set; all three are refused here.
 
-use super::{BatchError, BatchView, Compression, TimestampType};
+use super::super::Codec;
+use super::{BatchError, BatchView, TimestampType};
 
 /// What depends on the request and on the topic.
 #[derive(Clone, Copy, Debug)]
@@ -157,7 +158,7 @@ fn only_batch(bytes: &[u8]) -> Result<BatchView<'_>, InvalidBatch> {
 fn check_attributes(batch: &BatchView<'_>, is_zstd_allowed: bool) -> Result<(), InvalidBatch> {
     let attributes = batch.attributes();
     let codec = (attributes & 7) as u8;
-    if codec > Compression::Zstd as u8 || (codec == Compression::Zstd as u8 && !is_zstd_allowed) {
+    if codec > Codec::Zstd as u8 || (codec == Codec::Zstd as u8 && !is_zstd_allowed) {
         return Err(InvalidBatch::Codec(codec));
     }
     let is_reserved = matches!(batch.check_header(), Err(BatchError::Attributes(_)));

@@ -1,8 +1,14 @@
-//! What the records of a producer's batch must be, where the topic's rules need them opened.
+//! What the records of a producer's batch must be: a walk over counts and bounds that looks at no key,
+//! value or header, and takes them in whatever pieces decompression gives.
+//!
+//! A record that lies within one piece is read at once; one that goes on in the next piece is read
+//! byte by byte ([`Straddling`]). So of a batch that expands to a gigabyte nothing is kept.
 
 use std::ops::RangeInclusive;
 
-use super::{BatchView, RecordError, RecordRef, Records};
+use super::straddling::Straddling;
+use super::varint::Cursor;
+use super::{BatchView, RecordError, TimestampType};
 
 /// How many refused records of a batch are reported.
 const MAX_REPORTED: usize = 16;
@@ -79,52 +85,194 @@ pub enum RejectReason {
     },
 }
 
-/// Checks the *decompressed* records of a batch that passed [`super::check_produced`].
+/// Checks the *decompressed* records of a batch that passed [`super::check_produced`], piece by piece.
 ///
 /// The max timestamp of the header is the producer's word; where the facts say otherwise,
 /// [`super::set_max_timestamp`] corrects it, as Kafka does.
+#[derive(Debug)]
+pub struct RecordCheck<'r> {
+    rules: &'r RecordRules,
+    record_count: i32,
+    base_timestamp_ms: i64,
+    /// Of a batch of log-append time: the time of all its records.
+    one_timestamp_ms: Option<i64>,
+    index: i32,
+    straddling: Option<Straddling>,
+    facts: RecordFacts,
+    rejected: Vec<RejectedRecord>,
+}
+
+/// What is checked of a record.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Front {
+    pub(super) timestamp_delta_ms: i64,
+    pub(super) offset_delta: i32,
+    pub(super) has_key: bool,
+}
+
+impl<'r> RecordCheck<'r> {
+    /// Before the first record of `batch`.
+    pub fn new(batch: &BatchView<'_>, rules: &'r RecordRules) -> Self {
+        let one_timestamp_ms = match batch.timestamp_type() {
+            TimestampType::CreateTime => None,
+            TimestampType::LogAppendTime => Some(batch.max_timestamp_ms()),
+        };
+        Self {
+            rules,
+            record_count: batch.record_count(),
+            base_timestamp_ms: batch.base_timestamp_ms(),
+            one_timestamp_ms,
+            index: 0,
+            straddling: None,
+            facts: RecordFacts {
+                max_timestamp_ms: -1,
+                max_timestamp_offset_delta: None,
+            },
+            rejected: Vec::new(),
+        }
+    }
+
+    /// Takes the next bytes of the records.
+    pub fn push(&mut self, piece: &[u8]) -> Result<(), InvalidRecords> {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            if self.index >= self.record_count {
+                return Err(self.malformed(RecordError::TrailingRecords(rest.len())));
+            }
+            let whole = match &self.straddling {
+                Some(_) => None,
+                None => whole_record(rest).map_err(|error| self.malformed(error))?,
+            };
+            let front = match whole {
+                Some((front, behind)) => {
+                    rest = behind;
+                    front
+                }
+                None => {
+                    let straddling = self.straddling.get_or_insert_default();
+                    let done = straddling.take(&mut rest);
+                    match done.map_err(|error| self.malformed(error))? {
+                        Some(front) => front,
+                        None => return Ok(()),
+                    }
+                }
+            };
+            self.straddling = None;
+            self.count(front)?;
+        }
+        Ok(())
+    }
+
+    /// Behind the last piece.
+    pub fn finish(self) -> Result<RecordFacts, InvalidRecords> {
+        if self.index < self.record_count {
+            return Err(self.malformed(RecordError::Truncated));
+        }
+        if self.rejected.is_empty() {
+            Ok(self.facts)
+        } else {
+            Err(InvalidRecords::Rejected(self.rejected))
+        }
+    }
+
+    fn count(&mut self, front: Front) -> Result<(), InvalidRecords> {
+        let index = self.index;
+        if front.offset_delta != index {
+            return Err(InvalidRecords::OffsetDelta {
+                index,
+                offset_delta: front.offset_delta,
+            });
+        }
+        let timestamp_ms = self.one_timestamp_ms.unwrap_or_else(|| {
+            self.base_timestamp_ms
+                .wrapping_add(front.timestamp_delta_ms)
+        });
+        if let Some(reason) = broken_rule(front.has_key, timestamp_ms, self.rules)
+            && self.rejected.len() < MAX_REPORTED
+        {
+            self.rejected.push(RejectedRecord { index, reason });
+        }
+        if timestamp_ms > self.facts.max_timestamp_ms {
+            self.facts.max_timestamp_ms = timestamp_ms;
+            self.facts.max_timestamp_offset_delta = Some(index);
+        }
+        self.index += 1;
+        Ok(())
+    }
+
+    fn malformed(&self, error: RecordError) -> InvalidRecords {
+        let index = self.index;
+        InvalidRecords::Malformed { index, error }
+    }
+}
+
+/// Checks records that are in memory as a whole.
 pub fn check_records(
     records: &[u8],
     batch: &BatchView<'_>,
     rules: &RecordRules,
 ) -> Result<RecordFacts, InvalidRecords> {
-    let mut facts = RecordFacts {
-        max_timestamp_ms: -1,
-        max_timestamp_offset_delta: None,
+    let mut check = RecordCheck::new(batch, rules);
+    check.push(records)?;
+    check.finish()
+}
+
+/// The record at the beginning of `bytes` and what follows it; none where it goes on behind them.
+fn whole_record(bytes: &[u8]) -> Result<Option<(Front, &[u8])>, RecordError> {
+    let mut cursor = Cursor::new(bytes);
+    let length = match cursor.varint() {
+        Ok(length) => length,
+        Err(RecordError::Truncated) => return Ok(None),
+        Err(error) => return Err(error),
     };
-    let mut rejected = Vec::new();
-    for (index, record) in (0..).zip(Records::new(records, batch.record_count())) {
-        let record = record.map_err(|error| InvalidRecords::Malformed { index, error })?;
-        if record.offset_delta != index {
-            return Err(InvalidRecords::OffsetDelta {
-                index,
-                offset_delta: record.offset_delta,
-            });
-        }
-        let timestamp_ms = batch.timestamp_ms_of(&record);
-        if let Some(reason) = broken_rule(&record, timestamp_ms, rules)
-            && rejected.len() < MAX_REPORTED
-        {
-            rejected.push(RejectedRecord { index, reason });
-        }
-        if timestamp_ms > facts.max_timestamp_ms {
-            facts.max_timestamp_ms = timestamp_ms;
-            facts.max_timestamp_offset_delta = Some(index);
-        }
+    let length = usize::try_from(length).map_err(|_| RecordError::Length(length))?;
+    let Ok(body) = cursor.bytes(length) else {
+        return Ok(None);
+    };
+    let mut body = Cursor::new(body);
+    body.byte()?;
+    let timestamp_delta_ms = body.varlong()?;
+    let offset_delta = body.varint()?;
+    let has_key = skip_nullable(&mut body)?;
+    skip_nullable(&mut body)?;
+    let header_count = body.varint()?;
+    if header_count < 0 {
+        return Err(RecordError::Length(header_count));
     }
-    if rejected.is_empty() {
-        Ok(facts)
-    } else {
-        Err(InvalidRecords::Rejected(rejected))
+    // Each has at least two bytes, so a count that lies ends at the record's end.
+    for _ in 0..header_count {
+        let key_bytes = body.varint()?;
+        let key_bytes = usize::try_from(key_bytes).map_err(|_| RecordError::Length(key_bytes))?;
+        body.bytes(key_bytes)?;
+        skip_nullable(&mut body)?;
+    }
+    match body.rest().len() {
+        0 => {
+            let front = Front {
+                timestamp_delta_ms,
+                offset_delta,
+                has_key,
+            };
+            Ok(Some((front, cursor.rest())))
+        }
+        trailing => Err(RecordError::Trailing(trailing)),
     }
 }
 
-fn broken_rule(
-    record: &RecordRef<'_>,
-    timestamp_ms: i64,
-    rules: &RecordRules,
-) -> Option<RejectReason> {
-    if rules.is_key_required && record.key.is_none() {
+/// Whether there are bytes, which are skipped, or null.
+fn skip_nullable(body: &mut Cursor<'_>) -> Result<bool, RecordError> {
+    match body.varint()? {
+        -1 => Ok(false),
+        claimed => {
+            let bytes = usize::try_from(claimed).map_err(|_| RecordError::Length(claimed))?;
+            body.bytes(bytes)?;
+            Ok(true)
+        }
+    }
+}
+
+fn broken_rule(has_key: bool, timestamp_ms: i64, rules: &RecordRules) -> Option<RejectReason> {
+    if rules.is_key_required && !has_key {
         return Some(RejectReason::NullKey);
     }
     let allowed = rules.timestamps_ms.as_ref()?;

@@ -1,7 +1,7 @@
 //! A batch header as plain values, and how it is written.
 
-use super::super::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
-use super::{BatchView, Compression, HEADER_BYTES, MAGIC, TimestampType};
+use super::super::{Codec, LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+use super::{BatchView, HEADER_BYTES, MAGIC, TimestampType};
 
 /// Everything in a batch header except length, magic and CRC, which follow from the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,7 +9,7 @@ use super::{BatchView, Compression, HEADER_BYTES, MAGIC, TimestampType};
 pub struct BatchFields {
     pub base_offset: Offset,
     pub leader_epoch: LeaderEpoch,
-    pub compression: Compression,
+    pub compression: Codec,
     pub timestamp_type: TimestampType,
     pub is_transactional: bool,
     pub is_control: bool,

@@ -25,7 +25,7 @@
     )
 )]
 
-use super::super::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+use super::super::{Codec, LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 use super::{RecordRef, increment_sequence};
 
 /// Bytes of a batch's fixed header.
@@ -62,32 +62,6 @@ pub enum BatchError {
         /// The header's last offset delta.
         last_offset_delta: i32,
     },
-}
-
-/// Codec of a batch's records, as numbered in the attributes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "the names are the meaning")]
-pub enum Compression {
-    None = 0,
-    Gzip = 1,
-    Snappy = 2,
-    Lz4 = 3,
-    Zstd = 4,
-}
-
-impl Compression {
-    /// Every codec, in the order of its number.
-    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
-
-    /// Kafka's name, as in `compression.type`.
-    pub fn name(self) -> &'static str {
-        ["none", "gzip", "snappy", "lz4", "zstd"][self as usize]
-    }
-
-    /// The codec of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|codec| codec.name() == name)
-    }
 }
 
 /// Who set the timestamps of a batch.
@@ -149,7 +123,7 @@ impl<'a> BatchView<'a> {
 
     pub(super) fn check_header(&self) -> Result<(), BatchError> {
         let attributes = self.attributes();
-        if attributes & 7 > Compression::Zstd as i16 || attributes & !0x7f != 0 {
+        if attributes & 7 > Codec::Zstd as i16 || attributes & !0x7f != 0 {
             return Err(BatchError::Attributes(attributes));
         }
         let (count, last_offset_delta) = (self.record_count(), self.last_offset_delta());
@@ -207,8 +181,8 @@ impl<'a> BatchView<'a> {
     }
 
     /// Codec of the records.
-    pub fn compression(&self) -> Compression {
-        Compression::ALL[(self.attributes() & 7) as usize]
+    pub fn compression(&self) -> Codec {
+        Codec::ALL[(self.attributes() & 7) as usize]
     }
 
     /// Who set the timestamps.

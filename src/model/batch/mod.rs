@@ -3,7 +3,7 @@
 //! - `header`: the fixed 61 bytes as a checked view; `walk`: batch after batch through a segment.
 //! - `varint`, `record`: the records inside, once they are decompressed.
 //! - `fields`, `builder`, `rewrite`: making batches, and changing what a broker may change.
-//! - `check`, `check_records`: what a producer may send. `sequence`: idempotent producers' counting.
+//! - `check`, `check_records`, `straddling`: what a producer may send. `sequence`: idempotent producers' counting.
 //!
 //! Compression happens outside: records go in and out as plain bytes.
 
@@ -25,6 +25,7 @@ mod header;
 mod record;
 mod rewrite;
 mod sequence;
+mod straddling;
 #[cfg(test)]
 mod tests;
 mod varint;
@@ -33,10 +34,11 @@ mod walk;
 pub use builder::{BatchBuilder, BuildError};
 pub use check::{InvalidBatch, InvalidBatchKind, ProduceRules, check_produced};
 pub use check_records::{
-    InvalidRecords, RecordFacts, RecordRules, RejectReason, RejectedRecord, check_records,
+    InvalidRecords, RecordCheck, RecordFacts, RecordRules, RejectReason, RejectedRecord,
+    check_records,
 };
 pub use fields::{BatchFields, SealError};
-pub use header::{BatchError, BatchView, Compression, HEADER_BYTES, MAGIC, TimestampType, stamp};
+pub use header::{BatchError, BatchView, HEADER_BYTES, MAGIC, TimestampType, stamp};
 pub use record::{Header, Headers, RecordError, RecordRef, Records};
 pub use rewrite::{recompress, set_log_append_time, set_max_timestamp};
 pub use sequence::{decrement_sequence, increment_sequence};

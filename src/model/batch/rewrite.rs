@@ -1,6 +1,7 @@
 //! What a broker may change in a batch besides what [`super::stamp`] writes.
 
-use super::{BatchError, BatchFields, BatchView, Compression, SealError, TimestampType};
+use super::super::Codec;
+use super::{BatchError, BatchFields, BatchView, SealError, TimestampType};
 
 /// Makes the batch one of log-append time: every record then has the timestamp `now_ms`.
 ///
@@ -39,7 +40,7 @@ fn set_timestamp(
 /// Offsets, timestamps, producer and flags stay. The size is another: the limit on batches is due again.
 pub fn recompress(
     batch: &BatchView<'_>,
-    compression: Compression,
+    compression: Codec,
     recompressed: &mut [u8],
 ) -> Result<(), SealError> {
     let fields = BatchFields {

@@ -1,8 +1,10 @@
 //! Batches as a whole: built, read, checked, rewritten, walked, damaged.
 
+use std::ops::RangeInclusive;
+
 use proptest::prelude::*;
 
-use super::super::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+use super::super::{Codec, LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 use super::*;
 
 const RULES: ProduceRules = ProduceRules {
@@ -138,7 +140,7 @@ proptest! {
         let fields = BatchFields {
             base_offset: Offset(base_offset),
             leader_epoch: LeaderEpoch(leader_epoch),
-            compression: Compression::ALL[codec],
+            compression: Codec::ALL[codec],
             timestamp_type: log_append,
             is_transactional: flags[1],
             is_control: flags[2],
@@ -340,7 +342,7 @@ fn a_producer_leaves_the_brokers_fields_alone() {
 
 #[test]
 fn codecs_are_known_and_allowed() {
-    let zstd = batch_with(|f| f.compression = Compression::Zstd);
+    let zstd = batch_with(|f| f.compression = Codec::Zstd);
     check_produced(&zstd, RULES).unwrap();
     let before_7 = ProduceRules {
         is_zstd_allowed: false,
@@ -363,6 +365,110 @@ fn codecs_are_known_and_allowed() {
     reseal(&mut unknown);
     let reserved = check_produced(&unknown, RULES).unwrap_err();
     assert_eq!(reserved, InvalidBatch::Attributes(0x80));
+}
+
+/// The check as it reads in a book: every record decoded, then judged.
+fn decoded_and_checked(
+    records: &[u8],
+    batch: &BatchView<'_>,
+    allowed_ms: RangeInclusive<i64>,
+) -> Result<RecordFacts, InvalidRecords> {
+    let mut facts = RecordFacts {
+        max_timestamp_ms: -1,
+        max_timestamp_offset_delta: None,
+    };
+    let mut rejected = Vec::new();
+    for (index, record) in (0..).zip(Records::new(records, batch.record_count())) {
+        let record = record.map_err(|error| InvalidRecords::Malformed { index, error })?;
+        let (offset_delta, timestamp_ms) = (record.offset_delta, batch.timestamp_ms_of(&record));
+        if offset_delta != index {
+            return Err(InvalidRecords::OffsetDelta {
+                index,
+                offset_delta,
+            });
+        }
+        let (first_ms, last_ms) = (*allowed_ms.start(), *allowed_ms.end());
+        let reason = if record.key.is_none() {
+            Some(RejectReason::NullKey)
+        } else if timestamp_ms != -1 && !allowed_ms.contains(&timestamp_ms) {
+            Some(RejectReason::Timestamp {
+                timestamp_ms,
+                first_ms,
+                last_ms,
+            })
+        } else {
+            None
+        };
+        rejected.extend(reason.map(|reason| RejectedRecord { index, reason }));
+        if timestamp_ms > facts.max_timestamp_ms {
+            facts.max_timestamp_ms = timestamp_ms;
+            facts.max_timestamp_offset_delta = Some(index);
+        }
+    }
+    rejected.truncate(16);
+    match rejected.is_empty() {
+        true => Ok(facts),
+        false => Err(InvalidRecords::Rejected(rejected)),
+    }
+}
+
+/// Of a record that is cut off, the walk may see another fault than the decoder does.
+fn without_reason(error: InvalidRecords) -> InvalidRecords {
+    match error {
+        InvalidRecords::Malformed { index, .. } => InvalidRecords::Malformed {
+            index,
+            error: RecordError::Truncated,
+        },
+        other => other,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn the_walk_judges_as_the_decoder_does(
+        records in prop::collection::vec(record(), 1..20),
+        has_keys: bool,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        kept in prop::option::of(any::<prop::sample::Index>()),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+    ) {
+        let mut records = records;
+        for record in records.iter_mut().filter(|_| has_keys) {
+            record.key.get_or_insert_default();
+        }
+        let builder = build(&records);
+        let mut plain = builder.records().to_vec();
+        for (at, to) in changes {
+            *at.get_mut(&mut plain) = to;
+        }
+        plain.truncate(kept.map_or(plain.len(), |kept| kept.index(plain.len() + 1)));
+        let mut bytes = Vec::new();
+        builder.fields().unwrap().append(&plain, &mut bytes).unwrap();
+        let batch = BatchView::first(&bytes).unwrap();
+        let allowed_ms = 0..=i64::MAX / 4;
+        let rules = RecordRules {
+            is_key_required: true,
+            timestamps_ms: Some(allowed_ms.clone()),
+        };
+        let expected = decoded_and_checked(&plain, &batch, allowed_ms).map_err(without_reason);
+        let whole = check_records(&plain, &batch, &rules).map_err(without_reason);
+        prop_assert_eq!(&whole, &expected);
+
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(plain.len() + 1)).collect();
+        cuts.extend([0, plain.len()]);
+        cuts.sort_unstable();
+        let mut check = RecordCheck::new(&batch, &rules);
+        let pushed = cuts.windows(2).try_for_each(|piece| check.push(&plain[piece[0]..piece[1]]));
+        let in_pieces = pushed.and_then(|()| check.finish()).map_err(without_reason);
+        prop_assert_eq!(&in_pieces, &expected);
+        // And with every byte by itself.
+        let mut check = RecordCheck::new(&batch, &rules);
+        let pushed = plain.chunks(1).try_for_each(|piece| check.push(piece));
+        let by_bytes = pushed.and_then(|()| check.finish()).map_err(without_reason);
+        prop_assert_eq!(&by_bytes, &expected);
+    }
 }
 
 #[test]
@@ -441,16 +547,16 @@ fn recompressing_keeps_everything_but_codec_and_size() {
     let mut out = b"before".to_vec();
     let at = BatchFields::reserve(&mut out);
     out.extend_from_slice(b"packed");
-    recompress(&batch, Compression::Snappy, &mut out[at..]).unwrap();
+    recompress(&batch, Codec::Snappy, &mut out[at..]).unwrap();
     let packed = BatchView::first_verified(&out[at..]).unwrap();
     assert_eq!(packed.records(), b"packed");
     let expected = BatchFields {
-        compression: Compression::Snappy,
+        compression: Codec::Snappy,
         ..BatchFields::of(&batch)
     };
     assert_eq!(BatchFields::of(&packed), expected);
     assert_eq!(
-        recompress(&batch, Compression::Gzip, &mut [0; 60]),
+        recompress(&batch, Codec::Gzip, &mut [0; 60]),
         Err(SealError::NoRoom)
     );
 }

@@ -45,6 +45,11 @@ impl<'a> Cursor<'a> {
     }
 
     fn unsigned(&mut self, max_bytes: u32) -> Result<u64, RecordError> {
+        // Nearly every one of them: a short length, a small delta.
+        if let [byte @ ..0x80, behind @ ..] = self.rest {
+            self.rest = behind;
+            return Ok(u64::from(*byte));
+        }
         let mut value = 0u64;
         for index in 0..max_bytes {
             let byte = self.byte()?;

@@ -124,9 +124,16 @@ async fn accept<R: Runtime>(
         .unwrap_or_default();
     let is_zstd_allowed = call.header.version >= FIRST_VERSION_WITH_ZSTD;
     let now_ms = context.shard.rt().wall_clock_ms();
-    let codecs = context.shard.codecs();
+    let pause = async || context.shard.rt().yield_now().await;
     match partition
-        .produce(records, is_zstd_allowed, acks, codecs, now_ms)
+        .produce(
+            records,
+            is_zstd_allowed,
+            acks,
+            context.shard.opener(),
+            now_ms,
+            &pause,
+        )
         .await
     {
         Ok(accepted) => Outcome::Accepted(accepted),
