@@ -20,8 +20,9 @@
 //! | [`log`] | journal, segments, tail, indexes, producers, checkpoints, recovery, retention | model, compress, rt |
 //! | [`cluster`] | metadata: records, the image they add up to, decisions; pure | model |
 //! | [`partition`] | one partition on its shard: role and watermarks, the gateway, produce, fetch, offsets | log, model, compress, config, rt |
-//! | [`shard`] | one core: its partitions, its mailbox; the start of a node, the control plane | partition, log, compress, cluster, config, model, rt |
+//! | [`shard`] | one core: its partitions, its lanes, what a change of metadata means there | partition, log, compress, cluster, config, model, rt |
 //! | [`server`] | Kafka at the socket: connections, a handler per API, errors to codes | shard, partition, log, wire, cluster, config, model, rt |
+//! | [`node`] | start and stop of a node; its controller | server, shard, log, cluster, config, model, rt |
 //! | [`client`] | a Kafka client on the same runtime, for the command line | wire, model, compress, rt |
 //! | [`cli`] | one file per command | all but `sim` |
 //! | [`manual`] | how it works, in words: files on disk, durability, ordering, decisions | - |
@@ -88,6 +89,7 @@ pub mod config;
 pub mod log;
 pub mod manual;
 pub mod model;
+pub mod node;
 pub mod partition;
 pub mod rt;
 pub mod server;

@@ -244,7 +244,7 @@ fn each_rule_can_fail() {
         0
     );
     assert_eq!(
-        forbidden("src/log/core.rs", "let x = crate::server::run_node;"),
+        forbidden("src/log/core.rs", "let x = crate::server::serve;"),
         1
     );
     assert_eq!(forbidden("src/log/core.rs", "use crate::{model, wire};"), 1);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::image::{Image, NodeState};
 use super::records::{ConfigChanges, Move, Record};
-use super::topic::{PartitionState, Topic};
+use super::topic::{PartitionState, Placement, Replica, Topic};
 use crate::model::{LeaderEpoch, NodeId, PartitionIndex, ProducerId, TopicId};
 
 /// A record that does not follow from the image. In a log that the controller wrote there is none.
@@ -91,18 +91,23 @@ impl Image {
         if after_clean_stop {
             return;
         }
-        let led = |state: &PartitionState| state.placement.node == node;
-        let topics: Vec<_> = self
-            .topics()
-            .filter(|t| t.partitions.iter().any(led))
-            .cloned()
-            .collect();
-        for topic in topics {
-            let mut topic = Topic::clone(&topic);
-            for state in topic.partitions.iter_mut().filter(|state| led(state)) {
+        let raised = |(index, state): (PartitionIndex, &PartitionState)| {
+            let mut state = state.clone();
+            if state.is_led_by(node) {
                 state.leader_epoch = LeaderEpoch(state.leader_epoch.0.saturating_add(1));
+                state.partition_epoch = state.partition_epoch.saturating_add(1);
             }
-            self.put(topic);
+            (index, state)
+        };
+        let topics: Vec<_> = self.topics().cloned().collect();
+        for topic in topics {
+            if topic.partitions.values().any(|state| state.is_led_by(node)) {
+                let partitions = topic.indexed().map(raised).collect();
+                self.put(Topic {
+                    partitions,
+                    ..Topic::clone(&topic)
+                });
+            }
         }
     }
 
@@ -117,11 +122,14 @@ impl Image {
         if taken || self.by_id.get(&id).is_some() {
             return Err(ApplyError::TopicExists(Arc::clone(name)));
         }
-        self.count(partitions, 1);
+        self.count(id, partitions, 1);
+        if let Some(metric_name) = metric_name(name) {
+            self.by_metric_name.insert(metric_name, Arc::clone(name));
+        }
         self.put(Topic {
             name: Arc::clone(name),
             id,
-            partitions: partitions.to_vec(),
+            partitions: numbered(PartitionIndex(0), partitions).collect(),
             configs: Arc::new(configs.clone()),
         });
         Ok(())
@@ -137,8 +145,10 @@ impl Image {
         if usize::try_from(first.0) != Ok(topic.partitions.len()) {
             return Err(ApplyError::WrongPartition(id, first));
         }
-        topic.partitions.extend_from_slice(partitions);
-        self.count(partitions, 1);
+        for (index, state) in numbered(first, partitions) {
+            topic.partitions.insert(index, state);
+        }
+        self.count(id, partitions, 1);
         self.put(topic);
         Ok(())
     }
@@ -159,26 +169,43 @@ impl Image {
     }
 
     fn move_one(&mut self, topic: &mut Topic, moved: &Move) -> Result<(), ApplyError> {
-        let wrong = ApplyError::WrongPartition(topic.id, moved.index);
-        let index = usize::try_from(moved.index.0).map_err(|_| wrong.clone())?;
-        let state = topic.partitions.get_mut(index).ok_or(wrong)?;
-        if moved.leader_epoch <= state.leader_epoch || moved.owner_epoch <= state.owner_epoch {
+        let wrong = || ApplyError::WrongPartition(topic.id, moved.index);
+        let former = topic.partition(moved.index).ok_or_else(wrong)?.clone();
+        let replica = former.replica_of(moved.placement.node).ok_or_else(wrong)?;
+        if moved.leader_epoch <= former.leader_epoch || moved.owner_epoch <= replica.owner_epoch {
             return Err(ApplyError::StaleEpoch(topic.id, moved.index));
         }
-        self.count(std::slice::from_ref(state), -1);
-        *state = PartitionState {
-            placement: moved.placement,
-            leader_epoch: moved.leader_epoch,
-            owner_epoch: moved.owner_epoch,
+        let (from, to) = (replica.placement, moved.placement);
+        let new_place = |place: Placement| if place == from { to } else { place };
+        let new_replica = |replica: &Replica| {
+            if replica.placement != from {
+                return *replica;
+            }
+            Replica {
+                placement: to,
+                owner_epoch: moved.owner_epoch,
+            }
         };
-        self.count(std::slice::from_ref(state), 1);
+        let state = PartitionState {
+            replicas: former.replicas.iter().map(new_replica).collect(),
+            leader: former.leader.map(new_place),
+            isr: former.isr.iter().copied().map(new_place).collect(),
+            leader_epoch: moved.leader_epoch,
+            partition_epoch: former.partition_epoch.saturating_add(1),
+        };
+        self.count(topic.id, std::slice::from_ref(&former), -1);
+        self.count(topic.id, std::slice::from_ref(&state), 1);
+        topic.partitions.insert(moved.index, state);
         Ok(())
     }
 
     fn delete_topic(&mut self, id: TopicId) -> Result<(), ApplyError> {
         let topic = self.by_id.remove(&id).ok_or(ApplyError::UnknownTopic(id))?;
         self.by_name.remove(&topic.name);
-        self.count(&topic.partitions, -1);
+        if let Some(metric_name) = metric_name(&topic.name) {
+            self.by_metric_name.remove(&metric_name);
+        }
+        self.count(id, topic.partitions.values(), -1);
         self.leaving.insert(Arc::clone(&topic.name), topic);
         Ok(())
     }
@@ -226,16 +253,48 @@ impl Image {
         self.by_name.insert(Arc::clone(&topic.name), topic);
     }
 
-    fn count(&mut self, partitions: &[PartitionState], by: isize) {
-        let load = Arc::make_mut(&mut self.load);
+    /// Counts replicas of a topic to their shards, or with −1 off them.
+    fn count<'p>(
+        &mut self,
+        topic: TopicId,
+        partitions: impl IntoIterator<Item = &'p PartitionState>,
+        sign: isize,
+    ) {
+        let mut counts: BTreeMap<Placement, isize> = BTreeMap::new();
         for state in partitions {
-            let count = load.entry(state.placement).or_default();
-            *count = count.saturating_add_signed(by);
-            if *count == 0 {
-                load.remove(&state.placement);
+            for replica in state.replicas.iter() {
+                *counts.entry(replica.placement).or_default() += sign;
             }
         }
+        let load = Arc::make_mut(&mut self.load);
+        for (shard, by) in counts {
+            let all = load.get(&shard).copied().unwrap_or(0);
+            match all.saturating_add_signed(by) {
+                0 => load.remove(&shard),
+                all => load.insert(shard, all),
+            };
+            let of_topic = self.owned.get(&(shard, topic)).copied().unwrap_or(0);
+            match of_topic.saturating_add_signed(by) {
+                0 => self.owned.remove(&(shard, topic)),
+                count => self.owned.insert((shard, topic), count),
+            };
+        }
     }
+}
+
+fn numbered(
+    first: PartitionIndex,
+    partitions: &[PartitionState],
+) -> impl Iterator<Item = (PartitionIndex, PartitionState)> {
+    let indices = (first.0..=i32::MAX).map(PartitionIndex);
+    indices.zip(partitions.iter().cloned())
+}
+
+/// What a topic's name is in names of metrics, where '.' becomes '_'; `None` for a name that has
+/// neither, which no other name can collide with.
+pub(super) fn metric_name(name: &str) -> Option<Arc<str>> {
+    name.contains(['.', '_'])
+        .then(|| name.replace('.', "_").into())
 }
 
 /// Applies changes of settings to the ones there are.

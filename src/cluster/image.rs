@@ -15,6 +15,10 @@ pub struct Image {
     pub(super) nodes: Arc<BTreeMap<NodeId, NodeState>>,
     pub(super) by_name: SharedMap<Arc<str>, Arc<Topic>>,
     pub(super) by_id: SharedMap<TopicId, Arc<Topic>>,
+    /// Names with '.' or '_', '.' written as '_': what counts as the same in names of metrics.
+    pub(super) by_metric_name: SharedMap<Arc<str>, Arc<str>>,
+    /// How many partitions of which topic a shard has.
+    pub(super) owned: SharedMap<(Placement, TopicId), usize>,
     /// Deleted, but with files under their name.
     pub(super) leaving: SharedMap<Arc<str>, Arc<Topic>>,
     /// Under `None`, the cluster's default.
@@ -40,6 +44,11 @@ impl Image {
     /// All nodes, ids rising.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeId, NodeState)> {
         self.nodes.iter().map(|(id, state)| (*id, *state))
+    }
+
+    /// A node by its id.
+    pub fn node(&self, id: NodeId) -> Option<NodeState> {
+        self.nodes.get(&id).copied()
     }
 
     /// Every shard of every node: the brokers that clients see, in order.
@@ -77,18 +86,29 @@ impl Image {
         self.topic_by_id(id.topic)?.partition(id.index)
     }
 
-    /// The partitions of one shard, by topic name and index.
+    /// The partitions of which a shard has a replica, by topic id and index. Costs what the topics
+    /// cost of which it has any.
     pub fn partitions_of(
         &self,
         owner: Placement,
     ) -> impl Iterator<Item = (&Arc<Topic>, PartitionIndex, &PartitionState)> {
-        self.topics()
-            .flat_map(|topic| {
-                topic
-                    .indexed()
-                    .map(move |(index, state)| (topic, index, state))
-            })
-            .filter(move |(_, _, state)| state.placement == owner)
+        self.topics_of(owner).flat_map(move |topic| {
+            let indexed = topic.indexed();
+            let here = indexed.filter(move |(_, state)| state.is_on(owner));
+            here.map(move |(index, state)| (topic, index, state))
+        })
+    }
+
+    /// The topics of which a shard has a replica, by their ids.
+    pub fn topics_of(&self, owner: Placement) -> impl Iterator<Item = &Arc<Topic>> {
+        let from = self.owned.iter_from(&(owner, TopicId::ZERO));
+        from.take_while(move |((other, _), _)| *other == owner)
+            .filter_map(|((_, topic), _)| self.topic_by_id(*topic))
+    }
+
+    /// A deleted topic that still has files under its name.
+    pub fn leaving_topic(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.leaving.get(name)
     }
 
     /// Deleted topics whose files have not all been renamed yet, names rising.

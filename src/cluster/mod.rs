@@ -40,4 +40,4 @@ pub use controller::ControllerError;
 pub use image::{Image, NodeState};
 pub use records::{ConfigChanges, MAX_RECORD_BYTES, Move, Record, RecordError};
 pub use shared_map::SharedMap;
-pub use topic::{Configs, PartitionState, Placement, Topic};
+pub use topic::{Configs, PartitionState, Placement, Replica, Topic};

@@ -40,7 +40,7 @@ fn created(topic: &Topic) -> Record {
     Record::TopicCreated {
         name: topic.name.clone(),
         id: topic.id,
-        partitions: topic.partitions.clone(),
+        partitions: topic.partitions.values().cloned().collect(),
         configs: topic.configs.as_ref().clone(),
     }
 }

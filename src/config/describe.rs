@@ -6,7 +6,7 @@ use super::broker_keys::{BROKER_KEYS, BrokerConfig};
 use super::key::{ConfigType, Key, find};
 use super::origin::Origin;
 use super::settings::{DynamicConfigs, Settings};
-use super::topic_keys::{TOPIC_KEYS, default_text, in_topic_unit};
+use super::topic_keys::{TOPIC_KEYS, TopicConfig};
 
 /// Kafka's `ConfigSource`, with the numbers that DescribeConfigs uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub struct DescribedConfig {
     pub synonyms: Vec<ConfigSynonym>,
     /// What it does.
     pub documentation: &'static str,
+    /// Why the topic's own value does not hold, where that is so; then it is not among the synonyms.
+    pub invalid: Option<String>,
 }
 
 impl Settings {
@@ -115,29 +117,28 @@ pub fn describe_topic(
     broker: &BrokerConfig,
     overrides: &BTreeMap<String, String>,
 ) -> Vec<DescribedConfig> {
+    let (config, invalid) = TopicConfig::resolve_valid(broker, overrides);
     let describe = |key: &'static Key| {
-        let own = overrides.get(key.name).map(|value| ConfigSynonym {
+        let own = overrides.get(key.name);
+        let own = own.filter(|_| !invalid.contains_key(key.name));
+        let own = own.map(|value| ConfigSynonym {
             name: key.name,
             value: canonical(key, value),
             source: ConfigSource::Topic,
         });
-        let value = own.as_ref().map(|own| own.value.clone());
         let inherited = key.synonyms.iter().flat_map(|synonym| {
             let broker_key = find(BROKER_KEYS, synonym.name);
-            let values = broker_key
+            // As they were given: the hours of log.retention.hours are hours.
+            broker_key
                 .map(|key| settings.synonyms(key, dynamic))
-                .unwrap_or_default();
-            values.into_iter().map(|given| ConfigSynonym {
-                value: in_topic_unit(synonym, given.value),
-                ..given
-            })
+                .unwrap_or_default()
         });
         let synonyms = own.into_iter().chain(inherited).collect();
-        described(
-            key,
-            value.or_else(|| default_text(broker, key.name)),
-            synonyms,
-        )
+        let invalid = invalid.get(key.name).map(ToString::to_string);
+        DescribedConfig {
+            invalid,
+            ..described(key, config.text(key.name), synonyms)
+        }
     };
     TOPIC_KEYS.iter().map(describe).collect()
 }
@@ -167,5 +168,6 @@ fn described(
         sensitive: false,
         synonyms,
         documentation: key.doc(),
+        invalid: None,
     }
 }

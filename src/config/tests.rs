@@ -319,6 +319,7 @@ fn every_topic_key_is_described_with_its_synonyms() {
     assert_eq!(retention.value.as_deref(), Some("7200000"));
     assert_eq!(retention.source, ConfigSource::StaticBroker);
     assert_eq!(retention.synonyms[0].name, "log.retention.hours");
+    assert_eq!(retention.synonyms[0].value, "2", "in the unit of that key");
     assert_eq!(key("segment.bytes").source, ConfigSource::Topic);
     assert_eq!(key("segment.bytes").synonyms.len(), 2);
     assert_eq!(key("flush.ms").source, ConfigSource::Default);
@@ -336,4 +337,79 @@ fn no_default_of_a_topic_differs_from_the_brokers() {
     for key in TOPIC_KEYS {
         assert_eq!(topic.text(key.name).as_deref(), key.default, "{}", key.name);
     }
+}
+
+/// Settings that held once and do not hold now: each gives way by itself, and none to a looser one.
+#[test]
+fn a_bad_key_of_a_topic_loosens_no_other() {
+    let valid = |own: &[(&str, &str)]| {
+        let broker = resolve(&["corelane.journal.bytes=32M"]).expect("valid");
+        let (config, invalid) = TopicConfig::resolve_valid(&broker, &map(own));
+        (config, invalid.into_keys().collect::<Vec<_>>())
+    };
+    let archive = [("retention.ms", "-1"), ("max.message.bytes", "20000000")];
+    let (config, invalid) = valid(&archive);
+    assert_eq!((config.retention_ms, config.retention_bytes), (-1, -1));
+    assert_eq!(
+        config.max_message_bytes,
+        16 << 20,
+        "what the journal can hold"
+    );
+    assert_eq!(invalid, ["max.message.bytes"]);
+
+    let unknown = [
+        ("retention.bytes", "10"),
+        ("key.of.tomorrow", "x"),
+        ("segment.ms", "5"),
+    ];
+    let (config, invalid) = valid(&unknown);
+    assert_eq!((config.retention_bytes, config.segment_ms), (10, 5));
+    assert_eq!(invalid, ["key.of.tomorrow"]);
+
+    for bad in [("retention.ms", "1d"), ("cleanup.policy", "hoard")] {
+        let (config, invalid) = valid(&[bad, ("segment.bytes", "2097152")]);
+        assert_eq!(
+            config.retention_ms, -1,
+            "kept, not deleted after seven days: {bad:?}"
+        );
+        assert_eq!(
+            (config.retention_bytes, config.segment_bytes),
+            (-1, 2 << 20)
+        );
+        assert_eq!(invalid, [bad.0]);
+    }
+    let lags = [
+        ("min.compaction.lag.ms", "10"),
+        ("max.compaction.lag.ms", "5"),
+    ];
+    let (config, invalid) = valid(&lags);
+    assert_eq!(
+        (config.min_compaction_lag_ms, config.max_compaction_lag_ms),
+        (0, 5)
+    );
+    assert_eq!(invalid, ["min.compaction.lag.ms"]);
+
+    let settings = settings(&["corelane.journal.bytes=32M"]);
+    let broker = settings.resolve(&DynamicConfigs::default()).expect("valid");
+    let described = describe_topic(
+        &settings,
+        &DynamicConfigs::default(),
+        &broker,
+        &map(&archive),
+    );
+    let shown = |name| {
+        described
+            .iter()
+            .find(|key| key.name == name)
+            .expect("is a key")
+    };
+    let size = shown("max.message.bytes");
+    assert_eq!(
+        size.value.as_deref(),
+        Some("16777216"),
+        "the value that holds"
+    );
+    assert!(size.source != ConfigSource::Topic && size.invalid.is_some());
+    assert_eq!(shown("retention.ms").source, ConfigSource::Topic);
+    assert_eq!(shown("retention.ms").invalid, None);
 }

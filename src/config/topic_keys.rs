@@ -145,6 +145,48 @@ impl TopicConfig {
         Ok(config)
     }
 
+    /// The topic's own settings as far as they hold, for settings that held once: a limit of the broker
+    /// has become lower since, or another version wrote them. Gives what does not hold, by key.
+    ///
+    /// Each key is judged by itself, and what takes the place of a bad one is never looser. A batch size
+    /// that the journal cannot hold becomes the largest one that it can. With a bad `retention.ms`,
+    /// `retention.bytes` or `cleanup.policy` the topic keeps its records for ever, whatever the broker's
+    /// default is. Any other bad key has the broker's default.
+    ///
+    /// An example: `retention.ms=-1, max.message.bytes=20000000` under a journal of 32 MiB is
+    /// `retention.ms=-1, max.message.bytes=16777216`, and the second key is told.
+    pub fn resolve_valid(
+        broker: &BrokerConfig,
+        overrides: &BTreeMap<String, String>,
+    ) -> (Self, BTreeMap<String, ConfigError>) {
+        let (mut valid, mut invalid) = (overrides.clone(), BTreeMap::new());
+        for (name, value) in overrides {
+            if let Err(error) = Self::check(name, value) {
+                replace_invalid(&mut valid, name, None);
+                invalid.insert(name.clone(), error);
+            }
+        }
+        loop {
+            match Self::resolve(broker, &valid) {
+                Ok(config) => return (config, invalid),
+                Err(error) => {
+                    // Keys that do not go together; the one that is named gives way.
+                    let name = match &error {
+                        ConfigError::Invalid { key, .. } => key.clone(),
+                        _ => String::new(),
+                    };
+                    let bytes_max = broker.batch_bytes_max().to_string();
+                    let is_size = name == "max.message.bytes" && !invalid.contains_key(&name);
+                    if !valid.contains_key(&name) && !is_size {
+                        unreachable!("a broker's own defaults were checked at its start: {error}");
+                    }
+                    replace_invalid(&mut valid, &name, is_size.then_some(bytes_max));
+                    invalid.insert(name, error);
+                }
+            }
+        }
+    }
+
     /// Checks one setting by itself: the key exists and takes the value.
     pub fn check(name: &str, value: &str) -> Result<(), ConfigError> {
         let key = find(TOPIC_KEYS, name).ok_or_else(|| ConfigError::Unknown {
@@ -182,6 +224,23 @@ impl TopicConfig {
             ));
         }
         Ok(())
+    }
+}
+
+/// Puts what is safe in the place of a setting that does not hold.
+fn replace_invalid(settings: &mut BTreeMap<String, String>, name: &str, with: Option<String>) {
+    match with {
+        Some(value) => settings.insert(name.to_string(), value),
+        None => settings.remove(name),
+    };
+    let keeps_for_ever: &[&str] = match name {
+        "retention.ms" => &["retention.ms"],
+        "retention.bytes" => &["retention.bytes"],
+        "cleanup.policy" => &["retention.ms", "retention.bytes"],
+        _ => &[],
+    };
+    for key in keeps_for_ever {
+        settings.insert(key.to_string(), "-1".to_string());
     }
 }
 

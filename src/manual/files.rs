@@ -5,8 +5,8 @@
 //!
 //! | path | what | written | by |
 //! |---|---|---|---|
-//! | `.lock` | empty; its lock says that a process uses the directory | once | [`crate::shard::open_node`] |
-//! | `meta.properties` | Kafka's: version 1, `cluster.id`, `node.id`, `directory.id` | at the first start | [`crate::shard::open_node`] |
+//! | `.lock` | empty; its lock says that a process uses the directory | once | [`crate::node`] |
+//! | `meta.properties` | Kafka's: version 1, `cluster.id`, `node.id`, `directory.id` | at the first start | [`crate::node`] |
 //! | `run` | the committed run, in two slots | at each start, last | [`crate::log::files::run`] |
 //! | `metadata/log` | the cluster's metadata as a log of records | at every change, durable before any shard applies it | [`crate::log::files::record_log`] |
 //! | `shard-N/journal/0000` … | the shard's journal, a ring of files of one size | every group commit | [`crate::log::journal`] |

@@ -151,11 +151,12 @@ impl Code for ControllerError {
                 ErrorCode::InvalidReplicaAssignment
             }
             Self::PolicyViolation(_) => ErrorCode::PolicyViolation,
+            Self::DeletionDisabled => ErrorCode::TopicDeletionDisabled,
             Self::InvalidConfig(_) => ErrorCode::InvalidConfig,
             Self::InvalidRequest(_) => ErrorCode::InvalidRequest,
             Self::UnknownNode(_) => ErrorCode::BrokerIdNotRegistered,
             Self::NoShards => ErrorCode::BrokerNotAvailable,
-            Self::NoProducerIds => ErrorCode::UnknownServerError,
+            Self::NoProducerIds | Self::Inconsistent(_) => ErrorCode::UnknownServerError,
         }
     }
 }

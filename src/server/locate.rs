@@ -83,6 +83,7 @@ impl<R: Runtime> Context<R> {
                     leader_epoch: epoch,
                 }),
             }),
+            Found::NotMade => Err(ErrorCode::NotLeaderOrFollower.into()),
             Found::Unusable => Err(ErrorCode::KafkaStorageError.into()),
             // Of an id, it matters whether its topic exists.
             Found::Unknown => Err(match topic {

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `run` | a node from its start to its end, and each shard: background work, stop |
+//! | `run` | the clients of one shard, from its listeners to the last connection |
 //! | `listeners` | the sockets of a shard: which connections are taken, and kept |
 //! | `connection` | one client: requests accepted in order, responses in order |
 //! | `session` | what is known of a connection's client, from its first byte to its last |
@@ -28,5 +28,5 @@ mod router;
 mod run;
 mod session;
 
-pub use listeners::resolve;
-pub use run::{ServeError, ShardSetup, Started, run_node, run_shard};
+pub use listeners::{bind, resolve};
+pub use run::serve;

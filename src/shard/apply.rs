@@ -1,36 +1,94 @@
 //! What a change of metadata means on a shard.
+//!
+//! The image is taken over at once. What follows from the records is done behind, each change by a
+//! task of its own and in slices, so that a topic of ten thousand partitions holds up neither
+//! requests nor the next change. Whatever a task does, it does by the image of that moment: a
+//! partition whose topic has been deleted meanwhile is not made any more.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
-use super::Shard;
-use super::config_check::dynamic_configs;
-use crate::cluster::{Image, PartitionState, Record, Topic};
+use super::control::ChangeError;
+use super::lanes::Applied;
+use super::{Shard, dynamic_configs};
+use crate::cluster::{Configs, Image, PartitionState, Record, Topic};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::log::{PartitionSpec, StorageError};
 use crate::model::{PartitionId, PartitionIndex, TopicId};
 use crate::partition::{Partition, PartitionConfig};
 use crate::rt::Runtime;
 
-/// Partitions created at the same time: enough to share directory flushes.
-const CREATED_AT_ONCE: usize = 64;
+/// Partitions that are made, deleted or given other settings before other tasks have their turn;
+/// those that are made share the flushes of directories.
+const SLICE: usize = 64;
+
+/// What the settings of the last topic that was looked at add up to. Topics that are created together
+/// mostly have the same ones.
+#[derive(Default)]
+pub(super) struct ConfigCache(RefCell<Option<LastConfig>>);
+
+struct LastConfig {
+    broker: Arc<BrokerConfig>,
+    own: Configs,
+    config: Rc<PartitionConfig>,
+}
+
+impl ConfigCache {
+    /// What a topic's settings mean for its partitions.
+    pub fn config_of(&self, topic: &Topic, broker: &Arc<BrokerConfig>) -> Rc<PartitionConfig> {
+        let mut last = self.0.borrow_mut();
+        let is_same =
+            |last: &&LastConfig| Arc::ptr_eq(&last.broker, broker) && last.own == topic.configs;
+        if let Some(same) = last.as_ref().filter(is_same) {
+            return same.config.clone();
+        }
+        let config = partition_config(topic, broker);
+        *last = Some(LastConfig {
+            broker: broker.clone(),
+            own: topic.configs.clone(),
+            config: config.clone(),
+        });
+        config
+    }
+}
 
 impl<R: Runtime> Shard<R> {
-    /// Applies records that lead to `image`. What cannot be created is logged, leaves the partition
-    /// broken for its clients, and is tried again with [`Shard::repair`].
-    ///
-    /// Gives whether all that is deleted is off its name.
-    pub async fn apply(&self, records: &[Record], image: Arc<Image>) -> bool {
+    /// Takes over the image that records lead to, and then, in the future, does what they say. What
+    /// cannot be made is logged, leaves the partition unusable for its clients, and is tried again with
+    /// [`Shard::make_missing`].
+    pub fn apply(
+        &self,
+        records: Arc<[Record]>,
+        image: Arc<Image>,
+    ) -> impl Future<Output = Applied> + use<R> {
         self.inner.image.replace(image);
-        let mut all_deleted = true;
+        let shard = self.clone();
+        async move { shard.carry_out(&records).await }
+    }
+
+    async fn carry_out(&self, records: &[Record]) -> Applied {
+        let mut applied = Applied::default();
+        let mut created = Vec::new();
         for record in records {
             match record {
-                Record::TopicCreated { .. } | Record::PartitionsAdded { .. } => {}
-                Record::TopicDeleted { id } => all_deleted &= self.delete_topic(*id).await,
-                Record::TopicConfigChanged { id, .. } => self.reconfigure_topic(*id),
-                Record::BrokerConfigChanged { .. } => self.reconfigure(),
+                Record::TopicCreated { id, partitions, .. } => {
+                    let first = PartitionIndex(0);
+                    created.extend(self.owned_of(*id, first, partitions));
+                }
+                Record::PartitionsAdded {
+                    id,
+                    first,
+                    partitions,
+                } => created.extend(self.owned_of(*id, *first, partitions)),
+                Record::TopicDeleted { id } => {
+                    applied.has_undeleted |= !self.delete_topic(*id).await;
+                }
+                Record::TopicConfigChanged { id, .. } => self.reconfigure_topic(*id).await,
+                Record::BrokerConfigChanged { .. } => self.reconfigure().await,
                 Record::ClusterCreated { .. }
                 | Record::RunStarted { .. }
                 | Record::PartitionsMoved { .. }
@@ -38,75 +96,98 @@ impl<R: Runtime> Shard<R> {
                 | Record::ProducerIdsAllocated { .. } => {}
             }
         }
-        let creates = |record: &Record| {
-            matches!(
-                record,
-                Record::TopicCreated { .. } | Record::PartitionsAdded { .. }
-            )
-        };
-        if records.iter().any(creates) {
-            self.repair().await;
-        }
-        all_deleted
+        applied.unmade = self.make(created).await;
+        applied
     }
 
-    /// Creates the partitions that the image gives to this shard and that it does not have.
-    pub async fn repair(&self) {
-        let _turn = self.inner.changing.acquire(1).await;
+    fn owned_of<'p>(
+        &self,
+        topic: TopicId,
+        first: PartitionIndex,
+        partitions: &'p [PartitionState],
+    ) -> impl Iterator<Item = PartitionId> + use<'p, R> {
+        let place = self.inner.place;
+        let numbered = (first.0..).map(PartitionIndex).zip(partitions);
+        numbered
+            .filter(move |(_, state)| state.is_on(place))
+            .map(move |(index, _)| PartitionId { topic, index })
+    }
+
+    /// Makes every partition that the image gives to this shard, at its start.
+    pub(super) async fn make_all(&self) {
         let image = self.image();
-        let missing: Vec<_> = image
-            .partitions_of(self.inner.place)
-            .filter(|(topic, index, _)| {
-                let id = PartitionId {
-                    topic: topic.id,
-                    index: *index,
-                };
-                self.inner.partitions.borrow().get(id).is_none() && self.offline(id).is_none()
-            })
-            .collect();
-        let mut creating = FuturesUnordered::new();
-        for (topic, index, state) in missing {
-            if creating.len() >= CREATED_AT_ONCE {
-                creating.next().await;
-            }
-            creating.push(self.create(topic, index, state));
-        }
-        while creating.next().await.is_some() {}
-    }
-
-    /// Why a partition that has files cannot be used; nothing repairs it.
-    fn offline(&self, id: PartitionId) -> Option<StorageError> {
-        let failure = self.inner.log.partition(id)?.failure()?;
-        matches!(failure, StorageError::PartitionOffline(_)).then_some(failure)
-    }
-
-    /// Tells of the partitions that the start has found damaged. Once: they stay so.
-    pub(super) fn tell_offline(&self) {
-        for log in self.inner.log.partitions() {
-            if let Some(error) = self.offline(log.id()) {
-                tracing::error!(topic = %log.topic(), index = %log.id().index, %error,
-                    "neither reads nor writes until the topic is deleted");
-            }
-        }
-    }
-
-    async fn create(&self, topic: &Arc<Topic>, index: PartitionIndex, state: &PartitionState) {
-        let id = PartitionId {
+        let all = image.partitions_of(self.inner.place);
+        let ids = all.map(|(topic, index, _)| PartitionId {
             topic: topic.id,
             index,
+        });
+        self.make(ids.collect()).await;
+    }
+
+    /// Tries again to make what could not be made before.
+    pub async fn make_missing(&self) {
+        let unmade = self.inner.unmade.borrow().iter().copied().collect();
+        self.make(unmade).await;
+    }
+
+    /// Makes partitions, a slice at a time. Gives the topics of which one could not be made.
+    async fn make(&self, ids: Vec<PartitionId>) -> Vec<(TopicId, ChangeError)> {
+        let mut failed = BTreeMap::new();
+        for slice in ids.chunks(SLICE) {
+            {
+                let _turn = self.inner.changing.acquire(1).await;
+                let image = self.image();
+                let mut making = FuturesUnordered::new();
+                for id in slice {
+                    // One that has been deleted meanwhile is made no more.
+                    let Some(topic) = image.topic_by_id(id.topic) else {
+                        continue;
+                    };
+                    making.push(self.make_one(topic, *id));
+                }
+                while let Some(result) = making.next().await {
+                    if let Err((topic, error)) = result {
+                        failed.entry(topic).or_insert(ChangeError::from(error));
+                    }
+                }
+            }
+            self.inner.rt.yield_now().await;
+        }
+        failed.into_iter().collect()
+    }
+
+    async fn make_one(
+        &self,
+        topic: &Arc<Topic>,
+        id: PartitionId,
+    ) -> Result<(), (TopicId, StorageError)> {
+        if self.inner.partitions.borrow().get(id).is_some() || self.offline(id).is_some() {
+            return Ok(());
+        }
+        let Some(state) = topic.partition(id.index) else {
+            return Ok(());
         };
-        if let Err(error) = self.try_create(topic, id, state).await {
-            tracing::error!(topic = %topic.name, %index, %error, "partition cannot be created");
+        match self.try_make(topic, id, state).await {
+            Ok(()) => {
+                self.inner.unmade.borrow_mut().remove(&id);
+                Ok(())
+            }
+            Err(error) => {
+                let (topic, index) = (&topic.name, id.index);
+                tracing::error!(%topic, %index, %error, "partition cannot be created");
+                self.inner.unmade.borrow_mut().insert(id);
+                Err((id.topic, error))
+            }
         }
     }
 
-    async fn try_create(
+    async fn try_make(
         &self,
         topic: &Arc<Topic>,
         id: PartitionId,
         state: &PartitionState,
     ) -> Result<(), StorageError> {
-        let config = partition_config(topic, &self.config());
+        let config = self.config_of(topic);
         let log = match self.inner.log.partition(id) {
             Some(log) => log,
             None => {
@@ -121,55 +202,100 @@ impl<R: Runtime> Shard<R> {
         };
         log.raise_leader_epoch(state.leader_epoch).await?;
         let partition = Partition::lead(topic.name.clone(), log, config)?;
+        // The settings may have changed while the files were made.
+        if let Some(now) = self.image().topic_by_id(id.topic) {
+            partition.set_config(self.config_of(now));
+        }
         self.inner.partitions.borrow_mut().insert(id, partition);
         Ok(())
     }
 
+    /// Why a partition that has files cannot be used; nothing brings it back.
+    fn offline(&self, id: PartitionId) -> Option<StorageError> {
+        let failure = self.inner.log.partition(id)?.failure()?;
+        matches!(failure, StorageError::PartitionOffline(_)).then_some(failure)
+    }
+
+    /// Whether a partition of this shard could not be made, or has files that cannot be used.
+    pub(super) fn is_unusable(&self, id: PartitionId) -> bool {
+        self.inner.unmade.borrow().contains(&id) || self.offline(id).is_some()
+    }
+
+    /// Tells of the partitions that the start has found damaged. Once: they stay so.
+    pub(super) fn tell_offline(&self) {
+        for log in self.inner.log.partitions() {
+            if let Some(error) = self.offline(log.id()) {
+                tracing::error!(topic = %log.topic(), index = %log.id().index, %error,
+                    "neither reads nor writes until the topic is deleted");
+            }
+        }
+    }
+
+    /// Gives whether nothing of the topic is under its name any more.
     async fn delete_topic(&self, topic: TopicId) -> bool {
-        let _turn = self.inner.changing.acquire(1).await;
+        // Behind the slice that is being made: the next one knows that the topic is gone.
+        drop(self.inner.changing.acquire(1).await);
         self.inner.partitions.borrow_mut().remove_topic(topic);
+        self.inner
+            .unmade
+            .borrow_mut()
+            .retain(|id| id.topic != topic);
         let image = self.image();
         let Some(topic) = image.leaving_topics().find(|leaving| leaving.id == topic) else {
             return true;
         };
         let mut all_deleted = true;
+        let mut deleting = FuturesUnordered::new();
         for (index, state) in topic.indexed() {
             let id = PartitionId {
                 topic: topic.id,
                 index,
             };
-            if state.placement != self.inner.place {
+            if !state.is_on(self.inner.place) {
                 continue;
             }
-            if let Err(error) = self.delete_partition(&topic.name, id).await {
-                let topic = &topic.name;
-                tracing::error!(%topic, %index, %error, "partition cannot be deleted");
-                all_deleted = false;
+            if deleting.len() >= SLICE {
+                all_deleted &= deleting.next().await.unwrap_or(true);
             }
+            deleting.push(self.delete_partition(topic, id));
+        }
+        while let Some(deleted) = deleting.next().await {
+            all_deleted &= deleted;
         }
         all_deleted
     }
 
     /// By the log's list, not the shard's: one that is offline is in the log alone, and one whose
     /// creation failed half-way is in neither.
-    async fn delete_partition(&self, topic: &str, id: PartitionId) -> Result<(), StorageError> {
+    async fn delete_partition(&self, topic: &Topic, id: PartitionId) -> bool {
         let log = &self.inner.log;
-        log.delete_partition(id).await?;
-        log.discard_unfinished(topic, id).await
+        let deleted = match log.delete_partition(id).await {
+            Ok(()) => log.discard_unfinished(&topic.name, id).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &deleted {
+            let (topic, index) = (&topic.name, id.index);
+            tracing::error!(%topic, %index, %error, "partition cannot be deleted");
+        }
+        deleted.is_ok()
     }
 
-    fn reconfigure_topic(&self, id: TopicId) {
-        let image = self.image();
-        let Some(topic) = image.topic_by_id(id) else {
-            return;
-        };
-        let config = partition_config(topic, &self.config());
-        for (_, partition) in self.inner.partitions.borrow().of_topic(topic.id) {
-            partition.set_config(config.clone());
+    async fn reconfigure_topic(&self, id: TopicId) {
+        let partitions = self.inner.partitions.borrow();
+        let of_topic: Vec<_> = partitions.of_topic(id).map(|(_, p)| p.clone()).collect();
+        drop(partitions);
+        for slice in of_topic.chunks(SLICE) {
+            if let Some(topic) = self.image().topic_by_id(id) {
+                let config = self.config_of(topic);
+                for partition in slice {
+                    partition.set_config(config.clone());
+                }
+            }
+            self.inner.rt.yield_now().await;
         }
     }
 
-    fn reconfigure(&self) {
+    async fn reconfigure(&self) {
         let dynamic = dynamic_configs(&self.image(), self.inner.place.node);
         match self.inner.settings.resolve(&dynamic) {
             Ok(config) => {
@@ -180,21 +306,24 @@ impl<R: Runtime> Shard<R> {
                 return;
             }
         }
-        for topic in self.image().topics() {
-            self.reconfigure_topic(topic.id);
+        let image = self.image();
+        for topic in image.topics_of(self.inner.place) {
+            self.reconfigure_topic(topic.id).await;
         }
+    }
+
+    /// What a topic's settings mean for its partitions, under the broker's of now.
+    fn config_of(&self, topic: &Topic) -> Rc<PartitionConfig> {
+        self.inner.configs.config_of(topic, &self.config())
     }
 }
 
-/// What a topic's settings mean for its partitions.
-pub(super) fn partition_config(topic: &Topic, broker: &BrokerConfig) -> Rc<PartitionConfig> {
-    let config = TopicConfig::resolve(broker, &topic.configs).or_else(|error| {
-        // A default that was fine at creation can stop being so, as with a smaller journal.
-        tracing::error!(topic = %topic.name, %error, "topic has invalid settings; defaults hold");
-        TopicConfig::resolve(broker, &Default::default())
-    });
-    match config {
-        Ok(config) => Rc::new(PartitionConfig::new(&config, broker)),
-        Err(error) => unreachable!("a broker's own defaults were checked at its start: {error}"),
+/// What a topic's settings mean for its partitions. One that does not hold any more, as a batch size
+/// under a smaller journal, is told and left out: the others hold.
+fn partition_config(topic: &Topic, broker: &BrokerConfig) -> Rc<PartitionConfig> {
+    let (config, invalid) = TopicConfig::resolve_valid(broker, &topic.configs);
+    for error in invalid.into_values() {
+        tracing::error!(topic = %topic.name, %error, "a setting of a topic does not hold");
     }
+    Rc::new(PartitionConfig::new(&config, broker))
 }

@@ -2,42 +2,38 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `node` | the start: data directory, metadata, recovery, a seed for every shard |
 //! | `open` | from a seed to a shard that serves |
-//! | `control` | the controller: changes of metadata, one at a time, durable before applied |
+//! | `control` | a change that is asked for, and what has become of it |
 //! | `apply` | what a change means on a shard |
-//! | `metadata` | the stored metadata: a change is one record of it |
-//! | `mailbox` | the messages between cores, the way to the controller |
-//! | `config_check` | configuration as the controller checks it |
+//! | `lanes` | the messages between cores, the way to the controller |
 //! | `table` | its partitions, found by topic and index, or by slot |
 //!
-//! A shard shares nothing with the others. What it learns comes as a message.
+//! A shard shares nothing with the others. What it learns comes as a message. Where its seed comes
+//! from, and who decides on changes, is [`node`](crate::node)'s business.
 
 mod apply;
-mod config_check;
 mod control;
-mod mailbox;
-mod metadata;
-mod node;
+mod lanes;
 mod open;
-
 mod table;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub use config_check::ConfigCheck;
-pub use control::{ChangeError, ControlRequest, Decision};
-pub use mailbox::{ControlPlane, ShardMessage, Topology};
-pub use metadata::MetadataError;
-pub use node::{NodeOptions, OpenedNode, ShardSeed, StartError, open_node};
+use apply::ConfigCache;
+pub use control::{ChangeError, ChangeRequest, Changed};
+pub use lanes::{Applied, Apply, ControlMessage, ControlPlane, ShardLanes, Topology};
+pub use open::ShardSeed;
 
-use crate::cluster::controller::{ProducerIdBlock, allocate_producer_ids};
+use crate::cluster::controller::{Change, Made, ProducerIdBlock};
 use crate::cluster::{Image, Placement};
 use crate::config::{BrokerConfig, DynamicConfigs, Settings};
 use crate::log::{ShardLog, StorageError};
-use crate::model::{BrokerId, LeaderEpoch, PartitionId, PartitionIndex, ProducerId, TopicId};
+use crate::model::{
+    BrokerId, LeaderEpoch, NodeId, PartitionId, PartitionIndex, ProducerId, TopicId,
+};
 use crate::partition::{BatchOpener, Partition};
 use crate::rt::{Budget, Deadlines, Runtime};
 pub use table::PartitionSlot;
@@ -56,14 +52,17 @@ struct Inner<R: Runtime> {
     image: RefCell<Arc<Image>>,
     log: ShardLog<R>,
     partitions: RefCell<PartitionTable<Partition<R>>>,
+    /// What could not be made.
+    unmade: RefCell<BTreeSet<PartitionId>>,
+    configs: ConfigCache,
     opener: BatchOpener,
     deadlines: Deadlines<R>,
     control: ControlPlane,
     topology: RefCell<Arc<Topology>>,
     producer_ids: Cell<Option<ProducerIdBlock>>,
     allocating: Budget,
-    /// One at a time creates and deletes partitions: two at once would create one twice, the second
-    /// time over the records of the first, or create one that is being deleted.
+    /// One at a time makes partitions, a slice of them in a turn: two at once would make one twice,
+    /// the second time over the records of the first, or one that is being deleted.
     changing: Budget,
 }
 
@@ -80,6 +79,8 @@ pub enum Found<R: Runtime> {
     },
     /// It is ours, but its files could not be made or opened.
     Unusable,
+    /// It is ours, and about to be made: for a client, nobody leads it yet.
+    NotMade,
     /// There is no such partition.
     Unknown,
 }
@@ -131,7 +132,7 @@ impl<R: Runtime> Shard<R> {
 
     /// The settings of run time, as the metadata has them.
     pub fn dynamic_configs(&self) -> DynamicConfigs {
-        config_check::dynamic_configs(&self.image(), self.inner.place.node)
+        dynamic_configs(&self.image(), self.inner.place.node)
     }
 
     /// What opens its producers' batches.
@@ -177,26 +178,21 @@ impl<R: Runtime> Shard<R> {
         }
         match self.inner.image.borrow().partition(id) {
             None => Found::Unknown,
-            Some(state) if state.placement == self.inner.place => Found::Unusable,
-            Some(state) => Found::Elsewhere {
-                leader: state.placement.broker(),
-                epoch: state.leader_epoch,
+            Some(state) => match state.leader {
+                Some(leader) if leader != self.inner.place => Found::Elsewhere {
+                    leader: leader.broker(),
+                    epoch: state.leader_epoch,
+                },
+                Some(_) if self.is_unusable(id) => Found::Unusable,
+                Some(_) | None => Found::NotMade,
             },
         }
     }
 
-    /// Asks the control plane for a change and waits until every shard has applied it.
-    pub async fn change(&self, decision: Decision) -> Result<Arc<Image>, ChangeError> {
-        self.inner.control.change(decision).await
-    }
-
-    /// What the controller must know of keys and values, as of now.
-    pub fn config_check(&self) -> ConfigCheck {
-        ConfigCheck::new(
-            self.inner.settings.clone(),
-            self.dynamic_configs(),
-            self.config(),
-        )
+    /// Asks the controller for a change; see [`ControlPlane::change`].
+    pub async fn change(&self, change: Change, validate_only: bool) -> Changed {
+        let inner = &self.inner;
+        inner.control.change(&inner.rt, change, validate_only).await
     }
 
     /// A producer id that was never given out before.
@@ -218,15 +214,14 @@ impl<R: Runtime> Shard<R> {
     }
 
     async fn allocate_producer_ids(&self) -> Result<ProducerIdBlock, ChangeError> {
-        let (sender, receiver) = flume::bounded(1);
-        let decision: Decision = Box::new(move |image: &Image| {
-            let (record, block) = allocate_producer_ids(image)?;
-            // The receiver waits for the change itself and takes this afterwards.
-            let _ = sender.send(block);
-            Ok(vec![record])
-        });
-        self.change(decision).await?;
-        receiver.try_recv().map_err(|_| ChangeError::Stopping)
+        let changed = self.change(Change::AllocateProducerIds, false).await?;
+        match changed.into_iter().next() {
+            Some(Ok(Made::ProducerIds(block))) => Ok(block),
+            Some(Err(error)) => Err(error),
+            other => Err(ChangeError::Storage(format!(
+                "producer ids were asked for, not {other:?}"
+            ))),
+        }
     }
 
     /// Removes what retention no longer keeps, of every partition in turn.
@@ -251,13 +246,19 @@ impl<R: Runtime> Shard<R> {
         let reason: Arc<str> = self.inner.log.wait_offline().await.into();
         tracing::error!(%reason, "log directory is offline: nothing is acknowledged any more");
         let from = usize::from(self.inner.place.shard.0);
-        self.inner
-            .control
-            .tell_others(from, || ShardMessage::LogDirFailed(reason.clone()));
+        self.inner.control.tell_log_dir_failed(from, &reason);
     }
 
     /// Another shard has lost the log directory.
     pub fn take_offline(&self, reason: &str) {
         self.inner.log.take_offline(reason);
+    }
+}
+
+/// The settings of run time for one node.
+pub fn dynamic_configs(image: &Image, node: NodeId) -> DynamicConfigs {
+    DynamicConfigs {
+        cluster: image.broker_configs(None).as_ref().clone(),
+        node: image.broker_configs(Some(node)).as_ref().clone(),
     }
 }

@@ -6,11 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::apply::partition_config;
+use super::apply::ConfigCache;
 use super::table::PartitionTable;
-use super::{Inner, Shard, ShardSeed, Topology};
-use crate::config::{self, BrokerConfig};
-use crate::log::{Durability, LogConfig, LogOptions, ShardLog, StorageError};
+use super::{ControlPlane, Inner, Shard, ShardLanes, Topology};
+use crate::cluster::{Image, Placement};
+use crate::config::{self, BrokerConfig, Settings};
+use crate::log::files::run::RunId;
+use crate::log::{Durability, LogConfig, LogOptions, RecoveredPartition, ShardLog, StorageError};
 use crate::model::PartitionId;
 use crate::partition::BatchOpener;
 use crate::rt::{Budget, Deadlines, Runtime};
@@ -27,13 +29,35 @@ const TAIL_OF_JOURNAL: (u64, u64) = (1, 2);
 /// What is made of batches that a topic wants recompressed takes at most this part of a shard's memory.
 const OPENING_SHARE: usize = 16;
 
+/// Everything that one shard is opened with; sent to its thread.
+pub struct ShardSeed {
+    /// Which shard of which node.
+    pub place: Placement,
+    /// The settings of this start.
+    pub settings: Arc<Settings>,
+    /// The configuration, with what was set at run time.
+    pub config: Arc<BrokerConfig>,
+    /// The metadata.
+    pub image: Arc<Image>,
+    /// The committed run.
+    pub run: RunId,
+    /// The partitions that it owns and that have files.
+    pub recovered: Vec<RecoveredPartition>,
+    /// The way to the controller and to the others.
+    pub control: ControlPlane,
+    /// What it receives.
+    pub lanes: ShardLanes,
+}
+
 impl<R: Runtime> Shard<R> {
-    /// Opens the log of a shard and every partition that the metadata gives to it.
-    pub async fn open(rt: R, seed: ShardSeed) -> Result<Self, StorageError> {
+    /// Opens the log of a shard and every partition that the metadata gives to it. Gives the shard and
+    /// the lanes on which it is told what to do.
+    pub async fn open(rt: R, seed: ShardSeed) -> Result<(Self, ShardLanes), StorageError> {
         let options = log_options(&rt, &seed);
         let (image, broker) = (seed.image.clone(), seed.config.clone());
+        let configs = ConfigCache::default();
         let config_of = move |id: PartitionId| match image.topic_by_id(id.topic) {
-            Some(topic) => partition_config(topic, &broker).log.clone(),
+            Some(topic) => configs.config_of(topic, &broker).log.clone(),
             None => Rc::new(LogConfig::default()),
         };
         let log = ShardLog::open(rt.clone(), options, seed.run, seed.recovered, config_of).await?;
@@ -48,6 +72,8 @@ impl<R: Runtime> Shard<R> {
                 image: RefCell::new(seed.image),
                 log,
                 partitions: RefCell::new(PartitionTable::new()),
+                unmade: RefCell::default(),
+                configs: ConfigCache::default(),
                 opener,
                 deadlines,
                 control: seed.control,
@@ -58,8 +84,8 @@ impl<R: Runtime> Shard<R> {
             }),
         };
         shard.tell_offline();
-        shard.repair().await;
-        Ok(shard)
+        shard.make_all().await;
+        Ok((shard, seed.lanes))
     }
 }
 

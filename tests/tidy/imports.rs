@@ -38,11 +38,16 @@ const TABLE: &[(&str, &[&str])] = &[
             "rt",
         ],
     ),
+    (
+        "node",
+        &["server", "shard", "log", "cluster", "config", "model", "rt"],
+    ),
     ("client", &["wire", "model", "compress", "rt"]),
     (
         "cli",
         &[
             "client",
+            "node",
             "server",
             "shard",
             "partition",

@@ -2,8 +2,7 @@
 
 use crate::cli::{CliError, Exit};
 use crate::rt::LaunchError;
-use crate::server::ServeError;
-use crate::shard::StartError;
+use crate::node::{ServeError, StartError};
 
 pub(super) fn launch_error(error: LaunchError) -> CliError {
     CliError::new(Exit::Host, error.to_string())
@@ -42,6 +41,9 @@ fn start_fix(error: &StartError) -> Option<String> {
             "--set node.id={found}, or choose another directory: --data-dir DIR (log.dirs)"
         )),
         // They say themselves what can be done, if anything can.
-        StartError::Metadata(_) | StartError::Recovery(_) | StartError::Config(_) => None,
+        StartError::Change(_)
+        | StartError::Metadata(_)
+        | StartError::Recovery(_)
+        | StartError::Config(_) => None,
     }
 }

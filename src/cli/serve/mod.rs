@@ -13,9 +13,8 @@ use self::failure::{launch_error, serve_error};
 use crate::cli::terminal::signals::watch;
 use crate::cli::{CliError, Context, Exit, counted};
 use crate::config::{BrokerConfig, Host, ResourcePlan, Settings, Sources};
-use crate::rt::{Probe, ShardHandle, Shards, allowed_cpus, run_shards};
-use crate::server::{ShardSetup, Started, run_node, run_shard};
-use crate::shard::NodeOptions;
+use crate::rt::{LaneReceiver, Probe, ShardHandle, Shards, allowed_cpus, lane};
+use crate::node::{NodeOptions, Started, run_on_threads};
 
 /// Runs the broker until it is told to stop (SIGTERM, SIGINT).
 ///
@@ -62,17 +61,20 @@ impl ServeArgs {
         for line in probe {
             context.say(format_args!("{line}"));
         }
+        // Whoever waits for the directory and the ports is told, and the node.
         let (stop, stopped) = flume::bounded(2);
+        let (stop_node, node_stopped) = lane(1);
         let _watch = watch(move |_| {
-            // It is gone when the broker has stopped by itself.
+            // They are gone when the broker has stopped by itself.
             let _ = stop.send(());
+            let _ = stop_node.try_send(());
         })?;
         if !directory::wait_until_free(plan.config.log_dir(), &stopped, context)? {
             return Ok(());
         }
         ports::check(&plan.config.client_listeners(), plan.shards, &stopped)?;
         directory::make(plan.config.log_dir())?;
-        serve(plan, stopped, context)?;
+        serve(plan, node_stopped, context)?;
         context.say(format_args!("stopped in good order"));
         Ok(())
     }
@@ -146,7 +148,7 @@ fn probe(config: &BrokerConfig) -> Result<Vec<String>, CliError> {
 }
 
 /// Starts a thread per shard and waits for all of them.
-fn serve(plan: Plan, stopped: flume::Receiver<()>, context: &Context) -> Result<(), CliError> {
+fn serve(plan: Plan, stop: LaneReceiver<()>, context: &Context) -> Result<(), CliError> {
     let banner = Banner::new(&plan, context);
     let options = NodeOptions {
         settings: plan.settings,
@@ -154,24 +156,13 @@ fn serve(plan: Plan, stopped: flume::Receiver<()>, context: &Context) -> Result<
         shards: plan.shards,
         memory_bytes: plan.shard_memory_bytes / 2,
     };
-    let count = usize::from(plan.shards);
-    let (setups, seats): (Vec<_>, Vec<_>) = (1..count).map(|_| flume::bounded(1)).unzip();
-    let shards = Shards { count, cpus: allowed_cpus(), memory_bytes: plan.shard_memory_bytes };
-    let node = flume::bounded::<(NodeOptions, Vec<flume::Sender<ShardSetup>>, Banner)>(1);
-    let _ = node.0.send((options, setups, banner));
-    let launched = run_shards(&shards, move |rt, shard| async move {
-        if shard > 0 {
-            return match seats[shard - 1].recv_async().await {
-                Ok(setup) => run_shard(rt, setup).await,
-                // Shard 0 could not open the node and says why.
-                Err(_) => Ok(()),
-            };
-        }
-        // The other threads' copies of the seats must not keep a failed start waiting.
-        drop(seats);
-        let Ok((options, others, banner)) = node.1.try_recv() else { return Ok(()) };
-        run_node(rt, options, others, move |started| banner.print(&started), stopped).await
-    });
+    let shards = Shards {
+        count: usize::from(plan.shards),
+        cpus: allowed_cpus(),
+        memory_bytes: plan.shard_memory_bytes,
+    };
+    let ready = move |started: Started| banner.print(&started);
+    let launched = run_on_threads(&shards, options, ready, stop);
     let handles = launched.map_err(launch_error)?;
     let results: Vec<_> = handles.into_iter().map(ShardHandle::join).collect();
     for result in results {

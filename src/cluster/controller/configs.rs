@@ -1,8 +1,9 @@
-//! Changing settings at run time: AlterConfigs replaces all, IncrementalAlterConfigs changes some
-//! (KIP-339).
+//! Changing settings at run time, and what the controller must know of them.
 
 use std::collections::BTreeMap;
 
+use super::Draft;
+use super::change::{AlterOp, Alteration, ConfigAlteration, ConfigEdit, ConfigTarget, Made};
 use super::error::ControllerError::{self, *};
 use super::topics::named;
 use crate::cluster::apply::change;
@@ -10,59 +11,75 @@ use crate::cluster::image::Image;
 use crate::cluster::records::{ConfigChanges, Record};
 use crate::model::NodeId;
 
-/// What the controller must know of keys and values. Errors are sentences for the user.
-pub trait ConfigRules {
+/// The controller's own rules and defaults, for the settings that an image has. Errors are sentences
+/// for the user.
+pub trait Rules {
+    /// Partitions of a topic that does not say how many (`num.partitions`).
+    fn default_partition_count(&self, image: &Image) -> i32;
+
+    /// Whether topics can be deleted (`delete.topic.enable`).
+    fn can_delete_topics(&self, image: &Image) -> bool;
+
     /// Whether a topic can have these settings of its own, and no others.
-    fn check_topic(&self, configs: &BTreeMap<String, String>) -> Result<(), String>;
+    fn check_topic(&self, image: &Image, configs: &BTreeMap<String, String>) -> Result<(), String>;
 
     /// Whether these settings of a node (`None`: of the cluster) can change so at run time.
-    fn check_broker(&self, node: Option<NodeId>, changes: &ConfigChanges) -> Result<(), String>;
+    fn check_broker(
+        &self,
+        image: &Image,
+        node: Option<NodeId>,
+        changes: &ConfigChanges,
+    ) -> Result<(), String>;
 
     /// The value that a list has where the target does not set it; `None` when it is no list.
-    fn inherited_list(&self, target: ConfigTarget<'_>, key: &str) -> Option<String>;
+    fn inherited_list(&self, image: &Image, target: &ConfigTarget, key: &str) -> Option<String>;
 }
 
-/// Whose settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConfigTarget<'a> {
-    /// A topic's own.
-    Topic(&'a str),
-    /// A node's, or with `None` the cluster's default.
-    Broker(Option<NodeId>),
-}
-
-/// One step of IncrementalAlterConfigs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Alteration {
-    /// The key.
-    pub key: String,
-    /// What is done to it.
-    pub op: AlterOp,
-    /// With what; nothing for [`AlterOp::Delete`].
-    pub value: Option<String>,
-}
-
-/// Kafka's `AlterConfigOp.OpType`, in the order of its numbers from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AlterOp {
-    /// Sets the key.
-    Set,
-    /// Takes the key back to its default.
-    Delete,
-    /// Adds words to a list.
-    Append,
-    /// Takes words from a list.
-    Subtract,
-}
-
-/// Decides on AlterConfigs: the given settings, and no others. No records when nothing changes.
-pub fn alter_configs(
-    image: &Image,
-    rules: &impl ConfigRules,
-    target: ConfigTarget<'_>,
-    configs: &[(String, Option<String>)],
-) -> Result<Vec<Record>, ControllerError> {
+/// Decides on new settings of one target. No record when nothing changes.
+pub(super) fn alter(
+    draft: &mut Draft,
+    rules: &impl Rules,
+    asked: &ConfigAlteration,
+) -> Result<Made, ControllerError> {
+    let (image, target) = (&draft.image, &asked.target);
     let current = current(image, target)?;
+    let mut changes = match &asked.edit {
+        ConfigEdit::Replace(configs) => replaced(&current, configs)?,
+        ConfigEdit::Steps(steps) => altered(image, rules, target, &current, steps)?,
+    };
+    match target {
+        ConfigTarget::Topic(_) => {
+            let mut changed = current.clone();
+            change(&mut changed, &changes);
+            rules.check_topic(image, &changed).map_err(InvalidConfig)?;
+        }
+        ConfigTarget::Broker(node) => {
+            let checked = rules.check_broker(image, *node, &changes);
+            checked.map_err(InvalidConfig)?;
+        }
+    }
+    changes.retain(|key, value| current.get(key) != value.as_ref());
+    if changes.is_empty() {
+        return Ok(Made::Configured);
+    }
+    draft.add(match target {
+        ConfigTarget::Topic(name) => Record::TopicConfigChanged {
+            id: named(image, name)?.id,
+            changes,
+        },
+        ConfigTarget::Broker(node) => Record::BrokerConfigChanged {
+            node: *node,
+            changes,
+        },
+    })?;
+    Ok(Made::Configured)
+}
+
+/// The given settings, and no others.
+fn replaced(
+    current: &BTreeMap<String, String>,
+    configs: &[(String, Option<String>)],
+) -> Result<ConfigChanges, ControllerError> {
     let mut changes: ConfigChanges = current.keys().map(|key| (key.clone(), None)).collect();
     let mut seen = BTreeMap::new();
     for (key, value) in configs {
@@ -72,27 +89,25 @@ pub fn alter_configs(
         }
         changes.insert(key.clone(), Some(value.clone()));
     }
-    decide(image, rules, target, current, changes)
+    Ok(changes)
 }
 
-/// Decides on IncrementalAlterConfigs. No records when nothing changes.
-pub fn incremental_alter_configs(
+fn altered(
     image: &Image,
-    rules: &impl ConfigRules,
-    target: ConfigTarget<'_>,
-    alterations: &[Alteration],
-) -> Result<Vec<Record>, ControllerError> {
-    let current = current(image, target)?;
+    rules: &impl Rules,
+    target: &ConfigTarget,
+    current: &BTreeMap<String, String>,
+    steps: &[Alteration],
+) -> Result<ConfigChanges, ControllerError> {
     let mut changes = ConfigChanges::new();
-    for Alteration { key, op, value } in alterations {
+    for Alteration { key, op, value } in steps {
         let given = value.as_ref().ok_or_else(|| without_value(key));
         let value = match op {
             AlterOp::Set => Some(given?.clone()),
             AlterOp::Delete => None,
             AlterOp::Append | AlterOp::Subtract => {
-                let inherited = rules
-                    .inherited_list(target, key)
-                    .ok_or_else(|| no_list(key))?;
+                let inherited = rules.inherited_list(image, target, key);
+                let inherited = inherited.ok_or_else(|| no_list(key))?;
                 let list = current.get(key).unwrap_or(&inherited);
                 Some(altered_list(list, *op, given?))
             }
@@ -101,50 +116,18 @@ pub fn incremental_alter_configs(
             return Err(twice(key));
         }
     }
-    decide(image, rules, target, current, changes)
+    Ok(changes)
 }
 
 fn current(
     image: &Image,
-    target: ConfigTarget<'_>,
+    target: &ConfigTarget,
 ) -> Result<BTreeMap<String, String>, ControllerError> {
     match target {
         ConfigTarget::Topic(name) => Ok(named(image, name)?.configs.as_ref().clone()),
-        ConfigTarget::Broker(Some(node)) if image.nodes().all(|(id, _)| id != node) => {
-            Err(UnknownNode(node))
-        }
-        ConfigTarget::Broker(node) => Ok(image.broker_configs(node).as_ref().clone()),
+        ConfigTarget::Broker(Some(node)) if image.node(*node).is_none() => Err(UnknownNode(*node)),
+        ConfigTarget::Broker(node) => Ok(image.broker_configs(*node).as_ref().clone()),
     }
-}
-
-fn decide(
-    image: &Image,
-    rules: &impl ConfigRules,
-    target: ConfigTarget<'_>,
-    current: BTreeMap<String, String>,
-    mut changes: ConfigChanges,
-) -> Result<Vec<Record>, ControllerError> {
-    match target {
-        ConfigTarget::Topic(_) => {
-            let mut changed = current.clone();
-            change(&mut changed, &changes);
-            rules.check_topic(&changed).map_err(InvalidConfig)?;
-        }
-        ConfigTarget::Broker(node) => {
-            rules.check_broker(node, &changes).map_err(InvalidConfig)?;
-        }
-    }
-    changes.retain(|key, value| current.get(key) != value.as_ref());
-    if changes.is_empty() {
-        return Ok(Vec::new());
-    }
-    Ok(vec![match target {
-        ConfigTarget::Topic(name) => Record::TopicConfigChanged {
-            id: named(image, name)?.id,
-            changes,
-        },
-        ConfigTarget::Broker(node) => Record::BrokerConfigChanged { node, changes },
-    }])
 }
 
 /// A list with words added (each once) or taken out.

@@ -32,6 +32,9 @@ pub enum ControllerError {
     /// POLICY_VIOLATION.
     #[error("{0}")]
     PolicyViolation(String),
+    /// TOPIC_DELETION_DISABLED.
+    #[error("delete.topic.enable is false")]
+    DeletionDisabled,
     /// INVALID_CONFIG.
     #[error("{0}")]
     InvalidConfig(String),
@@ -47,4 +50,8 @@ pub enum ControllerError {
     /// UNKNOWN_SERVER_ERROR: all producer ids have been given out.
     #[error("There are no producer ids left.")]
     NoProducerIds,
+    /// UNKNOWN_SERVER_ERROR: a decision that does not follow from the image it was made on. There is
+    /// none, unless the controller is wrong.
+    #[error("The controller contradicts itself: {0}.")]
+    Inconsistent(String),
 }

@@ -1,6 +1,7 @@
 //! Names that a topic can have (Kafka's `Topic.validate` and `Topic.hasCollision`).
 
 use super::error::ControllerError;
+use crate::cluster::apply::metric_name;
 use crate::cluster::image::Image;
 use crate::model::{MAX_TOPIC_NAME_BYTES, RESERVED_TOPIC_NAME, is_topic_name_byte};
 
@@ -29,23 +30,14 @@ pub fn check_topic_name(name: &str) -> Result<(), ControllerError> {
 
 /// Checks that no topic has the name, nor one that is the same in metrics, where '.' becomes '_'.
 pub(super) fn check_free(image: &Image, name: &str) -> Result<(), ControllerError> {
-    let leaving = || image.leaving_topics().any(|topic| *topic.name == *name);
-    if image.topic(name).is_some() || leaving() {
+    if image.topic(name).is_some() || image.leaving_topic(name).is_some() {
         return Err(ControllerError::TopicExists(name.to_string()));
     }
-    if !name.contains(['.', '_']) {
-        return Ok(());
-    }
-    match image.topics().find(|topic| collides(&topic.name, name)) {
+    let metric_name = metric_name(name);
+    match metric_name.and_then(|metric_name| image.by_metric_name.get(&metric_name)) {
         Some(other) => Err(ControllerError::InvalidTopic(format!(
-            "Topic '{name}' collides with '{}': '.' and '_' count as the same.",
-            other.name
+            "Topic '{name}' collides with '{other}': '.' and '_' count as the same."
         ))),
         None => Ok(()),
     }
-}
-
-fn collides(one: &str, other: &str) -> bool {
-    let folded = |b: u8| if b == b'.' { b'_' } else { b };
-    one.len() == other.len() && one.bytes().map(folded).eq(other.bytes().map(folded))
 }

@@ -3,7 +3,7 @@
 use super::error::ControllerError;
 use crate::cluster::image::Image;
 use crate::cluster::topic::{Placement, Topic};
-use crate::model::BrokerId;
+use crate::model::{BrokerId, PartitionIndex};
 
 /// Owners for the partitions of a new topic: an endless round over all shards.
 pub(super) fn round(image: &Image) -> Result<impl Iterator<Item = Placement>, ControllerError> {
@@ -20,7 +20,8 @@ pub(super) fn round_after(
     topic: &Topic,
 ) -> Result<impl Iterator<Item = Placement>, ControllerError> {
     let shards: Vec<_> = image.shards().collect();
-    let last = topic.partitions.last().map(|state| state.placement);
+    let last = PartitionIndex(topic.partition_count() - 1);
+    let last = topic.partition(last).and_then(|state| state.leader);
     let first = match shards.iter().position(|shard| Some(*shard) == last) {
         Some(position) => position + 1,
         None => fewest(&shards, |shard| {

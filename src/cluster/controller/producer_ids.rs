@@ -1,7 +1,8 @@
 //! Producer ids, handed to shards in blocks so that a new producer costs no metadata record.
 
+use super::Draft;
+use super::change::Made;
 use super::error::ControllerError;
-use crate::cluster::image::Image;
 use crate::cluster::records::Record;
 use crate::model::ProducerId;
 
@@ -17,13 +18,10 @@ pub struct ProducerIdBlock {
     pub end: ProducerId,
 }
 
-/// Decides on the next block.
-pub fn allocate_producer_ids(image: &Image) -> Result<(Record, ProducerIdBlock), ControllerError> {
-    let first = image.next_producer_id();
+pub(super) fn allocate(draft: &mut Draft) -> Result<Made, ControllerError> {
+    let first = draft.image.next_producer_id();
     let end = first.0.checked_add(PRODUCER_ID_BLOCK_LEN).map(ProducerId);
     let end = end.ok_or(ControllerError::NoProducerIds)?;
-    Ok((
-        Record::ProducerIdsAllocated { next: end },
-        ProducerIdBlock { first, end },
-    ))
+    draft.add(Record::ProducerIdsAllocated { next: end })?;
+    Ok(Made::ProducerIds(ProducerIdBlock { first, end }))
 }

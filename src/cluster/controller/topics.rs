@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::configs::ConfigRules;
+use super::Draft;
+use super::change::{Made, NewPartitions, NewTopic, Outcome, TopicKey};
+use super::configs::Rules;
 use super::error::ControllerError::{self, *};
 use super::names::{check_free, check_topic_name};
 use super::placement::{round, round_after, shard_of};
@@ -12,78 +14,77 @@ use crate::cluster::records::Record;
 use crate::cluster::topic::{PartitionState, Placement, Topic};
 use crate::model::{BrokerId, PartitionIndex, TopicId};
 
-/// Partitions that one request can add to a topic (Kafka's own bound per request).
+/// Partitions that one request can add, to all its topics together (Kafka's own bound).
 pub const MAX_NEW_PARTITIONS: i32 = 10_000;
 
 /// Partitions that a topic can have: its record stays far below the longest one.
 pub const MAX_PARTITIONS: i32 = 100_000;
 
-/// A topic that someone asks for.
-#[derive(Clone, Debug)]
-pub struct NewTopic {
-    /// Its name.
-    pub name: String,
-    /// A random id, never used before.
-    pub id: TopicId,
-    /// Number of partitions; −1 for the default.
-    pub partition_count: i32,
-    /// Number of replicas; −1 for the default, which is 1.
-    pub replication_factor: i16,
-    /// Where the partitions go, where the client says so.
-    pub assignments: Vec<Assignment>,
-    /// The settings of its own.
-    pub configs: BTreeMap<String, String>,
-}
-
-/// Where a client wants a partition.
-#[derive(Clone, Debug)]
-pub struct Assignment {
-    /// The partition.
-    pub index: PartitionIndex,
-    /// The brokers of its replicas.
-    pub brokers: Vec<BrokerId>,
-}
-
-/// Partitions that someone asks to be added.
-#[derive(Clone, Debug)]
-pub struct NewPartitions {
-    /// The topic.
-    pub name: String,
-    /// The number of partitions that it shall have.
-    pub total_count: i32,
-    /// The brokers of each new partition's replicas, where the client says so.
-    pub assignments: Option<Vec<Vec<BrokerId>>>,
-}
-
-/// Decides on a new topic; `default_partitions` is the node's `num.partitions`.
-pub fn create_topic(
-    image: &Image,
-    rules: &impl ConfigRules,
-    default_partitions: i32,
-    new: NewTopic,
-) -> Result<Vec<Record>, ControllerError> {
-    check_topic_name(&new.name)?;
-    check_free(image, &new.name)?;
-    let owners = if new.assignments.is_empty() {
-        owners_in_turn(image, &new, default_partitions)?
-    } else {
-        owners_as_assigned(image, &new)?
+/// Decides on new topics. All are refused where they have too many partitions together.
+pub(super) fn create_all(draft: &mut Draft, rules: &impl Rules, topics: &[NewTopic]) -> Outcome {
+    let default_count = rules.default_partition_count(&draft.image);
+    let count = |new: &NewTopic| match new.partition_count {
+        _ if !new.assignments.is_empty() => new.assignments.len() as i64,
+        -1 => i64::from(default_count),
+        count => i64::from(count).max(0),
     };
-    rules.check_topic(&new.configs).map_err(InvalidConfig)?;
-    Ok(vec![Record::TopicCreated {
-        name: new.name.into(),
+    if let Err(refusal) = check_count(topics.iter().map(count).sum()) {
+        return topics.iter().map(|_| Err(refusal.clone())).collect();
+    }
+    let times = times_named(topics.iter().map(|new| new.name.as_str()));
+    let create = |new: &NewTopic| {
+        check_named_once(&times, &new.name)?;
+        create(draft, rules, default_count, new)
+    };
+    topics.iter().map(create).collect()
+}
+
+fn create(
+    draft: &mut Draft,
+    rules: &impl Rules,
+    default_count: i32,
+    new: &NewTopic,
+) -> Result<Made, ControllerError> {
+    check_topic_name(&new.name)?;
+    let asked_again = draft.image.topic(&new.name);
+    if let Some(topic) = asked_again.filter(|topic| topic.id == new.id) {
+        return Ok(made(topic));
+    }
+    check_free(&draft.image, &new.name)?;
+    let owners = if new.assignments.is_empty() {
+        owners_in_turn(&draft.image, new, default_count)?
+    } else {
+        owners_as_assigned(&draft.image, new)?
+    };
+    let checked = rules.check_topic(&draft.image, &new.configs);
+    checked.map_err(InvalidConfig)?;
+    draft.add(Record::TopicCreated {
+        name: new.name.as_str().into(),
         id: new.id,
         partitions: owners.into_iter().map(PartitionState::new).collect(),
-        configs: new.configs,
-    }])
+        configs: new.configs.clone(),
+    })?;
+    named(&draft.image, &new.name).map(|topic| made(topic))
 }
 
-/// Decides on more partitions for a topic.
-pub fn add_partitions(image: &Image, new: &NewPartitions) -> Result<Vec<Record>, ControllerError> {
+/// Decides on more partitions for topics.
+pub(super) fn grow_all(draft: &mut Draft, asked: &[NewPartitions]) -> Outcome {
+    let times = times_named(asked.iter().map(|new| new.name.as_str()));
+    let mut left = i64::from(MAX_NEW_PARTITIONS);
+    let grow = |new: &NewPartitions| {
+        check_named_once(&times, &new.name)?;
+        grow(draft, new, &mut left)
+    };
+    asked.iter().map(grow).collect()
+}
+
+fn grow(draft: &mut Draft, new: &NewPartitions, left: &mut i64) -> Result<Made, ControllerError> {
+    let image = &draft.image;
     let topic = named(image, &new.name)?;
-    let first = topic.partitions.len() as i64;
-    let added = i64::from(new.total_count) - first;
+    let first = topic.partition_count();
+    let added = i64::from(new.total_count) - i64::from(first);
     check_growth(topic, new.total_count, added)?;
+    check_count(i64::from(MAX_NEW_PARTITIONS) - *left + added)?;
     let owners: Vec<Placement> = match &new.assignments {
         None => round_after(image, topic)?.take(added as usize).collect(),
         Some(given) if given.len() as i64 != added => {
@@ -97,33 +98,78 @@ pub fn add_partitions(image: &Image, new: &NewPartitions) -> Result<Vec<Record>,
             .map(|b| only_replica(image, b))
             .collect::<Result<_, _>>()?,
     };
-    Ok(vec![Record::PartitionsAdded {
-        id: topic.id,
-        first: PartitionIndex(first as i32),
+    let id = topic.id;
+    draft.add(Record::PartitionsAdded {
+        id,
+        first: PartitionIndex(first),
         partitions: owners.into_iter().map(PartitionState::new).collect(),
-    }])
+    })?;
+    *left -= added;
+    Ok(Made::Partitions {
+        id,
+        partition_count: new.total_count,
+    })
 }
 
-/// Decides on the deletion of a topic. Its name is free only after [`purge_topic`].
-pub fn delete_topic(image: &Image, id: TopicId) -> Result<Vec<Record>, ControllerError> {
-    match image.topic_by_id(id) {
-        Some(_) => Ok(vec![Record::TopicDeleted { id }]),
-        None => Err(UnknownTopicId(id)),
+/// Decides on the deletion of a topic. Its name is free only after [`purge`].
+pub(super) fn delete(
+    draft: &mut Draft,
+    rules: &impl Rules,
+    key: &TopicKey,
+) -> Result<Made, ControllerError> {
+    let topic = match key {
+        TopicKey::Name(name) => named(&draft.image, name)?,
+        TopicKey::Id(id) => draft.image.topic_by_id(*id).ok_or(UnknownTopicId(*id))?,
+    };
+    if !rules.can_delete_topics(&draft.image) {
+        return Err(DeletionDisabled);
     }
+    let (id, name) = (topic.id, topic.name.clone());
+    draft.add(Record::TopicDeleted { id })?;
+    Ok(Made::Deleted { id, name })
+}
+
+/// Takes a topic back that could not be made, whether or not topics can be deleted.
+pub(super) fn withdraw(draft: &mut Draft, id: TopicId) -> Result<Made, ControllerError> {
+    draft.image.topic_by_id(id).ok_or(UnknownTopicId(id))?;
+    draft.add(Record::TopicDeleted { id })?;
+    Ok(Made::Withdrawn { id })
 }
 
 /// Decides that a deleted topic's name is free, once every owner has renamed its files.
-pub fn purge_topic(image: &Image, id: TopicId) -> Result<Vec<Record>, ControllerError> {
-    match image.leaving_topics().any(|topic| topic.id == id) {
-        true => Ok(vec![Record::TopicPurged { id }]),
-        false => Err(UnknownTopicId(id)),
+pub(super) fn purge(draft: &mut Draft, id: TopicId) -> Result<Made, ControllerError> {
+    if draft.image.leaving_topics().all(|topic| topic.id != id) {
+        return Err(UnknownTopicId(id));
     }
+    draft.add(Record::TopicPurged { id })?;
+    Ok(Made::Purged)
 }
 
 pub(super) fn named<'i>(image: &'i Image, name: &str) -> Result<&'i Arc<Topic>, ControllerError> {
     image
         .topic(name)
         .ok_or_else(|| UnknownTopic(name.to_string()))
+}
+
+fn made(topic: &Topic) -> Made {
+    Made::Topic {
+        id: topic.id,
+        partition_count: topic.partition_count(),
+        replication_factor: topic.replication_factor(),
+    }
+}
+
+fn times_named<'n>(names: impl Iterator<Item = &'n str>) -> BTreeMap<&'n str, usize> {
+    let mut times = BTreeMap::new();
+    names.for_each(|name| *times.entry(name).or_default() += 1);
+    times
+}
+
+fn check_named_once(times: &BTreeMap<&str, usize>, name: &str) -> Result<(), ControllerError> {
+    match times.get(name) {
+        Some(2..) => Err(InvalidRequest("The request names the topic twice.".into())),
+        _ => Ok(()),
+    }
 }
 
 fn owners_in_turn(
@@ -153,7 +199,6 @@ fn owners_in_turn(
             "The number of partitions must be 1 or more, or -1 for the default.".into(),
         ));
     }
-    check_count(count)?;
     Ok(round(image)?.take(count as usize).collect())
 }
 
@@ -163,7 +208,6 @@ fn owners_as_assigned(image: &Image, new: &NewTopic) -> Result<Vec<Placement>, C
             "Where brokers are assigned, the numbers of partitions and replicas must be -1.".into(),
         ));
     }
-    check_count(i32::try_from(new.assignments.len()).unwrap_or(i32::MAX))?;
     let mut by_index: Vec<_> = new.assignments.iter().collect();
     by_index.sort_by_key(|assignment| assignment.index);
     let expected = (0..).map(PartitionIndex);
@@ -194,7 +238,7 @@ fn only_replica(image: &Image, brokers: &[BrokerId]) -> Result<Placement, Contro
 }
 
 fn check_growth(topic: &Topic, total_count: i32, added: i64) -> Result<(), ControllerError> {
-    let (name, count) = (&topic.name, topic.partitions.len());
+    let (name, count) = (&topic.name, topic.partition_count());
     if added <= 0 {
         return Err(InvalidPartitions(format!(
             "Topic '{name}' has {count} partitions; {total_count} would not be more."
@@ -205,11 +249,11 @@ fn check_growth(topic: &Topic, total_count: i32, added: i64) -> Result<(), Contr
             "A topic can have {MAX_PARTITIONS} partitions at most, not {total_count}."
         )));
     }
-    check_count(i32::try_from(added).unwrap_or(i32::MAX))
+    Ok(())
 }
 
-fn check_count(count: i32) -> Result<(), ControllerError> {
-    if count <= MAX_NEW_PARTITIONS {
+fn check_count(count: i64) -> Result<(), ControllerError> {
+    if count <= i64::from(MAX_NEW_PARTITIONS) {
         return Ok(());
     }
     Err(PolicyViolation(format!(

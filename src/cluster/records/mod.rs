@@ -9,7 +9,7 @@ use super::topic::{PartitionState, Placement};
 use crate::model::{LeaderEpoch, NodeId, PartitionIndex, ProducerId, TopicId};
 
 /// The longest stored record. Bounds what reading one can allocate.
-pub const MAX_RECORD_BYTES: usize = 4 << 20;
+pub const MAX_RECORD_BYTES: usize = 8 << 20;
 
 /// Keys with their new value; `None` takes the key back.
 pub type ConfigChanges = BTreeMap<String, Option<String>>;
@@ -112,10 +112,10 @@ pub enum RecordError {
     /// Not the stored form of any record.
     #[error("metadata record does not parse: {0}")]
     Malformed(String),
-    /// Written by a later version, in a form that this one does not know.
+    /// Written by another version, in a form that this one does not know.
     #[error(
-        "metadata record of format version {0}; this version reads up to {max}",
-        max = stored::FORMAT_VERSION
+        "metadata record of format version {0}; this version of corelane reads {own} alone",
+        own = stored::FORMAT_VERSION
     )]
     Unsupported(u32),
     /// A number that the field cannot have.
@@ -129,6 +129,38 @@ pub enum RecordError {
 }
 
 impl Record {
+    /// About how long the stored form is, at most: what can be said without making it.
+    pub fn estimated_bytes(&self) -> usize {
+        const PARTITION_BYTES: usize = 64;
+        const MOVE_BYTES: usize = 64;
+        const REST_BYTES: usize = 1024;
+        let of_changes = |changes: &ConfigChanges| -> usize {
+            let each = changes.iter().map(|(key, value)| {
+                let value = value.as_ref().map_or(0, String::len);
+                key.len() + value + 16
+            });
+            each.sum()
+        };
+        let variable = match self {
+            Self::TopicCreated {
+                partitions,
+                configs,
+                ..
+            } => {
+                let each = configs
+                    .iter()
+                    .map(|(key, value)| key.len() + value.len() + 16);
+                PARTITION_BYTES * partitions.len() + each.sum::<usize>()
+            }
+            Self::PartitionsAdded { partitions, .. } => PARTITION_BYTES * partitions.len(),
+            Self::PartitionsMoved { moves } => MOVE_BYTES * moves.len(),
+            Self::TopicConfigChanged { changes, .. }
+            | Self::BrokerConfigChanged { changes, .. } => of_changes(changes),
+            _ => 0,
+        };
+        REST_BYTES + variable
+    }
+
     /// The stored form.
     pub fn encode(&self) -> Vec<u8> {
         stored::encode(self)

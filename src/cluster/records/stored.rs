@@ -1,19 +1,20 @@
 //! The stored form of records: protocol buffers, so that fields can be added.
 //!
 //! Tags are never used again for something else. [`FORMAT_VERSION`] rises when a record can no
-//! longer be understood by leaving out what is unknown.
+//! longer be understood by leaving out what is unknown. Version 1 was never released and is not read.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use prost::Message;
 use uuid::Uuid;
 
 use super::{MAX_RECORD_BYTES, Move, Record, RecordError};
-use crate::cluster::topic::{PartitionState, Placement};
+use crate::cluster::topic::{PartitionState, Placement, Replica};
 use crate::model::{LeaderEpoch, NodeId, PartitionIndex, ProducerId, ShardIndex, TopicId};
 
-/// The newest form that is written, and the newest that is read.
-pub(super) const FORMAT_VERSION: u32 = 1;
+/// The form that is written, and the only one that is read.
+pub(super) const FORMAT_VERSION: u32 = 2;
 
 #[derive(Clone, PartialEq, Message)]
 struct StoredRecord {
@@ -92,7 +93,9 @@ struct StoredMove {
     #[prost(uint32, tag = "2")]
     index: u32,
     #[prost(message, optional, tag = "3")]
-    to: Option<Partition>,
+    to: Option<StoredReplica>,
+    #[prost(uint32, tag = "4")]
+    leader_epoch: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -118,15 +121,29 @@ struct StoredValue {
     value: Option<String>,
 }
 
-#[derive(Clone, Copy, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message)]
 struct Partition {
+    #[prost(message, repeated, tag = "1")]
+    replicas: Vec<StoredReplica>,
+    /// Its place among the replicas, from 1 on; 0 is none.
+    #[prost(uint32, tag = "2")]
+    leader: u32,
+    /// Their places among the replicas, from 1 on.
+    #[prost(uint32, repeated, tag = "3")]
+    isr: Vec<u32>,
+    #[prost(uint32, tag = "4")]
+    leader_epoch: u32,
+    #[prost(uint32, tag = "5")]
+    partition_epoch: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct StoredReplica {
     #[prost(uint32, tag = "1")]
     node: u32,
     #[prost(uint32, tag = "2")]
     shard: u32,
     #[prost(uint32, tag = "3")]
-    leader_epoch: u32,
-    #[prost(uint32, tag = "4")]
     owner_epoch: u32,
 }
 
@@ -205,7 +222,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
     }
     let stored =
         StoredRecord::decode(bytes).map_err(|error| RecordError::Malformed(error.to_string()))?;
-    if !(1..=FORMAT_VERSION).contains(&stored.version) {
+    if stored.version != FORMAT_VERSION {
         return Err(RecordError::Unsupported(stored.version));
     }
     match stored.change {
@@ -278,11 +295,22 @@ impl From<Id> for TopicId {
 
 impl From<PartitionState> for Partition {
     fn from(state: PartitionState) -> Self {
+        let place = |shard: Placement| {
+            let mut replicas = state.replicas.iter();
+            let at = replicas.position(|replica| replica.placement == shard);
+            at.map_or(0, |at| at as u32 + 1)
+        };
         Self {
-            node: state.placement.node.0.cast_unsigned(),
-            shard: state.placement.shard.0.into(),
+            replicas: state
+                .replicas
+                .iter()
+                .copied()
+                .map(StoredReplica::from)
+                .collect(),
+            leader: state.leader.map_or(0, place),
+            isr: state.isr.iter().copied().map(place).collect(),
             leader_epoch: state.leader_epoch.0.cast_unsigned(),
-            owner_epoch: state.owner_epoch,
+            partition_epoch: state.partition_epoch,
         }
     }
 }
@@ -291,13 +319,51 @@ impl TryFrom<Partition> for PartitionState {
     type Error = RecordError;
 
     fn try_from(stored: Partition) -> Result<Self, RecordError> {
-        let shard = ShardIndex(narrow("shard", stored.shard)?);
+        let replicas = stored.replicas.into_iter().map(Replica::try_from);
+        let replicas: Arc<[Replica]> = replicas.collect::<Result<_, _>>()?;
+        let shard_at = |place: u32| {
+            let at = (place as usize).checked_sub(1);
+            let replica = at.and_then(|at| replicas.get(at));
+            let placement = replica.map(|replica| replica.placement);
+            placement.ok_or(RecordError::OutOfRange {
+                field: "replica",
+                value: place.into(),
+            })
+        };
+        let leader = match stored.leader {
+            0 => None,
+            place => Some(shard_at(place)?),
+        };
+        let isr = stored.isr.into_iter().map(shard_at);
+        Ok(Self {
+            leader,
+            isr: isr.collect::<Result<_, _>>()?,
+            leader_epoch: LeaderEpoch(narrow("leader epoch", stored.leader_epoch)?),
+            partition_epoch: stored.partition_epoch,
+            replicas,
+        })
+    }
+}
+
+impl From<Replica> for StoredReplica {
+    fn from(replica: Replica) -> Self {
+        Self {
+            node: replica.placement.node.0.cast_unsigned(),
+            shard: replica.placement.shard.0.into(),
+            owner_epoch: replica.owner_epoch,
+        }
+    }
+}
+
+impl TryFrom<StoredReplica> for Replica {
+    type Error = RecordError;
+
+    fn try_from(stored: StoredReplica) -> Result<Self, RecordError> {
         Ok(Self {
             placement: Placement {
                 node: node(stored.node)?,
-                shard,
+                shard: ShardIndex(narrow("shard", stored.shard)?),
             },
-            leader_epoch: LeaderEpoch(narrow("leader epoch", stored.leader_epoch)?),
             owner_epoch: stored.owner_epoch,
         })
     }
@@ -305,22 +371,15 @@ impl TryFrom<Partition> for PartitionState {
 
 impl From<Move> for StoredMove {
     fn from(moved: Move) -> Self {
-        let Move {
-            topic,
-            index,
-            placement,
-            leader_epoch,
-            owner_epoch,
-        } = moved;
-        let to = PartitionState {
-            placement,
-            leader_epoch,
-            owner_epoch,
+        let to = Replica {
+            placement: moved.placement,
+            owner_epoch: moved.owner_epoch,
         };
         Self {
-            topic: Some(topic.into()),
-            index: index.0.cast_unsigned(),
+            topic: Some(moved.topic.into()),
+            index: moved.index.0.cast_unsigned(),
             to: Some(to.into()),
+            leader_epoch: moved.leader_epoch.0.cast_unsigned(),
         }
     }
 }
@@ -329,12 +388,12 @@ impl TryFrom<StoredMove> for Move {
     type Error = RecordError;
 
     fn try_from(stored: StoredMove) -> Result<Self, RecordError> {
-        let to = PartitionState::try_from(required(stored.to)?)?;
+        let to = Replica::try_from(required(stored.to)?)?;
         Ok(Self {
             topic: required(stored.topic)?.into(),
             index: PartitionIndex(narrow("partition", stored.index)?),
             placement: to.placement,
-            leader_epoch: to.leader_epoch,
+            leader_epoch: LeaderEpoch(narrow("leader epoch", stored.leader_epoch)?),
             owner_epoch: to.owner_epoch,
         })
     }

@@ -1,18 +1,15 @@
 //! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs.
 
-use super::topics::decide_or_change;
-use crate::cluster::Image;
+use super::topics::{ItemResult, change_each};
 use crate::cluster::controller::{
-    AlterOp, Alteration, ConfigTarget, ControllerError, alter_configs as decide_all,
-    incremental_alter_configs as decide_some,
+    AlterOp, Alteration, Change, ConfigAlteration, ConfigEdit, ConfigTarget, ControllerError,
 };
 use crate::config::{DescribedConfig, describe_topic};
-use crate::model::{BrokerId, NodeId};
+use crate::model::BrokerId;
 use crate::rt::Runtime;
 use crate::server::context::Context;
 use crate::server::errors::outcome;
 use crate::server::request::Request;
-use crate::shard::ChangeError;
 use crate::wire::ErrorCode;
 use crate::wire::messages::{
     AlterConfigsRequest, AlterConfigsResource, AlterConfigsResourceResponse, AlterConfigsResponse,
@@ -26,12 +23,6 @@ use crate::wire::messages::{
 const RESOURCE_TOPIC: i8 = 2;
 const RESOURCE_BROKER: i8 = 4;
 
-/// Whose settings a request is about.
-enum Resource {
-    Topic(String),
-    Broker(Option<NodeId>),
-}
-
 /// Serves DescribeConfigs: every key with value, source, type and documentation.
 pub async fn describe_configs<'a, R: Runtime>(
     context: &Context<R>,
@@ -39,7 +30,7 @@ pub async fn describe_configs<'a, R: Runtime>(
 ) -> DescribeConfigsResponse<'a> {
     let results = request.resources.iter().map(|asked| {
         let described = resource(context, asked.resource_type, &asked.resource_name)
-            .and_then(|resource| describe(context, &resource));
+            .and_then(|target| describe(context, &target));
         let (error_code, error_message) = outcome(&described);
         let configs = described.unwrap_or_default();
         let configs = configs
@@ -69,12 +60,12 @@ fn wants(asked: &DescribeConfigsResource<'_>, name: &str) -> bool {
 
 fn describe<R: Runtime>(
     context: &Context<R>,
-    resource: &Resource,
+    target: &ConfigTarget,
 ) -> Result<Vec<DescribedConfig>, ControllerError> {
     let shard = &context.shard;
     let dynamic = shard.dynamic_configs();
-    match resource {
-        Resource::Topic(name) => {
+    match target {
+        ConfigTarget::Topic(name) => {
             let image = shard.image();
             let topic = image
                 .topic(name)
@@ -86,9 +77,9 @@ fn describe<R: Runtime>(
                 &topic.configs,
             ))
         }
-        Resource::Broker(Some(_)) => Ok(shard.settings().describe(&dynamic)),
+        ConfigTarget::Broker(Some(_)) => Ok(shard.settings().describe(&dynamic)),
         // The cluster's default shows only what was set for it.
-        Resource::Broker(None) => Ok(shard
+        ConfigTarget::Broker(None) => Ok(shard
             .settings()
             .describe(&dynamic)
             .into_iter()
@@ -121,9 +112,13 @@ fn shown(
             Vec::new()
         },
         config_type: config.config_type as i8,
-        documentation: request
-            .include_documentation
-            .then(|| config.documentation.trim().into()),
+        documentation: request.include_documentation.then(|| {
+            let documentation = config.documentation.trim();
+            match config.invalid {
+                Some(why) => format!("Does not hold: {why}. {documentation}").into(),
+                None => documentation.into(),
+            }
+        }),
     }
 }
 
@@ -132,38 +127,33 @@ pub async fn alter_configs<'a, R: Runtime>(
     context: &Context<R>,
     request: &Request<AlterConfigsRequest<'a>>,
 ) -> AlterConfigsResponse<'a> {
-    let mut responses = Vec::with_capacity(request.resources.len());
-    for asked in &request.resources {
-        let result = replace_all(context, asked, request.validate_only).await;
-        responses.push(altered(asked.resource_type, &asked.resource_name, &result));
-    }
+    let asked = request
+        .resources
+        .iter()
+        .map(|asked| replace(context, asked));
+    let (asked, validate_only) = (asked.collect(), request.validate_only);
+    let results = change_each(context, asked, validate_only, Change::AlterConfigs).await;
+    let resources = request.resources.iter().zip(&results);
+    let responses =
+        resources.map(|(asked, result)| altered(asked.resource_type, &asked.resource_name, result));
+    let responses = responses.collect();
     AlterConfigsResponse {
         throttle_time_ms: 0,
         responses,
     }
 }
 
-async fn replace_all<R: Runtime>(
+fn replace<R: Runtime>(
     context: &Context<R>,
     asked: &AlterConfigsResource<'_>,
-    validate_only: bool,
-) -> Result<(), ChangeError> {
-    let resource = resource(context, asked.resource_type, &asked.resource_name)?;
-    let configs: Vec<_> = asked
-        .configs
-        .iter()
-        .map(|config| {
-            (
-                config.name.to_string(),
-                config.value.as_deref().map(str::to_owned),
-            )
-        })
-        .collect();
-    let rules = context.shard.config_check();
-    let decide = move |image: &Image| decide_all(image, &rules, resource.target(), &configs);
-    decide_or_change(context, decide, validate_only)
-        .await
-        .map(drop)
+) -> Result<ConfigAlteration, ControllerError> {
+    let target = resource(context, asked.resource_type, &asked.resource_name)?;
+    let configs = asked.configs.iter().map(|config| {
+        let value = config.value.as_deref().map(str::to_owned);
+        (config.name.to_string(), value)
+    });
+    let edit = ConfigEdit::Replace(configs.collect());
+    Ok(ConfigAlteration { target, edit })
 }
 
 /// Serves IncrementalAlterConfigs: some settings of a resource (KIP-339).
@@ -171,23 +161,24 @@ pub async fn incremental_alter_configs<'a, R: Runtime>(
     context: &Context<R>,
     request: &Request<IncrementalAlterConfigsRequest<'a>>,
 ) -> IncrementalAlterConfigsResponse<'a> {
-    let mut responses = Vec::with_capacity(request.resources.len());
-    for asked in &request.resources {
-        let result = change_some(context, asked, request.validate_only).await;
-        responses.push(altered(asked.resource_type, &asked.resource_name, &result));
-    }
+    let asked = request.resources.iter().map(|asked| steps(context, asked));
+    let (asked, validate_only) = (asked.collect(), request.validate_only);
+    let results = change_each(context, asked, validate_only, Change::AlterConfigs).await;
+    let resources = request.resources.iter().zip(&results);
+    let responses =
+        resources.map(|(asked, result)| altered(asked.resource_type, &asked.resource_name, result));
+    let responses = responses.collect();
     IncrementalAlterConfigsResponse {
         throttle_time_ms: 0,
         responses,
     }
 }
 
-async fn change_some<R: Runtime>(
+fn steps<R: Runtime>(
     context: &Context<R>,
     asked: &IncrementalAlterConfigsResource<'_>,
-    validate_only: bool,
-) -> Result<(), ChangeError> {
-    let resource = resource(context, asked.resource_type, &asked.resource_name)?;
+) -> Result<ConfigAlteration, ControllerError> {
+    let target = resource(context, asked.resource_type, &asked.resource_name)?;
     let mut alterations = Vec::with_capacity(asked.configs.len());
     for config in &asked.configs {
         let op = match config.config_operation {
@@ -197,7 +188,7 @@ async fn change_some<R: Runtime>(
             3 => AlterOp::Subtract,
             other => {
                 let why = format!("Operation {other} is none of 0 to 3.");
-                return Err(ControllerError::InvalidRequest(why).into());
+                return Err(ControllerError::InvalidRequest(why));
             }
         };
         let value = config.value.as_deref().map(str::to_owned);
@@ -207,17 +198,14 @@ async fn change_some<R: Runtime>(
             value,
         });
     }
-    let rules = context.shard.config_check();
-    let decide = move |image: &Image| decide_some(image, &rules, resource.target(), &alterations);
-    decide_or_change(context, decide, validate_only)
-        .await
-        .map(drop)
+    let edit = ConfigEdit::Steps(alterations);
+    Ok(ConfigAlteration { target, edit })
 }
 
 fn altered(
     resource_type: i8,
     resource_name: &str,
-    result: &Result<(), ChangeError>,
+    result: &ItemResult,
 ) -> AlterConfigsResourceResponse<'static> {
     let (error_code, error_message): (ErrorCode, _) = outcome(result);
     let resource_name = resource_name.to_owned().into();
@@ -229,24 +217,15 @@ fn altered(
     }
 }
 
-impl Resource {
-    fn target(&self) -> ConfigTarget<'_> {
-        match self {
-            Self::Topic(name) => ConfigTarget::Topic(name),
-            Self::Broker(node) => ConfigTarget::Broker(*node),
-        }
-    }
-}
-
 /// A shard is a broker to clients, but settings are its node's: every broker id of the node names it.
 fn resource<R: Runtime>(
     context: &Context<R>,
     resource_type: i8,
     name: &str,
-) -> Result<Resource, ControllerError> {
+) -> Result<ConfigTarget, ControllerError> {
     match resource_type {
-        RESOURCE_TOPIC => Ok(Resource::Topic(name.to_owned())),
-        RESOURCE_BROKER if name.is_empty() => Ok(Resource::Broker(None)),
+        RESOURCE_TOPIC => Ok(ConfigTarget::Topic(name.to_owned())),
+        RESOURCE_BROKER if name.is_empty() => Ok(ConfigTarget::Broker(None)),
         RESOURCE_BROKER => {
             let id: i32 = name.parse().map_err(|_| {
                 ControllerError::InvalidRequest(format!("'{name}' is no broker id."))
@@ -254,7 +233,7 @@ fn resource<R: Runtime>(
             let image = context.shard.image();
             let place = image.shards().find(|place| place.broker() == BrokerId(id));
             let unknown = || ControllerError::InvalidRequest(format!("There is no broker {id}."));
-            Ok(Resource::Broker(Some(place.ok_or_else(unknown)?.node)))
+            Ok(ConfigTarget::Broker(Some(place.ok_or_else(unknown)?.node)))
         }
         other => {
             let why = format!("Resources of type {other} have no settings here.");

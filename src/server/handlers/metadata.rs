@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::topics::create_automatically;
-use crate::cluster::{Image, PartitionState, Topic};
+use crate::cluster::{Image, PartitionState, Placement, Topic};
 use crate::model::{BrokerId, PartitionIndex, ShardIndex, TopicId};
 use crate::rt::Runtime;
 use crate::server::context::Context;
@@ -113,18 +113,19 @@ async fn asked_topic<R: Runtime>(
 }
 
 fn describe(topic: &Arc<Topic>, operations: i32) -> MetadataResponseTopic<'static> {
-    let partition = |(partition_index, state): (PartitionIndex, &PartitionState)| {
-        let leader = state.placement.broker();
-        MetadataResponsePartition {
-            error_code: ErrorCode::None,
+    let partition =
+        |(partition_index, state): (PartitionIndex, &PartitionState)| MetadataResponsePartition {
+            error_code: match state.leader {
+                Some(_) => ErrorCode::None,
+                None => ErrorCode::LeaderNotAvailable,
+            },
             partition_index,
-            leader_id: leader,
+            leader_id: leader(state),
             leader_epoch: state.leader_epoch,
-            replica_nodes: vec![leader],
-            isr_nodes: vec![leader],
+            replica_nodes: replicas(state),
+            isr_nodes: isr(state),
             offline_replicas: Vec::new(),
-        }
-    };
+        };
     MetadataResponseTopic {
         error_code: ErrorCode::None,
         name: Some(topic.name.to_string().into()),
@@ -133,6 +134,20 @@ fn describe(topic: &Arc<Topic>, operations: i32) -> MetadataResponseTopic<'stati
         partitions: topic.indexed().map(partition).collect(),
         topic_authorized_operations: operations,
     }
+}
+
+/// −1 while nobody leads.
+fn leader(state: &PartitionState) -> BrokerId {
+    state.leader.map_or(BrokerId(-1), Placement::broker)
+}
+
+fn replicas(state: &PartitionState) -> Vec<BrokerId> {
+    let replicas = state.replicas.iter();
+    replicas.map(|replica| replica.placement.broker()).collect()
+}
+
+fn isr(state: &PartitionState) -> Vec<BrokerId> {
+    state.isr.iter().map(|place| place.broker()).collect()
 }
 
 fn missing(
@@ -229,11 +244,7 @@ pub async fn describe_topic_partitions<'a, R: Runtime>(
             });
             continue;
         };
-        let page: Vec<_> = topic
-            .indexed()
-            .filter(|(index, _)| *index >= first)
-            .take(room)
-            .collect();
+        let page: Vec<_> = topic.indexed_from(first).take(room).collect();
         room -= page.len();
         let next = page
             .last()
@@ -252,14 +263,16 @@ fn page_of(
     page: &[(PartitionIndex, &PartitionState)],
 ) -> DescribeTopicPartitionsResponseTopic<'static> {
     let partition = |(partition_index, state): &(PartitionIndex, &PartitionState)| {
-        let leader = state.placement.broker();
         DescribeTopicPartitionsResponsePartition {
-            error_code: ErrorCode::None,
+            error_code: match state.leader {
+                Some(_) => ErrorCode::None,
+                None => ErrorCode::LeaderNotAvailable,
+            },
             partition_index: *partition_index,
-            leader_id: leader,
+            leader_id: leader(state),
             leader_epoch: state.leader_epoch,
-            replica_nodes: vec![leader],
-            isr_nodes: vec![leader],
+            replica_nodes: replicas(state),
+            isr_nodes: isr(state),
             eligible_leader_replicas: Some(Vec::new()),
             last_known_elr: Some(Vec::new()),
             offline_replicas: Vec::new(),

@@ -1,22 +1,17 @@
 //! CreateTopics, CreatePartitions, DeleteTopics.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::controller::{
-    Assignment, ControllerError, NewPartitions, NewTopic, add_partitions, create_topic,
-    delete_topic,
+    Assignment, Change, ControllerError, Made, NewPartitions, NewTopic, TopicKey,
 };
-use crate::cluster::{Image, Record, Topic};
 use crate::config::describe_topic;
 use crate::model::TopicId;
 use crate::rt::Runtime;
 use crate::server::context::Context;
-use crate::server::errors::Code;
 use crate::server::errors::outcome;
 use crate::server::request::Request;
-use crate::shard::{ChangeError, Decision};
-use crate::wire::ErrorCode;
+use crate::shard::ChangeError;
 use crate::wire::messages::{
     CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreatePartitionsRequest,
     CreatePartitionsResponse, CreatePartitionsTopic, CreatePartitionsTopicResult,
@@ -24,23 +19,26 @@ use crate::wire::messages::{
     DeleteTopicsResponse,
 };
 
-/// Serves CreateTopics: each topic by itself, the answer when every shard knows it.
+/// What has become of one item of a request.
+pub(super) type ItemResult = Result<Made, ChangeError>;
+
+/// Serves CreateTopics: one change, answered when every owner has made its partitions.
 pub async fn create_topics<'a, R: Runtime>(
     context: &Context<R>,
     request: &Request<CreateTopicsRequest<'a>>,
 ) -> CreateTopicsResponse<'a> {
-    let names: Vec<&str> = request.topics.iter().map(|topic| &*topic.name).collect();
-    let mut topics: Vec<CreatableTopicResult> = Vec::with_capacity(request.topics.len());
-    for topic in &request.topics {
-        if topics.iter().any(|done| done.name == topic.name) {
-            continue;
+    let asked = request.topics.iter().map(|topic| new_topic(context, topic));
+    let asked = asked.collect();
+    let created = change_each(context, asked, request.validate_only, Change::CreateTopics).await;
+    let mut named = BTreeSet::new();
+    let mut described = Described::default();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for (topic, created) in request.topics.iter().zip(created) {
+        // One that is named twice is refused once.
+        if named.insert(&*topic.name) {
+            topics.push(created_result(context, topic, created, &mut described));
+            context.shard.rt().yield_now().await;
         }
-        let new = check_named_once(&topic.name, &names).and_then(|()| new_topic(context, topic));
-        let created = match new {
-            Ok(new) => create(context, new, request.validate_only).await,
-            Err(error) => Err(error.into()),
-        };
-        topics.push(created_result(context, topic, created));
     }
     CreateTopicsResponse {
         throttle_time_ms: 0,
@@ -48,15 +46,37 @@ pub async fn create_topics<'a, R: Runtime>(
     }
 }
 
-/// A topic that a request names twice is refused, once.
-fn check_named_once(name: &str, names: &[&str]) -> Result<(), ControllerError> {
-    match names.iter().filter(|other| **other == name).count() {
-        0 | 1 => Ok(()),
-        _ => {
-            let why = "The request names the topic twice.".to_owned();
-            Err(ControllerError::InvalidRequest(why))
+/// Asks for a change of those items that can be asked for, and gives what becomes of each.
+pub(super) async fn change_each<R: Runtime, T>(
+    context: &Context<R>,
+    asked: Vec<Result<T, ControllerError>>,
+    validate_only: bool,
+    change: impl FnOnce(Vec<T>) -> Change,
+) -> Vec<ItemResult> {
+    let mut items = Vec::with_capacity(asked.len());
+    let mut refused = Vec::with_capacity(asked.len());
+    for item in asked {
+        match item {
+            Ok(item) => {
+                items.push(item);
+                refused.push(None);
+            }
+            Err(error) => refused.push(Some(error)),
         }
     }
+    let changed = match items.is_empty() {
+        true => Ok(Vec::new()),
+        false => context.shard.change(change(items), validate_only).await,
+    };
+    let (mut changed, failed) = match changed {
+        Ok(changed) => (changed.into_iter(), ChangeError::Stopping),
+        Err(error) => (Vec::new().into_iter(), error),
+    };
+    let result = |refused: Option<ControllerError>| match refused {
+        Some(error) => Err(error.into()),
+        None => changed.next().unwrap_or_else(|| Err(failed.clone())),
+    };
+    refused.into_iter().map(result).collect()
 }
 
 /// Creates a topic because a client named it (`auto.create.topics.enable`).
@@ -72,37 +92,12 @@ pub(super) async fn create_automatically<R: Runtime>(
         assignments: Vec::new(),
         configs: BTreeMap::new(),
     };
-    match create(context, new, false).await {
+    let created = change_each(context, vec![Ok(new)], false, Change::CreateTopics).await;
+    match created.into_iter().next() {
         // Another client was faster.
-        Err(ChangeError::Refused(ControllerError::TopicExists(_))) => Ok(()),
-        created => created.map(drop),
+        Some(Err(ChangeError::Refused(ControllerError::TopicExists(_)))) | None => Ok(()),
+        Some(created) => created.map(drop),
     }
-}
-
-/// Creates a topic, or only looks whether it could be. Gives the image that it is in.
-async fn create<R: Runtime>(
-    context: &Context<R>,
-    new: NewTopic,
-    validate_only: bool,
-) -> Result<Arc<Image>, ChangeError> {
-    let rules = context.shard.config_check();
-    let default_partitions = context.shard.config().num_partitions;
-    let decide = move |image: &Image| create_topic(image, &rules, default_partitions, new);
-    decide_or_change(context, decide, validate_only).await
-}
-
-/// Makes a change, or with `validate_only` the image that it would lead to.
-pub(super) async fn decide_or_change<R: Runtime>(
-    context: &Context<R>,
-    decide: impl FnOnce(&Image) -> Result<Vec<Record>, ControllerError> + Send + 'static,
-    validate_only: bool,
-) -> Result<Arc<Image>, ChangeError> {
-    if validate_only {
-        let image = context.shard.image();
-        return Ok(Arc::new(image.apply_all(&decide(&image)?)?));
-    }
-    let decision: Decision = Box::new(decide);
-    context.shard.change(decision).await
 }
 
 fn new_topic<R: Runtime>(
@@ -143,32 +138,73 @@ fn random_topic_id<R: Runtime>(context: &Context<R>) -> TopicId {
 fn created_result<R: Runtime>(
     context: &Context<R>,
     asked: &CreatableTopic<'_>,
-    created: Result<Arc<Image>, ChangeError>,
+    created: ItemResult,
+    described: &mut Described,
 ) -> CreatableTopicResult<'static> {
     let (error_code, error_message) = outcome(&created);
-    let name = asked.name.to_string();
-    let topic = created.ok().and_then(|image| image.topic(&name).cloned());
-    CreatableTopicResult {
-        name: name.into(),
-        topic_id: topic.as_ref().map(|topic| topic.id).unwrap_or_default(),
+    let result = CreatableTopicResult {
+        name: asked.name.to_string().into(),
         error_code,
         error_message,
-        num_partitions: topic
-            .as_ref()
-            .map_or(-1, |topic| topic.partitions.len() as i32),
-        replication_factor: topic.as_ref().map_or(-1, |_| 1),
-        configs: topic.map(|topic| configs_of(context, &topic)),
+        num_partitions: -1,
+        replication_factor: -1,
         ..Default::default()
+    };
+    match created {
+        Ok(Made::Topic {
+            id,
+            partition_count,
+            replication_factor,
+        }) => CreatableTopicResult {
+            topic_id: id,
+            num_partitions: partition_count,
+            replication_factor,
+            configs: Some(described.configs_of(context, asked)),
+            ..result
+        },
+        _ => result,
     }
 }
 
-fn configs_of<R: Runtime>(
+/// The settings of the last topic that was created, and what they add up to: most topics of a request
+/// have the same.
+#[derive(Default)]
+struct Described {
+    last: Option<(
+        BTreeMap<String, String>,
+        Vec<CreatableTopicConfigs<'static>>,
+    )>,
+}
+
+impl Described {
+    fn configs_of<R: Runtime>(
+        &mut self,
+        context: &Context<R>,
+        asked: &CreatableTopic<'_>,
+    ) -> Vec<CreatableTopicConfigs<'static>> {
+        let own = asked.configs.iter().filter_map(|config| {
+            let value = config.value.as_deref()?;
+            Some((config.name.to_string(), value.to_owned()))
+        });
+        let own: BTreeMap<_, _> = own.collect();
+        match &self.last {
+            Some((same, described)) if *same == own => described.clone(),
+            _ => {
+                let described = describe(context, &own);
+                self.last = Some((own, described.clone()));
+                described
+            }
+        }
+    }
+}
+
+fn describe<R: Runtime>(
     context: &Context<R>,
-    topic: &Topic,
+    own: &BTreeMap<String, String>,
 ) -> Vec<CreatableTopicConfigs<'static>> {
     let shard = &context.shard;
     let dynamic = shard.dynamic_configs();
-    let described = describe_topic(shard.settings(), &dynamic, &shard.config(), &topic.configs);
+    let described = describe_topic(shard.settings(), &dynamic, &shard.config(), own);
     described
         .into_iter()
         .map(|config| CreatableTopicConfigs {
@@ -181,33 +217,26 @@ fn configs_of<R: Runtime>(
         .collect()
 }
 
-/// Serves CreatePartitions.
+/// Serves CreatePartitions: one change, answered when every owner has made its partitions.
 pub async fn create_partitions<'a, R: Runtime>(
     context: &Context<R>,
     request: &Request<CreatePartitionsRequest<'a>>,
 ) -> CreatePartitionsResponse<'a> {
-    let names: Vec<&str> = request.topics.iter().map(|topic| &*topic.name).collect();
-    let mut results: Vec<CreatePartitionsTopicResult> = Vec::with_capacity(request.topics.len());
-    for topic in &request.topics {
-        if results.iter().any(|done| done.name == topic.name) {
-            continue;
-        }
-        let added = match check_named_once(&topic.name, &names) {
-            Ok(()) => {
-                let new = new_partitions(topic);
-                let decide = move |image: &Image| add_partitions(image, &new);
-                decide_or_change(context, decide, request.validate_only).await
-            }
-            Err(error) => Err(error.into()),
-        };
+    let asked = request.topics.iter().map(|topic| Ok(new_partitions(topic)));
+    let (asked, validate_only) = (asked.collect(), request.validate_only);
+    let added = change_each(context, asked, validate_only, Change::CreatePartitions).await;
+    let mut named = BTreeSet::new();
+    let topics = request.topics.iter().zip(added);
+    let topics = topics.filter(|(topic, _)| named.insert(&*topic.name));
+    let results = topics.map(|(topic, added)| {
         let (error_code, error_message) = outcome(&added);
-        let name = topic.name.clone();
-        results.push(CreatePartitionsTopicResult {
-            name,
+        CreatePartitionsTopicResult {
+            name: topic.name.clone(),
             error_code,
             error_message,
-        });
-    }
+        }
+    });
+    let results = results.collect();
     CreatePartitionsResponse {
         throttle_time_ms: 0,
         results,
@@ -228,62 +257,40 @@ fn new_partitions(topic: &CreatePartitionsTopic<'_>) -> NewPartitions {
     }
 }
 
-/// Serves DeleteTopics, by name or by id.
+/// Serves DeleteTopics, by name or by id: one change, answered when every owner has taken its files
+/// off the names.
 pub async fn delete_topics<'a, R: Runtime>(
     context: &Context<R>,
     request: &Request<DeleteTopicsRequest<'a>>,
 ) -> DeleteTopicsResponse<'a> {
-    let by_name = request
-        .topic_names
-        .iter()
-        .map(|name| (Some(name.to_string()), TopicId::ZERO));
-    let by_either = request
-        .topics
-        .iter()
-        .map(|topic| (topic.name.as_deref().map(str::to_owned), topic.topic_id));
-    let mut responses = Vec::new();
-    for (name, id) in by_name.chain(by_either) {
-        responses.push(delete(context, name, id).await);
-    }
+    let by_name = request.topic_names.iter();
+    let by_name = by_name.map(|name| TopicKey::Name(name.to_string()));
+    let by_either = request.topics.iter().map(|topic| match &topic.name {
+        Some(name) => TopicKey::Name(name.to_string()),
+        None => TopicKey::Id(topic.topic_id),
+    });
+    let keys: Vec<TopicKey> = by_name.chain(by_either).collect();
+    let asked = keys.iter().cloned().map(Ok).collect();
+    let deleted = change_each(context, asked, false, Change::DeleteTopics).await;
+    let responses = keys.into_iter().zip(deleted);
+    let responses = responses.map(|(key, deleted)| deleted_result(key, deleted));
+    let responses = responses.collect();
     DeleteTopicsResponse {
         throttle_time_ms: 0,
         responses,
     }
 }
 
-async fn delete<R: Runtime>(
-    context: &Context<R>,
-    name: Option<String>,
-    id: TopicId,
-) -> DeletableTopicResult<'static> {
-    let image = context.shard.image();
-    let (topic, unknown) = match &name {
-        Some(name) => (image.topic(name), ErrorCode::UnknownTopicOrPartition),
-        None => (image.topic_by_id(id), ErrorCode::UnknownTopicId),
+fn deleted_result(key: TopicKey, deleted: ItemResult) -> DeletableTopicResult<'static> {
+    let (error_code, error_message) = outcome(&deleted);
+    let (name, topic_id) = match (deleted, key) {
+        (Ok(Made::Deleted { id, name }), _) => (Some(name.to_string()), id),
+        (_, TopicKey::Name(name)) => (Some(name), TopicId::ZERO),
+        (_, TopicKey::Id(id)) => (None, id),
     };
-    let topic = topic.cloned();
-    let (error_code, error_message) = match &topic {
-        None => (unknown, None),
-        Some(_) if !context.shard.config().delete_topic_enable => (
-            ErrorCode::TopicDeletionDisabled,
-            Some("delete.topic.enable is false".into()),
-        ),
-        Some(topic) => {
-            let id = topic.id;
-            let decision: Decision = Box::new(move |image: &Image| delete_topic(image, id));
-            let deleted = context.shard.change(decision).await;
-            match &deleted {
-                // Another client was faster.
-                Err(ChangeError::Refused(ControllerError::UnknownTopicId(_))) => (unknown, None),
-                Err(error) => (error.code(), Some(error.to_string().into())),
-                Ok(_) => (ErrorCode::None, None),
-            }
-        }
-    };
-    let name = name.or_else(|| topic.as_ref().map(|topic| topic.name.to_string()));
     DeletableTopicResult {
         name: name.map(Into::into),
-        topic_id: topic.map_or(id, |topic| topic.id),
+        topic_id,
         error_code,
         error_message,
     }

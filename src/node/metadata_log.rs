@@ -7,7 +7,9 @@ use crate::cluster::{ApplyError, Image, Record, RecordError};
 use crate::log::files::record_log::{RecordLog, RecordLogError, Reserve};
 use crate::rt::Runtime;
 
-/// A snapshot replaces the log when it has grown to twice the last one and at least this.
+/// A snapshot replaces the log when that has grown to twice what a snapshot would be, and at least to
+/// this. What counts is the image, not the log that a start finds: one that restarts often would
+/// otherwise let the log double with every start.
 const SNAPSHOT_BYTES_MIN: u64 = 4 << 20;
 const LENGTH_BYTES: usize = 4;
 
@@ -42,7 +44,8 @@ impl<R: Runtime> MetadataLog<R> {
         for group in &groups {
             image = image.apply_all(&decode_group(group)?)?;
         }
-        let snapshot_at_bytes = SNAPSHOT_BYTES_MIN.max(2 * log.size_bytes());
+        let snapshot_bytes = encode_group(&image.to_records()).len() as u64;
+        let snapshot_at_bytes = SNAPSHOT_BYTES_MIN.max(2 * snapshot_bytes);
         Ok((
             Self {
                 log,
@@ -52,19 +55,12 @@ impl<R: Runtime> MetadataLog<R> {
         ))
     }
 
-    /// Appends one change; durable when this returns.
-    pub(super) async fn append(&mut self, records: &[Record]) -> Result<(), RecordLogError> {
-        let deletes = |record: &Record| {
-            matches!(
-                record,
-                Record::TopicDeleted { .. } | Record::TopicPurged { .. }
-            )
-        };
-        let reserve = if records.iter().any(deletes) {
-            Reserve::Use
-        } else {
-            Reserve::Keep
-        };
+    /// Appends records as one group; durable, all of them, when this returns.
+    pub(super) async fn append(
+        &mut self,
+        records: &[Record],
+        reserve: Reserve,
+    ) -> Result<(), RecordLogError> {
         self.log.append(&encode_group(records), reserve).await
     }
 

@@ -1,27 +1,28 @@
 //! The start of a node, on the runtime of shard 0: from a data directory to a seed for every shard.
-//! Who calls it, and starts the shards from their seeds, is `run_node` (`server/run.rs`).
+//! Who calls it, and starts the shards from their seeds, is [`run_node`](super::run_node).
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::config_check::dynamic_configs;
-use super::control::{ControlRequest, Controller};
-use super::mailbox::{ControlPlane, ShardMessage};
-use super::metadata::{MetadataError, MetadataLog};
-use crate::cluster::controller::{purge_topic, start_run};
-use crate::cluster::{Image, Placement, Record};
+use super::controller::Controller;
+use super::metadata_log::{MetadataError, MetadataLog};
+use super::rules::NodeRules;
+use crate::cluster::controller::{Change, NodeStart, decide};
+use crate::cluster::{Image, Placement};
 use crate::config::{BrokerConfig, Settings};
 use crate::log::files::lock;
 use crate::log::files::partition_files::{META_PROPERTIES, MetaProperties, SmallFileError};
-use crate::log::files::run::RunId;
 use crate::log::files::small_file::{read_small, replace_small};
 use crate::log::{
-    KnownPartition, Recovered, RecoveredPartition, RecoveryError, RecoveryOptions, RecoveryReport,
-    recover, refuse_strangers,
+    KnownPartition, Recovered, RecoveryError, RecoveryOptions, RecoveryReport, recover,
+    refuse_strangers,
 };
 use crate::model::{DirectoryId, NodeId, PartitionId, ShardIndex, TopicId};
-use crate::rt::{OpenMode, Runtime};
+use crate::rt::{LaneReceiver, LaneSender, OpenMode, Runtime, UNBOUNDED};
+use crate::shard::{
+    ChangeError, ChangeRequest, ControlPlane, ShardLanes, ShardSeed, dynamic_configs,
+};
 
 /// Kafka's name for the file whose lock says that a process uses the directory.
 const LOCK_FILE: &str = ".lock";
@@ -42,26 +43,6 @@ pub struct NodeOptions {
     pub memory_bytes: usize,
 }
 
-/// Everything that one shard is opened with; sent to its thread.
-pub struct ShardSeed {
-    /// Which shard of which node.
-    pub place: Placement,
-    /// The settings of this start.
-    pub settings: Arc<Settings>,
-    /// The configuration, with what was set at run time.
-    pub config: Arc<BrokerConfig>,
-    /// The metadata.
-    pub image: Arc<Image>,
-    /// The committed run.
-    pub run: RunId,
-    /// The partitions that it owns and that have files.
-    pub recovered: Vec<RecoveredPartition>,
-    /// The way to the controller and to the others.
-    pub control: ControlPlane,
-    /// Its own mailbox.
-    pub inbox: flume::Receiver<ShardMessage>,
-}
-
 /// A node whose data directory is in order and that nobody else uses.
 pub struct OpenedNode<R: Runtime> {
     /// One for each shard, in order.
@@ -70,8 +51,10 @@ pub struct OpenedNode<R: Runtime> {
     pub report: RecoveryReport,
     /// Whether the run before ended cleanly.
     pub clean: bool,
+    /// Stops the shard of that index.
+    pub(super) stops: Vec<LaneSender<()>>,
     controller: Controller<R>,
-    requests: flume::Receiver<ControlRequest>,
+    requests: LaneReceiver<ChangeRequest>,
     /// Held for as long as the node lives.
     lock: R::File,
 }
@@ -105,6 +88,9 @@ pub enum StartError {
         /// Who we are.
         configured: NodeId,
     },
+    /// The start cannot be written into the metadata.
+    #[error("metadata: {0}")]
+    Change(#[from] ChangeError),
     /// The metadata log cannot be read or written.
     #[error("metadata log: {0}")]
     Metadata(#[from] MetadataError),
@@ -132,26 +118,34 @@ pub async fn open_node<R: Runtime>(
             source,
         })?;
     let meta = meta_properties(rt, &dir, node).await?;
-    let (mut log, mut image) = MetadataLog::open(rt, &dir.join(METADATA_DIR)).await?;
-    let recovered = recover_partitions(rt, &dir, &options, node, &image).await?;
-    let changes = changes_of_start(
-        &mut image,
-        meta.cluster_id,
+    let (log, image) = MetadataLog::open(rt, &dir.join(METADATA_DIR)).await?;
+    let rules = NodeRules::new(node, options.settings.clone(), options.config.clone());
+    let mut start = NodeStart {
+        cluster_id: meta.cluster_id.into(),
         node,
-        options.shards,
-        recovered.clean,
-    )?;
-    log.append(&changes).await.map_err(MetadataError::from)?;
-    let config = Arc::new(options.settings.resolve(&dynamic_configs(&image, node))?);
-    let image = Arc::new(image);
-    let (requests, inbox) = flume::bounded(CONTROL_QUEUE);
-    let (mailboxes, inboxes): (Vec<_>, Vec<_>) =
-        (0..options.shards).map(|_| flume::unbounded()).unzip();
-    let control = ControlPlane {
-        requests,
-        shards: mailboxes.clone(),
+        shards: options.shards,
+        // What is so far is only a guess; placement does not depend on it.
+        after_clean_stop: true,
     };
-    let seed = |((partitions, inbox), index)| ShardSeed {
+    let placed = decide(&image, &rules, &Change::StartNode(start.clone())).image;
+    let recovered = recover_partitions(rt, &dir, &options, &image, &placed).await?;
+    start.after_clean_stop = recovered.clean;
+    let mut controller = Controller::new(rt, log, Arc::new(image), rules);
+    controller.propose(Change::StartNode(start)).await?;
+    let image = controller.image().clone();
+    let config = Arc::new(options.settings.resolve(&dynamic_configs(&image, node))?);
+    let (requests, inbox) = rt.lane(CONTROL_QUEUE);
+    let lanes = || (rt.lane(UNBOUNDED), rt.lane(1));
+    let lanes: Vec<_> = (0..options.shards).map(|_| lanes()).collect();
+    let (mut to_shards, mut stops, mut received) = (Vec::new(), Vec::new(), Vec::new());
+    for ((to_shard, control), (to_stop, stop)) in lanes {
+        to_shards.push(to_shard);
+        stops.push(to_stop);
+        received.push(ShardLanes { control, stop });
+    }
+    controller.set_shards(to_shards.clone());
+    let control = ControlPlane::new(requests, to_shards);
+    let seed = |((partitions, lanes), index)| ShardSeed {
         place: Placement {
             node,
             shard: ShardIndex(index),
@@ -162,52 +156,18 @@ pub async fn open_node<R: Runtime>(
         run: recovered.run,
         recovered: partitions,
         control: control.clone(),
-        inbox,
+        lanes,
     };
-    let seeds = recovered
-        .shards
-        .into_iter()
-        .zip(inboxes)
-        .zip(0..)
-        .map(seed)
-        .collect();
+    let shards = recovered.shards.into_iter().zip(received).zip(0..);
     Ok(OpenedNode {
-        seeds,
+        seeds: shards.map(seed).collect(),
         report: recovered.report,
         clean: recovered.clean,
-        controller: Controller::new(log, image, mailboxes),
+        stops,
+        controller,
         requests: inbox,
         lock,
     })
-}
-
-/// What this start changes in the metadata: the cluster itself at the first one, the run, new owners
-/// where the number of shards has changed, and the names of topics whose deletion was cut short.
-fn changes_of_start(
-    image: &mut Image,
-    cluster_id: String,
-    node: NodeId,
-    shards: u16,
-    after_clean_stop: bool,
-) -> Result<Vec<Record>, MetadataError> {
-    let mut changes = Vec::new();
-    if image.cluster_id().is_none() {
-        let cluster_id = cluster_id.into();
-        decide(
-            image,
-            &mut changes,
-            vec![Record::ClusterCreated { cluster_id }],
-        )?;
-    }
-    let started = start_run(image, node, shards, after_clean_stop)?;
-    decide(image, &mut changes, started)?;
-    // Recovery has renamed the directories of every topic that it was not told of.
-    let leaving: Vec<_> = image.leaving_topics().map(|topic| topic.id).collect();
-    for id in leaving {
-        let purged = purge_topic(image, id).unwrap_or_default();
-        decide(image, &mut changes, purged)?;
-    }
-    Ok(changes)
 }
 
 impl<R: Runtime> OpenedNode<R> {
@@ -217,7 +177,7 @@ impl<R: Runtime> OpenedNode<R> {
     }
 
     /// Runs the controller until `stop` says so or hangs up, then lets go of the directory.
-    pub async fn run_controller(self, stop: flume::Receiver<()>) {
+    pub async fn run_controller(self, stop: LaneReceiver<()>) {
         self.controller.run(self.requests, stop).await;
         drop(self.lock);
     }
@@ -296,45 +256,32 @@ fn random_bytes<R: Runtime>(rt: &R) -> [u8; 16] {
     bytes
 }
 
-/// Applies records to the image of the start and keeps them for the log.
-fn decide(
-    image: &mut Image,
-    changes: &mut Vec<Record>,
-    records: Vec<Record>,
-) -> Result<(), MetadataError> {
-    *image = image.apply_all(&records)?;
-    changes.extend(records);
-    Ok(())
-}
-
 async fn recover_partitions<R: Runtime>(
     rt: &R,
     dir: &Path,
     options: &NodeOptions,
-    node: NodeId,
     image: &Image,
+    placed: &Image,
 ) -> Result<Recovered, StartError> {
-    // With another number of shards the partitions have other owners from now on. Whether the stop
-    // was clean only recovery can tell, and placement does not depend on it.
+    let node = NodeId(options.config.node_id);
     let leaving = image.leaving_topics().map(|topic| topic.id).collect();
-    let start = start_run(image, node, options.shards, true).map_err(MetadataError::from)?;
-    let placed = image.apply_all(&start).map_err(MetadataError::from)?;
-    let known: Vec<_> = placed
-        .topics()
-        .flat_map(|topic| {
-            topic
-                .indexed()
-                .map(move |(index, state)| (topic, index, state))
-        })
-        .map(|(topic, index, state)| KnownPartition {
-            id: PartitionId {
-                topic: topic.id,
-                index,
-            },
-            topic: topic.name.to_string(),
-            shard: state.placement.shard,
-        })
-        .collect();
+    // With another number of shards the partitions have other owners from now on.
+    let mut known = Vec::new();
+    for topic in placed.topics() {
+        for (index, state) in topic.indexed() {
+            let Some(replica) = state.replica_of(node) else {
+                continue;
+            };
+            known.push(KnownPartition {
+                id: PartitionId {
+                    topic: topic.id,
+                    index,
+                },
+                topic: topic.name.to_string(),
+                shard: replica.placement.shard,
+            });
+        }
+    }
     let recovery = RecoveryOptions {
         node,
         shards: options.shards,

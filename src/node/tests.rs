@@ -1,0 +1,256 @@
+//! The controller with a metadata log on a simulated disk, and shards that the tests play.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use uuid::Uuid;
+
+use super::controller::Controller;
+use super::metadata_log::MetadataLog;
+use super::rules::NodeRules;
+use crate::cluster::controller::{Change, Made, NewTopic, NodeStart, TopicKey};
+use crate::config::{DynamicConfigs, Host, Sources};
+use crate::model::{NodeId, TopicId};
+use crate::rt::{LaneReceiver, LaneSender, Runtime, TaskClass, UNBOUNDED};
+use crate::shard::{Applied, Apply, ChangeError, Changed, ControlMessage, ControlPlane};
+use crate::sim::{DiskModel, Sim, SimDisk, SimRuntime};
+
+const DIR: &str = "/metadata";
+const NODE: NodeId = NodeId(0);
+
+/// A controller that runs, and the control lanes of its shards.
+struct Scene {
+    rt: SimRuntime,
+    control: Rc<ControlPlane>,
+    shards: Vec<LaneReceiver<ControlMessage>>,
+    _stop: LaneSender<()>,
+}
+
+async fn controller(rt: &SimRuntime) -> Controller<SimRuntime> {
+    let host = Host {
+        cpus: 1,
+        memory_bytes: 1 << 30,
+        is_root: false,
+    };
+    let settings = Sources::default().load(&host).expect("defaults hold").0;
+    let config = settings
+        .resolve(&DynamicConfigs::default())
+        .expect("defaults hold");
+    let (log, image) = MetadataLog::open(rt, Path::new(DIR)).await.expect("opens");
+    let rules = NodeRules::new(NODE, Arc::new(settings), Arc::new(config));
+    let mut controller = Controller::new(rt, log, Arc::new(image), rules);
+    let start = Change::StartNode(NodeStart {
+        cluster_id: "cluster".into(),
+        node: NODE,
+        shards: 2,
+        after_clean_stop: false,
+    });
+    controller.propose(start).await.expect("starts");
+    controller
+}
+
+async fn scene(rt: &SimRuntime) -> Scene {
+    let mut controller = controller(rt).await;
+    let (requests, inbox) = rt.lane(64);
+    let (stop, stopped) = rt.lane(1);
+    let (to_shards, shards): (Vec<_>, Vec<_>) = (0..2).map(|_| rt.lane(UNBOUNDED)).unzip();
+    controller.set_shards(to_shards.clone());
+    rt.spawn(TaskClass::Foreground, controller.run(inbox, stopped));
+    Scene {
+        rt: rt.clone(),
+        control: Rc::new(ControlPlane::new(requests, to_shards)),
+        shards,
+        _stop: stop,
+    }
+}
+
+impl Scene {
+    fn ask(&self, change: Change) -> impl Future<Output = Changed> + use<> {
+        let (rt, control) = (self.rt.clone(), self.control.clone());
+        async move { control.change(&rt, change, false).await }
+    }
+
+    /// Waits for what a shard is told next.
+    async fn told(&mut self, shard: usize) -> Apply {
+        match self.shards[shard].recv().await {
+            Some(ControlMessage::Apply(apply)) => apply,
+            _ => panic!("shard {shard} is told something else"),
+        }
+    }
+
+    /// Both shards carry out whatever they are told.
+    fn obey(&mut self) {
+        for mut shard in self.shards.drain(..) {
+            self.rt.spawn(TaskClass::Foreground, async move {
+                while let Some(ControlMessage::Apply(apply)) = shard.recv().await {
+                    report(apply, Applied::default());
+                }
+            });
+        }
+    }
+}
+
+fn report(apply: Apply, applied: Applied) {
+    if let Some(waiting) = apply.applied {
+        let _ = waiting.try_send(applied);
+    }
+}
+
+fn id(number: u128) -> TopicId {
+    TopicId(Uuid::from_u128(number))
+}
+
+fn topic(number: u128) -> NewTopic {
+    NewTopic {
+        name: format!("t{number}"),
+        id: id(number),
+        partition_count: 4,
+        replication_factor: -1,
+        assignments: Vec::new(),
+        configs: BTreeMap::new(),
+    }
+}
+
+fn create(number: u128) -> Change {
+    Change::CreateTopics(vec![topic(number)])
+}
+
+fn delete(number: u128) -> Change {
+    Change::DeleteTopics(vec![TopicKey::Id(id(number))])
+}
+
+fn in_sim(seed: u64, main: impl AsyncFnOnce(SimRuntime, SimDisk)) {
+    let disk = SimDisk::new(DiskModel::any(seed));
+    let mut sim = Sim::new(seed, &disk);
+    let rt = sim.runtime(0);
+    sim.run(main(rt, disk.clone())).expect("no cut");
+}
+
+/// A change that shards are busy with holds up no other.
+#[test]
+fn an_answer_waits_for_its_shards_and_the_next_change_for_nobody() {
+    in_sim(1, async |rt, _| {
+        let mut scene = scene(&rt).await;
+        let mut created = Box::pin(scene.ask(create(1)));
+        assert!((&mut created).now_or_never().is_none());
+        let first = [scene.told(0).await, scene.told(1).await];
+        let ids = scene
+            .ask(Change::AllocateProducerIds)
+            .await
+            .expect("answered");
+        assert!(matches!(ids[..], [Ok(Made::ProducerIds(_))]));
+        assert!(
+            (&mut created).now_or_never().is_none(),
+            "no shard has made it"
+        );
+        let [one, other] = first;
+        report(one, Applied::default());
+        rt.sleep(Duration::from_secs(1)).await;
+        assert!((&mut created).now_or_never().is_none(), "one shard has not");
+        report(other, Applied::default());
+        assert!(matches!(
+            created.await.expect("answered")[..],
+            [Ok(Made::Topic { .. })]
+        ));
+    });
+}
+
+/// A topic that an owner cannot make is refused with its reason, and nothing of it is left.
+#[test]
+fn what_cannot_be_made_is_withdrawn() {
+    in_sim(2, async |rt, _| {
+        let mut scene = scene(&rt).await;
+        let both = Change::CreateTopics(vec![topic(1), topic(2)]);
+        let mut created = Box::pin(scene.ask(both));
+        assert!((&mut created).now_or_never().is_none());
+        report(scene.told(0).await, Applied::default());
+        let unmade = vec![(id(2), ChangeError::DiskFull)];
+        let applied = Applied {
+            unmade,
+            ..Applied::default()
+        };
+        report(scene.told(1).await, applied);
+        scene.obey();
+        let created = created.await.expect("answered");
+        assert!(matches!(
+            created[..],
+            [Ok(Made::Topic { .. }), Err(ChangeError::DiskFull)]
+        ));
+        let again = scene.ask(create(2)).await.expect("answered");
+        assert!(
+            matches!(again[..], [Ok(Made::Topic { .. })]),
+            "the name is free"
+        );
+    });
+}
+
+/// A full disk drops what adds, together with all that was decided on it, and nothing that frees.
+#[test]
+fn a_full_disk_fails_what_adds_and_lets_deletions_through() {
+    in_sim(3, async |rt, disk| {
+        let mut scene = scene(&rt).await;
+        scene.obey();
+        scene.ask(create(0)).await.expect("there is room");
+        disk.set_capacity(Some(disk.used_bytes()));
+        let mut number = 1;
+        let full = loop {
+            match scene.ask(create(number)).await {
+                Ok(_) => number += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(full, ChangeError::DiskFull), "{full}");
+        let adding = [create(number), create(number), Change::AllocateProducerIds];
+        let adding = adding.map(|change| scene.ask(change));
+        let (added, deleted) =
+            futures_util::join!(futures_util::future::join_all(adding), scene.ask(delete(0)));
+        assert!(
+            added
+                .iter()
+                .all(|added| matches!(added, Err(ChangeError::DiskFull)))
+        );
+        assert!(matches!(
+            deleted.expect("goes through")[..],
+            [Ok(Made::Deleted { .. })]
+        ));
+        disk.set_capacity(None);
+        let again = scene.ask(create(number)).await.expect("answered");
+        assert!(
+            matches!(again[..], [Ok(Made::Topic { .. })]),
+            "as if never asked for"
+        );
+        let freed = scene.ask(create(0)).await.expect("answered");
+        assert!(
+            matches!(freed[..], [Ok(Made::Topic { .. })]),
+            "the name is free"
+        );
+    });
+}
+
+/// The log of a node that starts often is summed up at its image's size, not at that of the log that
+/// the last start found.
+#[test]
+fn many_starts_do_not_let_the_log_grow() {
+    in_sim(4, async |rt, disk| {
+        for _ in 0..8 {
+            let mut scene = scene(&rt).await;
+            scene.obey();
+            for _ in 0..150 {
+                scene
+                    .ask(Change::AllocateProducerIds)
+                    .await
+                    .expect("answered");
+            }
+            drop(scene);
+            rt.sleep(Duration::from_secs(1)).await;
+        }
+        let bytes = disk
+            .read_file(format!("{DIR}/log"))
+            .map_or(0, |log| log.len());
+        assert!(bytes < 6 << 20, "{bytes} bytes");
+    });
+}
