@@ -143,6 +143,15 @@ pub struct PartitionSpec {
     pub config: Rc<LogConfig>,
 }
 
+/// What the cluster metadata says of a partition that a shard opens.
+#[derive(Clone, Debug)]
+pub struct ToldPartition {
+    /// Epoch under which it is led in this run: durable in the metadata, raised after an unclean stop.
+    pub leader_epoch: LeaderEpoch,
+    /// Its topic's values.
+    pub config: Rc<LogConfig>,
+}
+
 /// A partition that the cluster metadata knows, before a start.
 #[derive(Clone, Debug)]
 pub struct KnownPartition {

@@ -116,7 +116,8 @@
 //! 9. Writes the next run into `run`. Only this counts; interrupted anywhere before, a start begins
 //!    again to the same result.
 //! 10. Records the start in the metadata: raised leader epochs unless the stop was clean, new owners
-//!     where the number of shards has changed. Then shards open, and connections are accepted.
+//!     where the number of shards has changed. Then shards open, told of the epochs (nothing more is
+//!     written for them), and connections are accepted.
 //!
 //! The work is bounded by the journals and a listing of directories, not by the amount of data.
 //!

@@ -11,7 +11,7 @@
 //! | `metadata/log` | the cluster's metadata as a log of records | at every change, durable before any shard applies it | [`crate::log::files::record_log`] |
 //! | `shard-N/journal/0000` … | the shard's journal, a ring of files of one size | every group commit | [`crate::log::journal`] |
 //! | `shard-N/journal.run-R/` | the journal of run R, renamed: it holds what could not be recovered | at a start that takes a partition offline | `log/recovery/journals.rs` |
-//! | `shard-N/checkpoint-0`, `-1` | the last two checkpoints | after 256 MiB of journal, when its space runs short, when a leader epoch rises, at a clean stop | [`crate::log::files::checkpoint_slots`] |
+//! | `shard-N/checkpoint-0`, `-1` | the last two checkpoints | after 256 MiB of journal, when its space runs short, at a clean stop | [`crate::log::files::checkpoint_slots`] |
 //! | `TOPIC-P/partition.metadata` | Kafka's: version 0 and the topic id | when the directory is made | `log/files/partition_dirs.rs` |
 //! | `TOPIC-P/….log` | record batches, as in Kafka | by moves out of the journal | `log/shard/moves.rs` |
 //! | `TOPIC-P/….index` | offset index, Kafka's format | entries at checkpoints, the rest when the segment is sealed; what a power cut took is walked again, at the latest then | [`crate::log::segment::index`] |
@@ -111,7 +111,7 @@
 //! header   `CLCP`  version 4  run 8 + 16  sequence 8  content bytes 8  content checksum 4
 //!          zeros 8  checksum of the header 4
 //! content  version 2  journal start 64  count 4, then per partition:
-//!          topic id 16  index 4  name  offline?  leader epoch 4  log start 8
+//!          topic id 16  index 4  name  offline?  log start 8
 //!          segment-durable 24  moved 8 + 8  end 24
 //!          leader epochs: count, (epoch 4, start offset 8) each
 //!          segments: count, 56 each, the active one last

@@ -200,7 +200,7 @@ impl<R: Runtime> Shard<R> {
                 self.inner.log.create_partition(spec).await?
             }
         };
-        log.raise_leader_epoch(state.leader_epoch).await?;
+        log.raise_leader_epoch(state.leader_epoch);
         let partition = Partition::lead(topic.name.clone(), log, config)?;
         // The settings may have changed while the files were made.
         if let Some(now) = self.image().topic_by_id(id.topic) {

@@ -12,8 +12,10 @@ use super::{ControlPlane, Inner, Shard, ShardLanes, Topology};
 use crate::cluster::{Image, Placement};
 use crate::config::{self, BrokerConfig, Settings};
 use crate::log::files::run::RunId;
-use crate::log::{Durability, LogConfig, LogOptions, RecoveredPartition, ShardLog, StorageError};
-use crate::model::PartitionId;
+use crate::log::{
+    Durability, LogConfig, LogOptions, RecoveredPartition, ShardLog, StorageError, ToldPartition,
+};
+use crate::model::{LeaderEpoch, PartitionId};
 use crate::partition::BatchOpener;
 use crate::rt::{Budget, Deadlines, Runtime};
 
@@ -56,11 +58,16 @@ impl<R: Runtime> Shard<R> {
         let options = log_options(&rt, &seed);
         let (image, broker) = (seed.image.clone(), seed.config.clone());
         let configs = ConfigCache::default();
-        let config_of = move |id: PartitionId| match image.topic_by_id(id.topic) {
-            Some(topic) => configs.config_of(topic, &broker).log.clone(),
-            None => Rc::new(LogConfig::default()),
+        let told = move |id: PartitionId| ToldPartition {
+            leader_epoch: image
+                .partition(id)
+                .map_or(LeaderEpoch::NONE, |state| state.leader_epoch),
+            config: match image.topic_by_id(id.topic) {
+                Some(topic) => configs.config_of(topic, &broker).log.clone(),
+                None => Rc::new(LogConfig::default()),
+            },
         };
-        let log = ShardLog::open(rt.clone(), options, seed.run, seed.recovered, config_of).await?;
+        let log = ShardLog::open(rt.clone(), options, seed.run, seed.recovered, told).await?;
         let deadlines = Deadlines::new(rt.clone());
         let opener = BatchOpener::new(rt.arena().limit_bytes() / OPENING_SHARE);
         let shard = Self {

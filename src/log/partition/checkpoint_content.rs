@@ -4,7 +4,7 @@
 //! version u16, journal start (64 bytes, its own encoding), count u32, then per partition, big-endian:
 //!     topic id u128, index i32, topic name (u16 length), flags u8 (1: offline reason follows)
 //!     [offline reason (u16 length)]
-//!     leader epoch i32, log start i64
+//!     log start i64
 //!     segment-durable boundary: offset i64, segment i64, byte u64; moved: segment i64, byte u64
 //!     end boundary: offset i64, segment i64, byte u64     what follows describes all below it
 //!     epochs: count u32, then epoch i32, start offset i64 each
@@ -26,7 +26,7 @@ use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::position::{Boundary, Position};
 use crate::model::{LeaderEpoch, Offset, PartitionId, PartitionIndex, TopicId};
 
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const SEGMENT_BYTES: usize = 56;
 const EPOCH_BYTES: usize = 12;
 
@@ -66,7 +66,6 @@ pub struct PartitionContent {
     pub topic: String,
     /// Why it cannot be used, until it is repaired.
     pub offline: Option<String>,
-    pub leader_epoch: LeaderEpoch,
     pub log_start: Offset,
     /// End of the last whole batch in segment files.
     pub segment_durable: Boundary,
@@ -127,7 +126,6 @@ impl PartitionContent {
         if let Some(reason) = &self.offline {
             put_text(out, reason);
         }
-        out.put_i32(self.leader_epoch.0);
         out.put_i64(self.log_start.0);
         put_boundary(out, self.segment_durable);
         out.put_i64(self.moved.segment.0);
@@ -157,7 +155,6 @@ impl PartitionContent {
             0 => None,
             _ => Some(get_text(bytes)?),
         };
-        let leader_epoch = LeaderEpoch(bytes.try_get_i32()?);
         let log_start = Offset(bytes.try_get_i64()?);
         let segment_durable = get_boundary(bytes)?;
         let moved = Position::new(Offset(bytes.try_get_i64()?), bytes.try_get_u64()?);
@@ -169,7 +166,6 @@ impl PartitionContent {
             id,
             topic,
             offline,
-            leader_epoch,
             log_start,
             segment_durable,
             moved,

@@ -120,7 +120,6 @@ fn recovered<R: Runtime>(part: &Part<R>, index: SegmentIndex) -> RecoveredPartit
     RecoveredPartition {
         id: content.id,
         topic: content.topic.clone(),
-        leader_epoch: content.leader_epoch,
         log_start: content.log_start,
         end: content.end,
         segment_durable: content.segment_durable,

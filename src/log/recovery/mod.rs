@@ -47,7 +47,7 @@ use crate::log::rules::{Rule, holds};
 use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::index::SegmentIndex;
 use crate::log::segment::position::{Boundary, Position};
-use crate::model::{LeaderEpoch, Offset, PartitionId, ShardIndex};
+use crate::model::{Offset, PartitionId, ShardIndex};
 use crate::rt::Runtime;
 pub use error::RecoveryError;
 use journals::{journal_dir, keep_journals, kept_name, make_journal};
@@ -95,8 +95,6 @@ pub struct RecoveredPartition {
     pub id: PartitionId,
     /// Its topic's name.
     pub topic: String,
-    /// The highest leader epoch seen; −1 when none was.
-    pub leader_epoch: LeaderEpoch,
     /// First offset that may be read.
     pub log_start: Offset,
     /// The log end, and where it is.
@@ -322,15 +320,15 @@ impl<R: Runtime> Recovery<R> {
         for entry in write.entries {
             if let ScannedEntry::Data {
                 partition,
-                leader_epoch,
                 segment_base,
                 position,
                 payload,
+                ..
             } = entry
                 && let Some(part) = self.parts.get_mut(&partition)
             {
                 let at = Position::new(segment_base, position);
-                part.replay(at, leader_epoch, &payload).await?;
+                part.replay(at, &payload).await?;
             }
         }
         self.flush_when_much().await

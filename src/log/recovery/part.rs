@@ -14,7 +14,7 @@ use crate::log::partition::producers::ProducerStates;
 use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::position::{Boundary, Position};
 use crate::log::segment::walk::alloc;
-use crate::model::{LeaderEpoch, Offset};
+use crate::model::Offset;
 use crate::rt::{BLOCK_BYTES, Buf, Create, File, OpenMode, Runtime, WriteMode};
 
 use super::overlay::{Pending, Placement, Reach};
@@ -84,13 +84,7 @@ impl<R: Runtime> Part<R> {
     }
 
     /// Takes an entry of the journal. Its bytes wait until [`Part::flush`].
-    pub async fn replay(
-        &mut self,
-        at: Position,
-        epoch: LeaderEpoch,
-        payload: &[Buf],
-    ) -> io::Result<()> {
-        self.content.leader_epoch = self.content.leader_epoch.max(epoch);
+    pub async fn replay(&mut self, at: Position, payload: &[Buf]) -> io::Result<()> {
         let bytes: usize = payload.iter().map(|piece| piece.len()).sum();
         let placement = self.reach.place(at, bytes as u64);
         if self.is_offline() || self.broken.is_some() {
@@ -198,7 +192,6 @@ fn blank(known: &KnownPartition, now_ms: i64) -> PartitionContent {
         id: known.id,
         topic: known.topic.clone(),
         offline: None,
-        leader_epoch: LeaderEpoch::NONE,
         log_start: Offset::ZERO,
         segment_durable: Boundary::default(),
         moved: Position::default(),

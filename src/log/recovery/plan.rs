@@ -113,7 +113,7 @@ fn moved_bytes(content: &PartitionContent, base: Offset) -> u64 {
 mod tests {
     use super::*;
     use crate::log::segment::facts::SegmentFacts;
-    use crate::model::{LeaderEpoch, PartitionId, PartitionIndex, TopicId};
+    use crate::model::{PartitionId, PartitionIndex, TopicId};
 
     fn boundary(offset: i64, segment: i64, byte: u64) -> Boundary {
         Boundary {
@@ -133,7 +133,6 @@ mod tests {
             },
             topic: "t".into(),
             offline: None,
-            leader_epoch: LeaderEpoch(0),
             log_start: Offset(log_start),
             segment_durable: boundary(8, 0, 8_000),
             moved: Position::new(Offset(0), 8_192),

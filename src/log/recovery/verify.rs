@@ -123,7 +123,6 @@ fn observe<R: Runtime>(
     let indexed = IndexedBatch::of(view, u32::try_from(position).unwrap_or(u32::MAX));
     index.append(&indexed, INDEX_INTERVAL_BYTES);
     let content = &mut part.content;
-    content.leader_epoch = content.leader_epoch.max(view.leader_epoch());
     if view.base_offset() < content.end.offset {
         return;
     }

@@ -159,7 +159,6 @@ fn partition_content<R: Runtime>(partition: &LogInner<R>, state: &State) -> Part
         id: partition.id,
         topic: partition.topic.clone(),
         offline,
-        leader_epoch: state.leader_epoch,
         log_start: match holds(Rule::CheckpointNamesFinalMarks) {
             true => state.marks.log_start,
             false => Offset::ZERO,

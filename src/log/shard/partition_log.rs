@@ -128,20 +128,14 @@ impl<R: Runtime> PartitionLog<R> {
         self.0.state.borrow().leader_epoch
     }
 
-    /// Leads under a higher epoch from now on; durable when it returns (one checkpoint serves all
-    /// who wait at a time). A lower or equal one changes nothing.
-    pub async fn raise_leader_epoch(&self, epoch: LeaderEpoch) -> Result<(), StorageError> {
-        self.0.check_usable()?;
-        if epoch <= self.leader_epoch() {
-            return Ok(());
-        }
-        // No append may take the new epoch before it is durable.
-        let _turn = self.0.turn.acquire(1).await;
-        {
-            let mut state = self.0.state.borrow_mut();
-            state.leader_epoch = state.leader_epoch.max(epoch);
-        }
-        self.0.core.checkpointed().await
+    /// Leads under a higher epoch from now on: what is accepted next carries it. A lower or equal one
+    /// changes nothing.
+    ///
+    /// Nothing is written for it: an epoch belongs to the metadata, whose record of it is durable
+    /// before any shard is told, and a start is told of it again.
+    pub fn raise_leader_epoch(&self, epoch: LeaderEpoch) {
+        let mut state = self.0.state.borrow_mut();
+        state.leader_epoch = state.leader_epoch.max(epoch);
     }
 
     /// Replaces the topic's values.

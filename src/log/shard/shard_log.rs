@@ -14,7 +14,7 @@ use crate::log::files::partition_dirs;
 use crate::log::files::partition_files::partition_dir;
 use crate::log::files::run::RunId;
 use crate::log::journal::{Journal, JournalIdentity};
-use crate::log::options::{JOURNAL_DIR, LogConfig, LogOptions, PartitionSpec};
+use crate::log::options::{JOURNAL_DIR, LogConfig, LogOptions, PartitionSpec, ToldPartition};
 use crate::log::partition::epochs::EpochCache;
 use crate::log::partition::marks::Marks;
 use crate::log::partition::producers::ProducerStates;
@@ -60,13 +60,13 @@ impl<R: Runtime> ShardLogInner<R> {
 
 impl<R: Runtime> ShardLog<R> {
     /// Opens the shard's log in a run that [`crate::log::recover`] has committed, with the partitions
-    /// it returned for this shard. `config_of` gives each one's topic values.
+    /// it returned for this shard. `told` gives what the metadata says of each one.
     pub async fn open(
         rt: R,
         options: LogOptions,
         run: RunId,
         recovered: Vec<RecoveredPartition>,
-        config_of: impl Fn(PartitionId) -> Rc<LogConfig>,
+        told: impl Fn(PartitionId) -> ToldPartition,
     ) -> Result<Self, StorageError> {
         let dir = options.shard_dir();
         let identity = JournalIdentity {
@@ -88,7 +88,10 @@ impl<R: Runtime> ShardLog<R> {
             partitions: RefCell::default(),
         });
         for recovered in recovered {
-            let partition = open_partition(&shard.core, recovered, &config_of);
+            let partition = {
+                let told = told(recovered.id);
+                open_partition(&shard.core, recovered, told)
+            };
             shard
                 .partitions
                 .borrow_mut()
@@ -285,8 +288,11 @@ fn new_partition<R: Runtime>(core: Rc<Core<R>>, spec: &PartitionSpec, now_ms: i6
 fn open_partition<R: Runtime>(
     core: &Rc<Core<R>>,
     found: RecoveredPartition,
-    config_of: &impl Fn(PartitionId) -> Rc<LogConfig>,
+    told: ToldPartition,
 ) -> Rc<LogInner<R>> {
+    // A batch tells of an epoch as well, should the metadata have been put back from a copy.
+    let latest = found.epochs.latest().map(|last| last.epoch);
+    let leader_epoch = told.leader_epoch.max(latest.unwrap_or(LeaderEpoch::NONE));
     let end = found.end;
     let active = ActiveSegment {
         index: found.index,
@@ -309,7 +315,7 @@ fn open_partition<R: Runtime>(
         producers: found.producers,
         unusable: found.offline.map(StorageError::PartitionOffline),
         looks_again: found.looks_again,
-        ..empty_state(config_of(found.id), found.leader_epoch, active)
+        ..empty_state(told.config, leader_epoch, active)
     };
     Rc::new(partition(core.clone(), found.id, &found.topic, state))
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use crate::log::ShardLog;
 use crate::log::recovery::{Recovered, RecoveryReport};
-use crate::model::{Offset, PartitionId, PartitionIndex, TopicId};
+use crate::log::{ShardLog, ToldPartition};
+use crate::model::{LeaderEpoch, Offset, PartitionId, PartitionIndex, TopicId};
 use crate::rt::Runtime;
 use crate::sim::Sim;
 
@@ -298,9 +298,11 @@ fn serve(scene: &Scene) -> Result<RecoveryReport, String> {
         let mut recovered = life::recover_unchecked(&rt, &scene.plan, &scene.truth).await?;
         let (options, partitions) = (scene.plan.options.clone(), recovered.shards.remove(0));
         let config = Rc::new(scene.plan.config.clone());
-        let opened = ShardLog::open(rt.clone(), options, recovered.run, partitions, |_| {
-            config.clone()
-        });
+        let told = |_| ToldPartition {
+            leader_epoch: LeaderEpoch(0),
+            config: config.clone(),
+        };
+        let opened = ShardLog::open(rt.clone(), options, recovered.run, partitions, told);
         let shard = opened.await.map_err(|error| error.to_string())?;
         let checkpoint = shard.checkpoint().await;
         checkpoint.map_err(|error| error.to_string())?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::log::files::partition_files::{SegmentFile, partition_dir};
 use crate::log::options::{Durability, LogConfig, LogOptions, RecoveryOptions};
 use crate::log::recovery::{Recovered, RecoveredPartition, recover};
-use crate::log::{PartitionLog, ReadAsk, ShardLog};
+use crate::log::{PartitionLog, ReadAsk, ShardLog, ToldPartition};
 use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, ShardIndex};
 use crate::rt::{Runtime, TaskClass};
 use crate::sim::{Rng, SimDisk, SimRuntime};
@@ -144,9 +144,11 @@ pub async fn open(
             shard: ShardIndex(number as u16),
             ..plan.options.clone()
         };
-        let config_of = |_| config.clone();
-        let opened =
-            ShardLog::open(rt.clone(), options, recovered.run, partitions, config_of).await;
+        let told = |id| ToldPartition {
+            leader_epoch: next_epoch(&truth, id),
+            config: config.clone(),
+        };
+        let opened = ShardLog::open(rt.clone(), options, recovered.run, partitions, told).await;
         shards.push(opened.map_err(|error| format!("open: {error}"))?);
     }
     let node = Rc::new(Node {
@@ -156,7 +158,6 @@ pub async fn open(
         truth,
     });
     check_all(&node).await?;
-    raise_epochs(&node).await?;
     Ok(node)
 }
 
@@ -253,31 +254,14 @@ pub async fn check_read(
     Ok(())
 }
 
-async fn raise_epochs(node: &Rc<Node>) -> Result<(), String> {
-    let waits = node
-        .shards
-        .iter()
-        .flat_map(ShardLog::partitions)
-        .map(|log| {
-            let truth = node.truth.clone();
-            async move {
-                let known = truth
-                    .borrow()
-                    .partitions
-                    .get(&log.id())
-                    .map(|p| p.leader_epoch);
-                let epoch = LeaderEpoch(known.unwrap_or_default().0.max(log.leader_epoch().0) + 1);
-                log.raise_leader_epoch(epoch)
-                    .await
-                    .map_err(|error| format!("epoch: {error}"))?;
-                if let Some(known) = truth.borrow_mut().partitions.get_mut(&log.id()) {
-                    known.leader_epoch = epoch;
-                }
-                Ok(())
-            }
-        });
-    let results: Vec<Result<(), String>> = futures_util::future::join_all(waits).await;
-    results.into_iter().collect()
+/// The leader epoch of the run that begins, as metadata gives it out: durable, and never twice.
+fn next_epoch(truth: &RefCell<Truth>, id: PartitionId) -> LeaderEpoch {
+    let mut truth = truth.borrow_mut();
+    let Some(known) = truth.partitions.get_mut(&id) else {
+        return LeaderEpoch(0);
+    };
+    known.leader_epoch = LeaderEpoch(known.leader_epoch.0 + 1);
+    known.leader_epoch
 }
 
 /// A moment, now and then.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::log::epochs::EpochCache;
 use crate::log::options::KnownPartition;
 use crate::log::partition::producers::{ProducerBatch, ProducerStates};
 use crate::log::recovery::RecoveredPartition;
@@ -112,17 +113,27 @@ impl PartitionTruth {
                 found.log_start, self.log_start
             ));
         }
-        if found.leader_epoch < self.leader_epoch && self.leader_epoch.0 > 0 {
-            return Err(format!(
-                "leader epoch {}, promised {}",
-                found.leader_epoch, self.leader_epoch
-            ));
-        }
         self.batches.truncate(kept);
         self.acknowledged = end;
         self.log_start = found.log_start;
         self.asked_log_starts.clear();
+        self.check_epochs(&found.epochs)?;
         self.check_producers(&found.producers)
+    }
+
+    /// Every epoch that a batch was accepted in is known to begin there.
+    fn check_epochs(&self, found: &EpochCache) -> Result<(), String> {
+        for batch in &self.batches {
+            let view = BatchView::first(&batch.bytes).map_err(|error| error.to_string())?;
+            let (epoch, base) = (view.leader_epoch(), batch.base_offset);
+            let known = found.epoch_at(base);
+            if base >= self.log_start && known != Some(epoch) {
+                return Err(format!(
+                    "leader epoch {known:?} at {base}, accepted in {epoch}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn check_producers(&self, found: &ProducerStates) -> Result<(), String> {

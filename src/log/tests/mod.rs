@@ -61,9 +61,11 @@ impl Scene {
             let partitions = recovered.shards.into_iter().next().unwrap_or_default();
             let config = Rc::new(self.config.clone());
             let options = self.options.clone();
-            let shard = ShardLog::open(rt.clone(), options, recovered.run, partitions, |_| {
-                config.clone()
-            });
+            let told = |_| ToldPartition {
+                leader_epoch: LeaderEpoch(3),
+                config: config.clone(),
+            };
+            let shard = ShardLog::open(rt.clone(), options, recovered.run, partitions, told);
             work(rt.clone(), shard.await.unwrap()).await
         });
         let ended = lived.unwrap();
