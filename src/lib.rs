@@ -52,14 +52,15 @@
 //!    that neither waits nor fails: assigns offsets, copies the batch into the tail, and joins the
 //!    group that the journal gathers ([`Journal::append`](log::journal::Journal::append)). The
 //!    batch is now [`Accepted`](partition::Accepted). At level `memory`
-//!    `LogInner::accept` has moved the durable offset as well. Behind the request's last batch the
+//!    `State::accept` has moved the durable offset as well. Behind the request's last batch the
 //!    handler returns `Reply::Respond` with a future, which joins the connection's queue, and the
 //!    connection's next request is read.
 //! 6. The journal's writer (`log/journal/writer.rs`) writes the group: one direct write for
 //!    everything that the shard has accepted since the last one. When it and every earlier write
 //!    have completed, `Shared::complete` calls the function that `ShardLog::open` gave the journal,
-//!    `hand_back` (`log/shard/core.rs`): `LogInner::on_completed` moves the durable offset and calls
-//!    the partition (`RoleState`, `partition/role.rs`), whose high watermark follows.
+//!    `hand_back` (`log/shard/core.rs`): `State::completed` (`log/partition/state.rs`) moves the
+//!    durable offset, and `LogInner::marks_changed` calls the partition (`RoleState`,
+//!    `partition/role.rs`), whose high watermark follows.
 //! 7. That pops whoever waited for no more from the mark's queue ([`MarkQueue`](rt::MarkQueue)). The
 //!    handler's future `acknowledge`, woken by the last of its batches, asks each for its
 //!    [`outcome`](partition::Accepted::outcome), and

@@ -34,11 +34,11 @@ pub use options::{
     ToldPartition,
 };
 pub use partition::marks::Marks;
-pub use partition::state::LogWatcher;
 pub use partition::tail::{ReadAsk, ReadBatches};
 pub use recovery::{
     Recovered, RecoveredPartition, RecoveryError, RecoveryReport, recover, refuse_strangers,
 };
 pub use segment::facts::SegmentFacts;
+pub use shard::log_inner::LogWatcher;
 pub use shard::partition_log::{Appended, PartitionLog};
 pub use shard::shard_log::ShardLog;

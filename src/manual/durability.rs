@@ -15,27 +15,28 @@
 //! | durable offset | …is as safe as the level promises; with one replica the high watermark and the last stable offset |
 //! | log end offset | …has been assigned |
 //!
-//! [`Marks::in_order`](crate::log::Marks::in_order) is checked whenever one moves, in release builds
-//! too: log start ≤ durable ≤ log end, segment-durable ≤ durable. A violation takes that partition
-//! offline, never the process.
-//!
 //! Those are for readers. For its files a log has three byte positions more (`log/partition/state.rs`), which
-//! need not lie between two batches in the case of *moved*:
+//! need not lie between two batches in the case of *written back*:
 //!
 //! ```text
-//!  moved                     journaled               completed              end of the tail
+//!  written back              journaled               completed              log end
 //!    |  safely in the journal,   |  in journal writes    |  accepted, on its way   |
-//!    |  to be moved              |  not flushed yet      |  to the journal         |
+//!    |  to be written back       |  not flushed yet      |  to the journal         |
 //! ```
 //!
 //! | position | everything below… |
 //! |---|---|
-//! | moved | …is in segment files, durably; the last batch that ends at or below it ends at segment-durable |
+//! | written back | …is in segment files, durably; the last batch that ends at or below it ends at segment-durable |
 //! | journaled | …survives power loss in the journal, at whatever level, so that it may move |
 //! | completed | …is in completed journal writes; at level `fsync` that is journaled, below it a flush lies between |
 //!
-//! They stand in this order: moved ≤ journaled ≤ completed. A checkpoint names moved and
+//! They stand in this order: written back ≤ journaled ≤ completed. A checkpoint names written back and
 //! segment-durable: replay begins at the block of the one, the walk at the other.
+//!
+//! The order of both is checked at every change, in release builds too (`State::check`): log start ≤
+//! durable ≤ log end, segment-durable ≤ durable; and at write-backs, rolls and events also that
+//! segments leave no gaps and end where the log does. A violation takes that partition offline, with an
+//! error that names it, never the process.
 //!
 //! # Levels
 //!
@@ -67,14 +68,14 @@
 //!
 //! | | rule | in | planted as |
 //! |---|---|---|---|
-//! | 1 | The journaled position is the end of the last whole batch in the contiguous, flushed prefix of the journal. Acknowledgements wait for that prefix; nothing else on disk (segment, roll, index, snapshot, checkpoint) describes anything beyond it | `log/journal/state.rs`, `log/partition/state.rs`, `log/partition/move_plan.rs`, `log/shard/roll.rs`, `log/shard/checkpointer.rs` | `AckWaitsForDurable`, `AckWaitsForPrefix`, `JournaledBeforeMove` |
-//! | 2 | Moves end on a block boundary, unless nothing is accepted beyond. After such an unfinished block the next entry carries that block's beginning again, as does each partition's first entry of a run. Moves of one partition take turns | `log/partition/move_plan.rs`, `log/shard/append.rs`, `log/shard/moves.rs` | `MovesEndOnBlocks`, `CarryUnfinishedBlock`, `MovesDoNotOverlap` |
+//! | 1 | The journaled position is the end of the last whole batch in the contiguous, flushed prefix of the journal. Acknowledgements wait for that prefix; nothing else on disk (segment, roll, index, snapshot, checkpoint) describes anything beyond it | `log/journal/state.rs`, `log/partition/state.rs`, `log/partition/move_plan.rs`, `log/shard/append.rs`, `log/shard/checkpointer.rs` | `AckWaitsForDurable`, `AckWaitsForPrefix`, `JournaledBeforeMove` |
+//! | 2 | Moves end on a block boundary, unless nothing is accepted beyond. After such an unfinished block the next entry carries that block's beginning again, as does each partition's first entry of a run. Moves of one partition take turns | `log/partition/move_plan.rs`, `log/partition/state.rs`, `log/shard/moves.rs` | `MovesEndOnBlocks`, `CarryUnfinishedBlock`, `MovesDoNotOverlap` |
 //! | 3 | The journal keeps every entry that reaches beyond what was moved. Replay writes nothing below the block of the moved position | `log/shard/checkpointer.rs`, `log/recovery/overlay.rs` | `TrimKeepsUnmoved`, `ReplayNotBelowMark` |
 //! | 4 | A journal write has checksums, its predecessor's checksum, and what was flushed before it. Behind a break the rest of the ring is searched: if anything says that the broken write was flushed, it is rot, and its partitions go offline; otherwise the tail was torn | `log/journal/format.rs`, `scan.rs`, `sweep.rs` | `JournalChecksums`, `RotIsNotTorn` |
 //! | 5 | Runs are ordered. Writes and checkpoints of any run but the committed one are void | `log/files/run.rs`, `log/journal/reader.rs`, `log/files/checkpoint_slots.rs` | `RunCheck` |
 //! | 6 | Recovery writes segments, never journals, then checkpoints that leave the newest of the committed run alone, and commits the new run last | `log/recovery/mod.rs`, `log/files/checkpoint_slots.rs` | `RecoveryCommitsRunLast`, `RecoveryKeepsNewestCheckpoint` |
 //! | 7 | Whoever writes a file holds its lock, on the descriptor that writes. A start waits for it: writes of a killed process may still be in flight | `log/files/lock.rs` | `Locks` |
-//! | 8 | A log start is in the journal, durably and in two writes, before it is answered or a file is unlinked; a checkpoint names the one that it includes | `log/shard/log_start.rs`, `log/shard/checkpointer.rs` | `LogStartJournaled`, `CheckpointNamesFinalMarks` |
+//! | 8 | A log start is in the journal, durably and in two writes, before it is answered or a file is unlinked; a checkpoint names the one that it includes | `log/shard/log_start.rs`, `log/partition/snapshot.rs` | `LogStartJournaled`, `CheckpointNamesFinalMarks` |
 //! | 9 | A metadata change is durable before it is applied. Entries and directories of another topic id are left alone, whatever the topic's name | `log/files/record_log.rs`, `node/controller.rs`, `log/files/partition_dirs.rs`, `log/recovery/mod.rs` | `TopicIdCheck`, `MetadataDurableFirst` |
 //! | 10 | Sealing cuts the segment; the cut is fsynced before segment-durable passes it, and recovery cuts again | `log/shard/moves.rs`, `log/recovery/verify.rs` | `SealCutDurable` |
 //! | 11 | A batch is accepted only when its segment has durably reserved its space and the journal can hold it | `log/shard/append.rs`, `log/journal/state.rs` | `SpaceReserved` |
@@ -98,14 +99,17 @@
 //! 4. Renames directories of topics that are no more, and makes those that metadata knows and that
 //!    were never finished; on a full disk the shards do that later. A directory that should
 //!    be there and is not refuses the start; an empty one in its place takes the partition offline.
-//! 5. First pass over the journals, each from where its checkpoint says: log starts. A journal file that
+//! 5. One ordered pass over the journals, each from where its checkpoint says: entries are laid over the
+//!    segments, each partition from the block of its written-back position on, and events are applied. A
+//!    gap, or rot that no later entry makes good, takes the partition offline, with all that is whole
+//!    before it in its segments, and the journals are kept as `shard-N/journal.run-R`. A journal file that
 //!    is missing, or that ends before a place that must have been prepared, refuses the start: a torn
-//!    tail never looks like that. Then the lengths of segment files are compared with what was written
-//!    to them: a sealed one that is missing or short takes its partition offline until it is put back,
-//!    one that is written on refuses the start.
-//! 6. Second pass: entries are laid over the segments, each partition from the block of its moved
-//!    position on. A gap, or rot that no later entry makes good, takes the partition offline, with
-//!    all that is whole before it in its segments, and the journals are kept as `shard-N/journal.run-R`.
+//!    tail never looks like that.
+//! 6. Segment files that were found shorter than what was written to them are judged, now that it is
+//!    known where the logs start: before the start they may be gone. Otherwise a sealed one that is
+//!    missing or short takes its partition offline until it is put back, and one that is written on
+//!    refuses the start. What the journals have of those that lack files is laid over the rest only then,
+//!    in a pass for them alone, so that no file grows behind a hole.
 //! 7. Per partition: writes what is left, then walks from segment-durable, every CRC checked, to the
 //!    last whole batch; counts batches behind the checkpoint's end for producers, leader epochs and
 //!    indexes; cuts the file there; removes segment files that are not part of the log. A segment

@@ -86,13 +86,13 @@
 //!
 //! | entry at | bytes | field |
 //! |---|---|---|
-//! | 0 | 1 | kind: 1 data, 2 log start |
+//! | 0 | 1 | kind: 1 data, 2 log start; 3 and 4 are for segments that are replaced and truncations |
 //! | 1 | 1 + 2 | flags (1: its whole blocks lie behind the table), zeros |
-//! | 4 | 4 | leader epoch; −1 for a log start |
+//! | 4 | 4 | leader epoch; −1 for an event |
 //! | 8 | 16 + 4 | topic id, partition |
 //! | 28 | 4 | length of the payload |
 //! | 32 | 8 | base offset of the segment; for a log start, the offset |
-//! | 40 | 8 | byte position in the segment |
+//! | 40 | 8 | byte position in the segment; for an event, its number: 1, 2, … of the partition |
 //!
 //! An entry of data is bytes of a segment, at the position they will have there: replay is laying
 //! entries over files. Long entries (64 KiB and more of whole blocks) are written from where they
@@ -110,9 +110,9 @@
 //!
 //! header   `CLCP`  version 4  run 8 + 16  sequence 8  content bytes 8  content checksum 4
 //!          zeros 8  checksum of the header 4
-//! content  version 2  journal start 64  count 4, then per partition:
-//!          topic id 16  index 4  name  offline?  log start 8
-//!          segment-durable 24  moved 8 + 8  end 24
+//! content  version 3  journal start 64  count 4, then per partition its snapshot: length 4,
+//!          version 2  topic id 16  index 4  name  offline?  log start 8  last event 8
+//!          segment-durable 24  written back 8 + 8  end 24
 //!          leader epochs: count, (epoch 4, start offset 8) each
 //!          segments: count, 56 each, the active one last
 //!          producers: length, then all remembered batches of each
@@ -121,9 +121,10 @@
 //!          checksum of the write before 4
 //! ```
 //!
-//! `log/partition/checkpoint_content.rs` has every field. A boundary of 24 bytes is an offset, a segment, and
-//! a byte in it. Everything describes the log as of `end`, which was in the journal before the
-//! checkpoint was written; recovery goes on from exactly there.
+//! `log/partition/snapshot.rs` has every field. A boundary of 24 bytes is an offset, a segment, and a byte
+//! in it. A snapshot describes the log as of its `end`, which was in the journal before the checkpoint was
+//! written, and includes every event up to the last one that it names; recovery goes on from exactly
+//! there. A later build reads the snapshots of this one (`tests/fixtures/partition-snapshot-1.hex` is kept).
 //!
 //! # Run
 //!

@@ -13,16 +13,17 @@ use crate::log::files::run::RunId;
 use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, PartitionIndex, ShardIndex, TopicId};
 use crate::rt::BLOCK_BYTES;
 
-use super::JournalIdentity;
+use super::{EventChange, JournalIdentity, PartitionEvent};
 
 pub(super) const HEADER_BYTES: usize = 96;
 pub(super) const ENTRY_BYTES: usize = 48;
 const MAGIC: u32 = u32::from_le_bytes(*b"CLJW");
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const CHECKSUM_AT: usize = 84;
 
 const KIND_DATA: u8 = 1;
 const KIND_LOG_START: u8 = 2;
+// 3 is for segments that are replaced, 4 for a truncation.
 const FLAG_BLOCKS: u8 = 1;
 
 /// What a write is there for.
@@ -170,16 +171,16 @@ pub(super) enum EntryHead {
         /// Whether its whole blocks lie behind the inline part.
         blocks: bool,
     },
-    LogStart {
+    Event {
         partition: PartitionId,
-        log_start: Offset,
+        event: PartitionEvent,
     },
 }
 
 impl EntryHead {
     pub fn partition(&self) -> PartitionId {
         match *self {
-            Self::Data { partition, .. } | Self::LogStart { partition, .. } => partition,
+            Self::Data { partition, .. } | Self::Event { partition, .. } => partition,
         }
     }
 
@@ -196,8 +197,10 @@ impl EntryHead {
                 let flags = if blocks { FLAG_BLOCKS } else { 0 };
                 (KIND_DATA, flags, leader_epoch, segment_base, position, len)
             }
-            Self::LogStart { log_start, .. } => {
-                (KIND_LOG_START, 0, LeaderEpoch::NONE, log_start, 0, 0)
+            Self::Event { event, .. } => {
+                let EventChange::LogStart(log_start) = event.change;
+                let (epoch, number) = (LeaderEpoch::NONE, event.number);
+                (KIND_LOG_START, 0, epoch, log_start, number, 0)
             }
         };
         let partition = self.partition();
@@ -230,9 +233,12 @@ impl EntryHead {
                 len,
                 blocks: flags & FLAG_BLOCKS != 0,
             }),
-            KIND_LOG_START => Some(Self::LogStart {
+            KIND_LOG_START => Some(Self::Event {
                 partition,
-                log_start: base,
+                event: PartitionEvent {
+                    number: position,
+                    change: EventChange::LogStart(base),
+                },
             }),
             _ => None,
         }

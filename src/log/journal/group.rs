@@ -142,15 +142,12 @@ impl<T> Gathering<T> {
     /// Adds `entry`, which was promised space; returns the sequence of its last piece.
     pub fn append(&mut self, entry: Entry<T>, promised_bytes: u64) -> u64 {
         let token = match entry {
-            Entry::LogStart {
+            Entry::Event {
                 partition,
-                log_start,
+                event,
                 token,
             } => {
-                let head = EntryHead::LogStart {
-                    partition,
-                    log_start,
-                };
+                let head = EntryHead::Event { partition, event };
                 self.append_whole(head, Pieces::new(), 0, 0);
                 token
             }

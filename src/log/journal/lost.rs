@@ -1,8 +1,8 @@
 //! What a scan tells of writes that cannot be read any more.
 
-use super::Sequence;
 use super::format::EntryHead;
-use crate::model::{Offset, PartitionId};
+use super::{PartitionEvent, Sequence};
+use crate::model::PartitionId;
 
 /// Rot: writes that had been flushed are not whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub struct LostWrites {
 pub struct Kept {
     /// Whose bytes it carried.
     pub partitions: Vec<PartitionId>,
-    /// Log starts, which stand in the table.
-    pub log_starts: Vec<(PartitionId, Offset)>,
+    /// Events, which stand in the table.
+    pub events: Vec<(PartitionId, PartitionEvent)>,
 }
 
 impl Kept {
@@ -31,10 +31,7 @@ impl Kept {
         for head in heads {
             match *head {
                 EntryHead::Data { partition, .. } => kept.partitions.push(partition),
-                EntryHead::LogStart {
-                    partition,
-                    log_start,
-                } => kept.log_starts.push((partition, log_start)),
+                EntryHead::Event { partition, event } => kept.events.push((partition, event)),
             }
         }
         kept

@@ -85,15 +85,32 @@ pub enum Entry<T> {
         /// Handed back.
         token: T,
     },
-    /// A log start that moved.
-    LogStart {
+    /// What changes a partition beside its batches.
+    Event {
         /// Whose.
         partition: PartitionId,
-        /// Where the log starts now.
-        log_start: Offset,
+        /// What happens.
+        event: PartitionEvent,
         /// Handed back.
         token: T,
     },
+}
+
+/// A change of a partition, in the order of the journal. Each has a number of its partition: a
+/// snapshot names the last one that it includes, and replay applies only later ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionEvent {
+    /// Counts the partition's events, from 1.
+    pub number: u64,
+    /// What happens.
+    pub change: EventChange,
+}
+
+/// What an event changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventChange {
+    /// The log starts at this offset, unless it starts later.
+    LogStart(Offset),
 }
 
 /// Why the journal cannot do what was asked.
@@ -129,7 +146,7 @@ impl<T> Entry<T> {
     pub fn payload_bytes(&self) -> usize {
         match self {
             Self::Data { payload, .. } => payload.iter().map(|buf| buf.len()).sum(),
-            Self::LogStart { .. } => 0,
+            Self::Event { .. } => 0,
         }
     }
 }

@@ -12,7 +12,7 @@ use super::format::{BlockSplit, EntryHead, HEADER_BYTES, Header, WriteKind, is_i
 use super::lost::{Kept, LostWrites};
 use super::reader::RingReader;
 use super::sweep::{Later, sweep};
-use super::{JournalStart, Pieces, Sequence};
+use super::{JournalStart, PartitionEvent, Pieces, Sequence};
 use crate::log::files::codec::Fields;
 use crate::log::files::run::RunId;
 use crate::log::rules::{Rule, holds};
@@ -101,12 +101,12 @@ pub enum ScannedEntry {
         /// The bytes, in order.
         payload: Pieces,
     },
-    /// A log start that moved.
-    LogStart {
+    /// What changes a partition beside its batches.
+    Event {
         /// Whose.
         partition: PartitionId,
-        /// Where the log starts.
-        log_start: Offset,
+        /// What happens.
+        event: PartitionEvent,
     },
 }
 
@@ -364,13 +364,7 @@ fn read_entry(
     blocks: &mut Cut<'_>,
 ) -> Option<ScannedEntry> {
     match *head {
-        EntryHead::LogStart {
-            partition,
-            log_start,
-        } => Some(ScannedEntry::LogStart {
-            partition,
-            log_start,
-        }),
+        EntryHead::Event { partition, event } => Some(ScannedEntry::Event { partition, event }),
         EntryHead::Data {
             partition,
             leader_epoch,

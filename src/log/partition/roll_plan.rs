@@ -2,7 +2,7 @@
 //!
 //! Rules of Kafka's `LogSegment.shouldRoll`.
 
-use crate::model::Offset;
+use crate::model::{Offset, PartitionId};
 
 /// The active segment, as far as rolling is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +86,19 @@ fn waited_ms(segment: &RollState, batch: &IncomingBatch, now_ms: i64) -> i64 {
         first if first >= 0 => batch.max_timestamp_ms.saturating_sub(first),
         _ => now_ms.saturating_sub(segment.created_ms),
     }
+}
+
+/// A segment's share of `segment.jitter.ms`: the same whenever it is asked for, and different from those
+/// of other segments and partitions.
+pub fn jitter_ms(id: PartitionId, base_offset: Offset, limit_ms: i64) -> i64 {
+    let (high, low) = id.topic.0.as_u64_pair();
+    let drawn = [low, id.index.0 as u64, base_offset.0 as u64]
+        .iter()
+        .fold(high, |drawn, word| {
+            (drawn.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        });
+    let limit = u64::try_from(limit_ms).unwrap_or(0);
+    i64::try_from((drawn >> 1) % limit.saturating_add(1)).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -1,141 +1,157 @@
-//! What a partition's log consists of, and the changes that several files share.
+//! One partition's log as a state machine: every change is a method here, and nothing else changes it.
 //!
-//! | fields of [`State`] | changed by |
-//! |---|---|
-//! | tail, active, producers, epochs, log end, `unmoved` | `append`: a batch was accepted |
-//! | completed, journaled, durable offset, log start, epochs | here: the journal has completed an entry |
-//! | journaled | `moves` as well, below level `fsync`: the journal was flushed |
-//! | moved, segment-durable, `unmoved` | here (`set_moved`), when `moves` has written |
-//! | active and rolled, completed, journaled | `roll`: the next segment begins |
-//! | rolled, sealed | `moves`: a segment is sealed |
-//! | sealed, producers | `log_start`: segments and silent producers go |
-//! | active: what its index files have | `checkpointer` |
-//! | tail: its chunks | `eviction` |
-//! | `carries` | `moves` sets it with an unfinished block, `append` takes it |
-//! | `moving` | `moves` |
-//! | users, wanted move, `unusable` | here, the latter by a deletion (`partition_dirs`) as well |
-//! | `is_listed_unmoved` | `eviction` |
-//! | leader epoch, config | `partition` |
+//! Pure: no I/O, no waiting, no clock. What has to happen outside comes back as a value: what to
+//! journal, what to write to a segment file, what was sealed. Whoever calls does that and says so:
+//!
+//! | call | when | what comes back |
+//! |---|---|---|
+//! | [`State::accept`] | a batch has its room | what to journal |
+//! | [`State::completed`] | its entry is in completed journal writes | bytes that could be written back |
+//! | [`State::flushed`] | the journal was flushed, below level `fsync` | |
+//! | [`State::next_write_back`] | a write-back begins | what to write where |
+//! | [`State::written_back`] | it is in the segment file | the segment that it has sealed |
+//! | [`State::begin_segment`] | the active segment ends | |
+//! | [`State::next_event`], [`State::apply_event`] | an event is journaled, and completed | the event |
+//! | [`State::snapshot`], [`State::restore`] | a checkpoint, a start | the durable form, and back |
+//!
+//! An example. Batches of 3,000 bytes at offsets 0, 1 and 2 are accepted: log end 3, byte 9,000. The
+//! journal completes the first two: durable 2, journaled byte 6,000. A write-back takes whole blocks
+//! below that, 0 to 4,096: written back is byte 4,096, and segment-durable is offset 1 (byte 3,000),
+//! the last whole batch below. The third completes, and the journal needs its space: what is left goes,
+//! 4,096 to 9,000, its last block unfinished and padded with zeros. The next batch's entry begins at
+//! 8,192 again, that block's boundary, so that replay never writes behind a block that it does not have.
+//!
+//! After each change the marks and byte positions must be in their order ([`State::check`]). Where
+//! they are not, the partition is taken out of use, and the process goes on.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::path::PathBuf;
-use std::rc::{Rc, Weak};
 
 use crate::log::error::StorageError;
-use crate::log::journal::Sequence;
+use crate::log::journal::{EventChange, PartitionEvent, Pieces, Sequence};
 use crate::log::options::{Durability, LogConfig};
-use crate::log::partition::epochs::EpochCache;
+use crate::log::partition::effects::{
+    AcceptedEntry, IndexGrowth, MissingMemory, Reservation, Restored, SealedSegment, WriteBack,
+};
 use crate::log::partition::marks::Marks;
-use crate::log::partition::move_plan::{MoveState, Urgency};
-use crate::log::partition::producers::ProducerStates;
-use crate::log::partition::tail::Tail;
+use crate::log::partition::move_plan::{MovePlan, MoveState, Urgency, plan_move};
+use crate::log::partition::producers::{ProducerBatch, ProducerError, Verdict};
+use crate::log::partition::retention::{RetentionLimits, RetentionPlan, plan_retention};
+use crate::log::partition::roll_plan::{IncomingBatch, RollLimits, jitter_ms, should_roll};
+use crate::log::partition::snapshot::{AppliedBatch, Snapshot};
+use crate::log::partition::tail::{Tail, TailBatch};
 use crate::log::rules::{Rule, holds};
-use crate::log::segment::facts::SegmentFacts;
-use crate::log::segment::index::SegmentIndex;
-use crate::log::segment::position::{Boundary, Position};
-use crate::log::shard::core::{Core, Journaled};
-use crate::model::{LeaderEpoch, Offset, PartitionId};
-use crate::rt::{Budget, MarkQueue, Runtime};
+use crate::log::segment::facts::{SegmentFacts, next_reservation};
+use crate::log::segment::index::{IndexedBatch, SegmentIndex};
+use crate::log::segment::position::{Boundary, Position, block_floor};
+use crate::model::batch::{BatchView, HEADER_BYTES, stamp};
+use crate::model::{LeaderEpoch, Offset};
+use crate::rt::{BLOCK_BYTES, Buf, BufMut, Permit};
 
-/// Whoever is told of what happens to a partition's log, in the same step, so that nobody sees the one
-/// and not the other.
-pub trait LogWatcher {
-    /// A mark has moved. An error says what is wrong with them, and takes the partition offline.
-    fn marks_moved(&self, marks: &Marks) -> Result<(), String>;
-    /// The log cannot be used any more: the partition or the directory is offline, or it was deleted.
-    fn failed(&self);
-}
-
-/// What the clones of a [`PartitionLog`](crate::log::PartitionLog) share.
-pub(in crate::log) struct LogInner<R: Runtime> {
-    pub core: Rc<Core<R>>,
-    pub id: PartitionId,
-    pub topic: String,
-    pub dir: PathBuf,
-    /// One append at a time, in the order of asking.
-    pub turn: Budget,
-    /// Who waits for the durable offset.
-    pub durable: MarkQueue<Offset>,
-    pub watcher: RefCell<Option<Rc<dyn LogWatcher>>>,
-    pub state: RefCell<State>,
-}
-
-/// Everything that moves. Borrowed for a moment at a time, never across an await.
-pub(in crate::log) struct State {
-    pub config: Rc<LogConfig>,
-    pub leader_epoch: LeaderEpoch,
-    pub epochs: EpochCache,
-    pub marks: Marks,
-    pub tail: Tail,
+/// A partition's log.
+pub struct State {
+    /// As of the log end.
+    now: Snapshot,
+    /// The epoch under which it is led.
+    leader_epoch: LeaderEpoch,
+    config: LogConfig,
+    durability: Durability,
+    /// Everything below is as safe as the durability level promises.
+    durable: Offset,
     /// Everything below is in completed journal writes.
-    pub completed: Boundary,
-    /// Everything below is safely in the journal, so that it may move.
-    pub journaled: Boundary,
-    /// First byte that is not in a segment file; the boundary below it is segment-durable.
-    pub moved: Position,
-    pub segment_durable: Boundary,
-    pub sealed: VecDeque<SegmentFacts>,
-    /// Rolled, not sealed yet: the last bytes are still to be moved.
-    pub rolled: VecDeque<RolledSegment>,
-    pub active: ActiveSegment,
-    pub producers: ProducerStates,
-    /// The next entry begins at its block's boundary: the block before was moved unfinished, or
+    completed: Boundary,
+    /// Everything below is safely in the journal, so that it may be written back.
+    journaled: Boundary,
+    tail: Tail,
+    /// What the last of the complete segments need that are not sealed yet, oldest first.
+    rolled: VecDeque<RolledSegment>,
+    active: ActiveSegment,
+    /// The next entry begins at its block's boundary: the block before was written back unfinished, or
     /// the run has no entry of this partition yet.
-    pub carries: bool,
-    pub moving: usize,
-    /// Whoever else works on the partition's files, by their path.
-    pub users: usize,
-    /// The move that it is in the queue for.
-    pub wanted_move: Option<Urgency>,
-    /// Journaled entries that reach beyond `moved`, oldest first.
-    pub unmoved: VecDeque<Unmoved>,
-    /// Whether [`Core::with_unmoved`] names the partition.
-    pub is_listed_unmoved: bool,
-    /// Why the partition cannot be used: it is offline, or was deleted.
-    pub unusable: Option<StorageError>,
-    /// It is offline for this run only: no checkpoint says so.
-    pub looks_again: bool,
+    repeats_block: bool,
+    /// Journaled entries that reach beyond what is written back, oldest first.
+    pending: VecDeque<PendingEntry>,
+    /// Number of the last event that was handed out.
+    last_event: u64,
+    /// Why it cannot be used: it is offline, or was deleted.
+    unusable: Option<StorageError>,
 }
 
-/// The segment that is appended to.
-pub(in crate::log) struct ActiveSegment {
-    pub facts: SegmentFacts,
-    pub index: SegmentIndex,
+/// The segment that is appended to, beside its facts.
+struct ActiveSegment {
+    /// Where its batches are.
+    index: SegmentIndex,
     /// Entries of the offset and the time index that their files have.
-    pub indexed: (usize, usize),
+    indexed: (usize, usize),
     /// Space that is reserved in the file.
-    pub reserved_bytes: u64,
+    reserved_bytes: u64,
 }
 
-/// A segment that is no longer appended to, and not sealed yet.
-pub(in crate::log) struct RolledSegment {
-    pub facts: SegmentFacts,
-    pub index: SegmentIndex,
-    pub indexed: (usize, usize),
-    /// Producer state where the segment ends, for the snapshot named by that offset.
-    pub snapshot: Vec<u8>,
+struct RolledSegment {
+    index: SegmentIndex,
+    indexed: (usize, usize),
+    producers: Vec<u8>,
 }
 
 /// Journal entries up to a byte, and the earliest write that may hold some of them.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::log) struct Unmoved {
-    pub first: Sequence,
-    pub end: Position,
-}
-
-impl ActiveSegment {
-    pub fn new(facts: SegmentFacts) -> Self {
-        Self {
-            index: SegmentIndex::new(facts.base_offset),
-            facts,
-            indexed: (0, 0),
-            reserved_bytes: 0,
-        }
-    }
+struct PendingEntry {
+    first: Sequence,
+    end: Position,
 }
 
 impl State {
+    /// A log as recovery has left it: everything that it has is in segment files, unless it is offline.
+    pub fn restore(
+        from: Restored,
+        leader_epoch: LeaderEpoch,
+        config: LogConfig,
+        durability: Durability,
+    ) -> Self {
+        let now = from.snapshot;
+        let end = now.end;
+        let mut state = Self {
+            // A batch tells of an epoch as well, should the metadata have been put back from a copy.
+            leader_epoch: now
+                .epochs
+                .latest()
+                .map_or(leader_epoch, |last| last.epoch.max(leader_epoch)),
+            config,
+            durability,
+            durable: end.offset,
+            completed: end,
+            journaled: end,
+            tail: Tail::new(end.at),
+            rolled: VecDeque::new(),
+            active: ActiveSegment {
+                index: from.index,
+                indexed: (0, 0),
+                reserved_bytes: 0,
+            },
+            repeats_block: true,
+            pending: VecDeque::new(),
+            last_event: now.last_event,
+            unusable: now.offline.clone().map(StorageError::PartitionOffline),
+            now,
+        };
+        if state.unusable.is_none() {
+            state.check_all();
+        }
+        state
+    }
+
+    /// Its durable form, as of the log end.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.now
+    }
+
+    /// The earliest journal write that still holds something of it that no segment file has.
+    pub fn needs_journal_from(&self) -> Option<Sequence> {
+        self.pending.front().map(|entry| entry.first)
+    }
+
+    // --- use ---
+
+    /// Fails when the partition cannot be used.
     pub fn check_usable(&self) -> Result<(), StorageError> {
         match &self.unusable {
             Some(error) => Err(error.clone()),
@@ -143,192 +159,751 @@ impl State {
         }
     }
 
-    /// Where the log ends.
-    pub fn end(&self) -> Boundary {
-        Boundary {
-            offset: self.marks.log_end,
-            at: self.tail.end(),
+    /// Whether it can be used.
+    pub fn is_usable(&self) -> bool {
+        self.unusable.is_none()
+    }
+
+    /// Whether it was deleted.
+    pub fn is_deleted(&self) -> bool {
+        self.unusable == Some(StorageError::Deleted)
+    }
+
+    /// Takes it out of use until it is repaired; the first reason stays.
+    pub fn take_offline(&mut self, reason: String) {
+        if self.unusable.is_none() {
+            self.now.take_offline(reason.clone());
+            self.unusable = Some(StorageError::PartitionOffline(reason));
         }
     }
 
-    /// What the next move is planned from.
-    pub fn move_state(&self) -> MoveState {
-        MoveState {
-            from: self.moved,
-            journaled: self.journaled.at,
-            accepted: self.tail.end(),
-            rolled_bytes: self.rolled.front().map(|rolled| rolled.facts.size_bytes),
+    /// Takes it out of use for this run: what it lacks may be there at the next start.
+    pub fn take_offline_for_now(&mut self, reason: String) {
+        self.unusable
+            .get_or_insert(StorageError::PartitionOffline(reason));
+    }
+
+    /// It is deleted: nothing can be done with it from here on.
+    pub fn delete(&mut self) {
+        self.unusable = Some(StorageError::Deleted);
+    }
+
+    /// Lets go of memory and journal; nobody works on it any more.
+    pub fn clear(&mut self) {
+        self.tail.clear();
+        self.pending.clear();
+    }
+
+    // --- what others look at ---
+
+    /// Where the log stands.
+    pub fn marks(&self) -> Marks {
+        Marks {
+            log_start: self.now.log_start,
+            segment_durable: self.now.segment_durable.offset,
+            durable: self.durable,
+            log_end: self.now.end.offset,
         }
     }
 
-    /// Bytes that could move, as far as the segment of the next move goes.
-    pub fn movable_bytes(&self) -> u64 {
-        match self.rolled.front() {
-            Some(_) => u64::MAX,
-            None if self.completed.at.segment == self.moved.segment => {
-                self.completed.at.byte.saturating_sub(self.moved.byte)
+    /// The epoch under which it is led now.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch
+    }
+
+    /// Leads under a higher epoch from now on; a lower or equal one changes nothing.
+    pub fn raise_epoch(&mut self, epoch: LeaderEpoch) {
+        self.leader_epoch = self.leader_epoch.max(epoch);
+    }
+
+    /// The topic's values.
+    pub fn config(&self) -> &LogConfig {
+        &self.config
+    }
+
+    /// Replaces the topic's values.
+    pub fn set_config(&mut self, config: LogConfig) {
+        self.config = config;
+    }
+
+    /// The recent bytes.
+    pub fn tail(&self) -> &Tail {
+        &self.tail
+    }
+
+    /// Segments that are whole in their files, oldest first.
+    pub fn sealed_count(&self) -> usize {
+        self.now.complete.len() - self.rolled.len()
+    }
+
+    /// The index of the segment that is appended to.
+    pub fn active_index(&self) -> &SegmentIndex {
+        &self.active.index
+    }
+
+    /// Of a segment that is not sealed, the index is in memory.
+    pub fn open_index(&self, base_offset: Offset) -> Option<&SegmentIndex> {
+        if self.now.active.base_offset == base_offset {
+            return Some(&self.active.index);
+        }
+        let rolled = self.now.complete.range(self.sealed_count()..);
+        let mut indexes = rolled.zip(&self.rolled);
+        let found = indexes.find(|(facts, _)| facts.base_offset == base_offset)?;
+        Some(&found.1.index)
+    }
+
+    /// Gives the index of a segment that is not sealed what it lacks since the start, unless it has it by
+    /// now; `in_files` of its entries are in its files.
+    pub fn complete_index(
+        &mut self,
+        base_offset: Offset,
+        before: SegmentIndex,
+        in_files: (usize, usize),
+    ) {
+        let sealed = self.sealed_count();
+        let (index, indexed) = if self.now.active.base_offset == base_offset {
+            (&mut self.active.index, &mut self.active.indexed)
+        } else {
+            let mut rolled = self.now.complete.range(sealed..).zip(&mut self.rolled);
+            match rolled.find(|(facts, _)| facts.base_offset == base_offset) {
+                Some((_, rolled)) => (&mut rolled.index, &mut rolled.indexed),
+                None => return,
             }
-            None => 0,
-        }
-    }
-
-    /// Everything below `moved` is durably in segment files now.
-    pub fn set_moved(&mut self, moved: Position) {
-        self.moved = moved;
-        while self.unmoved.front().is_some_and(|entry| entry.end <= moved) {
-            self.unmoved.pop_front();
-        }
-        let batches = self.tail.batches();
-        let following = self.tail.count_while(|batch| batch.end() <= moved);
-        let last = following
-            .checked_sub(1)
-            .and_then(|index| batches.get(index));
-        if let Some(last) = last.filter(|last| last.end_offset > self.segment_durable.offset) {
-            self.segment_durable = Boundary {
-                offset: last.end_offset,
-                at: last.end(),
-            };
-        }
-        if self.segment_durable.at.segment < moved.segment {
-            self.segment_durable.at = Position::new(moved.segment, 0);
-        }
-        self.marks.segment_durable = self.segment_durable.offset;
-    }
-
-    /// All segments that hold records, oldest first.
-    pub fn segments(&self) -> impl Iterator<Item = &SegmentFacts> {
-        let rolled = self.rolled.iter().map(|rolled| &rolled.facts);
-        self.sealed.iter().chain(rolled).chain([&self.active.facts])
-    }
-}
-
-/// Somebody works on the partition's files: a deletion, after which their paths may be another
-/// topic's, waits until this is dropped.
-pub(in crate::log) struct InUse<R: Runtime>(Rc<LogInner<R>>);
-
-impl<R: Runtime> Drop for InUse<R> {
-    fn drop(&mut self) {
-        let is_awaited = {
-            let mut state = self.0.state.borrow_mut();
-            state.users -= 1;
-            state.unusable.is_some()
         };
-        if is_awaited {
-            self.0.core.tell_progress();
-        }
-    }
-}
-
-impl<R: Runtime> LogInner<R> {
-    /// Keeps the directory of a usable partition where it is.
-    pub fn use_files(self: &Rc<Self>) -> Result<InUse<R>, StorageError> {
-        self.state.borrow().check_usable()?;
-        self.keep_files().ok_or(StorageError::Deleted)
-    }
-
-    /// Keeps the directory of a partition, which may be offline, where it is; none when the
-    /// partition was deleted.
-    pub fn keep_files(self: &Rc<Self>) -> Option<InUse<R>> {
-        let mut state = self.state.borrow_mut();
-        if state.unusable == Some(StorageError::Deleted) {
-            return None;
-        }
-        state.users += 1;
-        Some(InUse(self.clone()))
-    }
-
-    /// Fails when the partition or the whole directory cannot be used.
-    pub fn check_usable(&self) -> Result<(), StorageError> {
-        self.state.borrow().check_usable()?;
-        self.core.check_online()
-    }
-
-    /// Takes this partition alone out of use.
-    pub fn take_offline(&self, error: StorageError) {
-        self.state.borrow_mut().unusable.get_or_insert(error);
-        self.tell_failed();
-        self.core.tell_progress();
-    }
-
-    /// It cannot be used any more: nobody waits for its marks.
-    pub fn tell_failed(&self) {
-        self.durable.release_all();
-        let watcher = self.watcher.borrow().clone();
-        if let Some(watcher) = watcher {
-            watcher.failed();
+        if index.starts_behind().is_some() {
+            index.put_before(before);
+            *indexed = in_files;
         }
     }
 
-    /// Marks were changed: their order must hold, and whoever waits for them goes on.
-    pub fn marks_changed(&self) {
-        let marks = self.state.borrow().marks;
-        let watcher = self.watcher.borrow().clone();
-        let told = match (marks.in_order(), watcher) {
-            (false, _) => Err(format!("marks out of order: {marks:?}")),
-            (true, Some(watcher)) => watcher.marks_moved(&marks),
-            (true, None) => Ok(()),
+    // --- accepting ---
+
+    /// What the partition's producers say to a batch.
+    pub fn judge(&self, producer: &ProducerBatch) -> Result<Verdict, ProducerError> {
+        self.now.producers.check(producer)
+    }
+
+    /// Whether the active segment must end before `batch`.
+    pub fn rolls_for(&self, batch: &BatchView<'_>, now_ms: i64) -> bool {
+        let index_full = self.active.index.is_full(self.config.segment_index_bytes);
+        let delta = i64::from(batch.last_offset_delta());
+        let incoming = IncomingBatch {
+            last_offset: self.now.end.offset.plus(delta),
+            max_timestamp_ms: batch.max_timestamp_ms(),
+            size_bytes: batch.bytes().len() as u64,
         };
-        match told {
-            Ok(()) => self.durable.reach(marks.durable),
-            Err(why) => self.take_offline(StorageError::PartitionOffline(why)),
+        let limits = RollLimits {
+            segment_bytes: self.config.segment_bytes,
+            segment_ms: self.config.segment_ms,
+            jitter_ms: jitter_ms(
+                self.now.id,
+                self.now.active.base_offset,
+                self.config.segment_jitter_ms,
+            ),
+        };
+        let active = self.now.active.for_rolling(index_full);
+        should_roll(&active, &incoming, &limits, now_ms).is_some()
+    }
+
+    /// Whether everything accepted is safely in the journal, so that a segment can begin at the log end:
+    /// its name tells of what lies before it.
+    pub fn may_begin_segment(&self) -> bool {
+        self.completed.offset == self.now.end.offset
+    }
+
+    /// The active segment ends, and the next one, whose file is there, begins at the log end.
+    pub fn begin_segment(&mut self, now_ms: i64) {
+        let end = self.now.end.offset;
+        let next = ActiveSegment {
+            index: SegmentIndex::new(end),
+            indexed: (0, 0),
+            reserved_bytes: 0,
+        };
+        let before = std::mem::replace(&mut self.active, next);
+        self.rolled.push_back(RolledSegment {
+            index: before.index,
+            indexed: before.indexed,
+            producers: self.now.producers.encode_kafka(),
+        });
+        self.now.begin_segment(now_ms);
+        self.tail.start_segment(end);
+        (self.completed, self.journaled) = (self.now.end, self.now.end);
+        self.check_all();
+    }
+
+    /// Space that the active segment's file lacks for so many bytes more; steps double from the first
+    /// to the last one.
+    pub fn reservation(&self, batch_bytes: u64, steps: (u64, u64)) -> Option<Reservation> {
+        let reserved = self.active.reserved_bytes;
+        let needed = self.now.end.at.byte + batch_bytes;
+        let limit = self.config.segment_bytes;
+        (needed > reserved).then(|| Reservation {
+            base_offset: self.now.active.base_offset,
+            from: block_floor(reserved),
+            generous: next_reservation(reserved, needed, limit, steps),
+            exact: needed.next_multiple_of(BLOCK_BYTES as u64),
+        })
+    }
+
+    /// The file of the active segment has its space up to here.
+    pub fn reserved(&mut self, bytes: u64) {
+        self.active.reserved_bytes = bytes;
+    }
+
+    /// The active segment and its end, when space is reserved behind it and everything is written back;
+    /// that space counts as given back.
+    pub fn give_back_reserved(&mut self) -> Option<(Offset, u64)> {
+        let end = self.now.end.at;
+        let reserved = std::mem::take(&mut self.active.reserved_bytes);
+        let is_whole = self.unusable.is_none() && self.now.written_back == end;
+        (reserved > end.byte && is_whole).then_some((self.now.active.base_offset, end.byte))
+    }
+
+    /// Memory that a batch of so many bytes lacks.
+    pub fn missing_memory(&self, batch_bytes: usize) -> MissingMemory {
+        let block = self.tail.missing_block();
+        let used = block.map_or(0, |(_, used)| used);
+        MissingMemory {
+            bytes: (batch_bytes + used).saturating_sub(self.tail.room()),
+            block,
         }
     }
 
-    /// An entry is in completed journal writes.
-    pub fn on_completed(self: &Rc<Self>, what: Journaled) {
-        match what {
-            Journaled::Data(end) => self.on_data_completed(end),
-            Journaled::LogStart(log_start) => self.raise_log_start(log_start),
-        }
-        self.marks_changed();
-        self.core.tell_progress();
-    }
-
-    fn on_data_completed(self: &Rc<Self>, end: Boundary) {
-        let needs_flush = self.core.needs_flush();
-        let movable = {
-            let mut state = self.state.borrow_mut();
-            state.completed = end;
-            if !needs_flush {
-                state.journaled = end;
+    /// Takes memory for batches to come, and the block at the log's end into the first of it, where
+    /// that is missing.
+    pub fn take_memory(
+        &mut self,
+        chunks: impl IntoIterator<Item = (BufMut, Permit)>,
+        block: Option<Buf>,
+    ) {
+        let mut block = block.filter(|_| self.tail.missing_block().is_some());
+        for (mut buf, permit) in chunks {
+            match block.take() {
+                Some(held) => {
+                    buf.extend_from_slice(&held);
+                    self.tail.load_block(buf, permit);
+                }
+                None => self.tail.add_spare(buf, permit),
             }
-            state.marks.durable = state.marks.durable.max(end.offset);
-            state.movable_bytes()
-        };
-        if movable >= self.core.options.move_bytes {
-            self.request_move(Urgency::Blocks);
         }
     }
 
-    /// The log starts here from now on, in memory.
-    pub fn raise_log_start(&self, log_start: Offset) {
-        let mut state = self.state.borrow_mut();
-        if log_start > state.marks.log_start {
-            state.marks.log_start = log_start;
-            state.epochs.truncate_from_start(log_start);
+    /// Assigns offsets and fixes the order of a batch that has its room in memory. `first` is the
+    /// earliest journal write that its entry may be part of.
+    pub fn accept(
+        &mut self,
+        batch: &BatchView<'_>,
+        producer: Option<&ProducerBatch>,
+        first: Sequence,
+        now_ms: i64,
+    ) -> AcceptedEntry {
+        let (base_offset, at) = (self.now.end.offset, self.now.end.at);
+        let last_offset = base_offset.plus(i64::from(batch.last_offset_delta()));
+        let applied = AppliedBatch {
+            base_offset,
+            last_offset,
+            size_bytes: batch.bytes().len() as u32,
+            max_timestamp_ms: batch.max_timestamp_ms(),
+            leader_epoch: self.leader_epoch,
+            producer,
+            now_ms,
+        };
+        self.push(batch, &applied, at);
+        self.now.apply_batch(&applied);
+        let (from, payload) = self.entry_payload(at);
+        self.note_pending(PendingEntry {
+            first,
+            end: self.now.end.at,
+        });
+        if self.is_safe_in_memory() {
+            self.durable = self.now.end.offset;
+        }
+        self.check();
+        AcceptedEntry {
+            base_offset,
+            end: self.now.end,
+            leader_epoch: self.leader_epoch,
+            from,
+            payload,
+        }
+    }
+
+    /// Copies the batch behind the tail with what the broker assigns, which lies outside its CRC.
+    fn push(&mut self, batch: &BatchView<'_>, applied: &AppliedBatch<'_>, at: Position) {
+        let (header, records) = batch.bytes().split_at(HEADER_BYTES);
+        let mut stamped = [0; HEADER_BYTES];
+        stamped.copy_from_slice(header);
+        stamp(&mut stamped, applied.base_offset, applied.leader_epoch);
+        self.tail.push(&stamped);
+        self.tail.push(records);
+        self.tail.list(TailBatch {
+            base_offset: applied.base_offset,
+            end_offset: applied.last_offset.plus(1),
+            at,
+            bytes: applied.size_bytes,
+            max_timestamp_ms: applied.max_timestamp_ms,
+        });
+        let indexed = IndexedBatch {
+            last_offset: applied.last_offset,
+            max_timestamp_ms: applied.max_timestamp_ms,
+            position: u32::try_from(at.byte).unwrap_or(u32::MAX),
+            size_bytes: applied.size_bytes,
+        };
+        let interval_bytes = self.config.index_interval_bytes;
+        self.active.index.append(&indexed, interval_bytes);
+    }
+
+    /// Where the journal entry of the bytes from `at` on begins, and what it holds.
+    fn entry_payload(&mut self, at: Position) -> (Position, Pieces) {
+        let from = match self.repeats_block && holds(Rule::CarryUnfinishedBlock) {
+            true => at.block_start(),
+            false => at,
+        };
+        self.repeats_block = false;
+        let Some(payload) = self.tail.slice(from, self.tail.end().byte) else {
+            panic!("bytes that were just accepted are in memory");
+        };
+        (from, payload)
+    }
+
+    fn note_pending(&mut self, entry: PendingEntry) {
+        match self.pending.back_mut() {
+            Some(last) if last.first == entry.first && last.end.segment == entry.end.segment => {
+                last.end = entry.end;
+            }
+            _ => self.pending.push_back(entry),
         }
     }
 
     /// Whether a batch counts as safe as soon as it is in memory.
-    pub fn is_safe_in_memory(&self) -> bool {
-        self.core.options.durability == Durability::Memory || !holds(Rule::AckWaitsForDurable)
+    fn is_safe_in_memory(&self) -> bool {
+        self.durability == Durability::Memory || !holds(Rule::AckWaitsForDurable)
     }
 
-    /// Puts the partition in the queue for moves, or makes its place there more urgent.
-    pub fn request_move(self: &Rc<Self>, urgency: Urgency) {
-        {
-            let mut state = self.state.borrow_mut();
-            if state.unusable.is_some() {
-                return;
+    // --- what the journal has done ---
+
+    /// Everything up to `end` is in completed journal writes.
+    pub fn completed(&mut self, end: Boundary) {
+        self.completed = end;
+        if self.durability == Durability::Fsync {
+            self.journaled = end;
+        }
+        self.durable = self.durable.max(end.offset);
+        self.check();
+    }
+
+    /// Everything in completed journal writes.
+    pub fn completed_end(&self) -> Boundary {
+        self.completed
+    }
+
+    /// The journal was flushed when everything up to `end` was in completed writes.
+    pub fn flushed(&mut self, end: Boundary) {
+        self.journaled = self.journaled.max(end);
+        self.check();
+    }
+
+    /// An event to be journaled now.
+    pub fn next_event(&mut self, change: EventChange) -> PartitionEvent {
+        self.last_event += 1;
+        PartitionEvent {
+            number: self.last_event,
+            change,
+        }
+    }
+
+    /// An event is in completed journal writes: it holds from now on.
+    pub fn apply_event(&mut self, event: &PartitionEvent) {
+        self.now.apply_event(event);
+        self.check_all();
+    }
+
+    // --- write-back ---
+
+    /// Whether something accepted is not in segment files.
+    pub fn is_behind(&self) -> bool {
+        self.now.written_back < self.now.end.at
+    }
+
+    /// Bytes that could be written back, as far as the segment goes that is next.
+    pub fn write_back_bytes(&self) -> u64 {
+        let from = self.now.written_back;
+        match self.rolled.is_empty() {
+            false => u64::MAX,
+            true if self.completed.at.segment == from.segment => {
+                self.completed.at.byte.saturating_sub(from.byte)
             }
-            let before = state.wanted_move;
-            state.wanted_move = before.max(Some(urgency));
-            if before.is_some() {
-                return;
+            true => 0,
+        }
+    }
+
+    /// The next write-back, if there is anything to write: shares of the bytes in memory, an unfinished
+    /// last block as a padded copy, for which `block` gives a buffer of one block.
+    pub fn next_write_back(
+        &mut self,
+        urgency: Urgency,
+        max_bytes: u64,
+        block: impl FnOnce() -> Option<BufMut>,
+    ) -> Option<WriteBack> {
+        self.check_usable().ok()?;
+        let rolled = (!self.rolled.is_empty()).then(|| self.now.complete.get(self.sealed_count()));
+        let state = MoveState {
+            from: self.now.written_back,
+            journaled: self.journaled.at,
+            accepted: self.now.end.at,
+            rolled_bytes: rolled.flatten().map(|facts| facts.size_bytes),
+        };
+        let plan = plan_move(&state, urgency, max_bytes)?;
+        let pieces = self.pieces_of(&plan, block)?;
+        self.repeats_block |= plan.is_unfinished() && !plan.seals && !pieces.is_empty();
+        Some(WriteBack { plan, pieces })
+    }
+
+    fn pieces_of(
+        &self,
+        plan: &MovePlan,
+        block: impl FnOnce() -> Option<BufMut>,
+    ) -> Option<Vec<Buf>> {
+        if plan.from.byte == plan.to {
+            return Some(Vec::new());
+        }
+        let whole_to = block_floor(plan.to);
+        let mut pieces = Vec::from_iter(self.tail.slice(plan.from, whole_to)?);
+        if plan.is_unfinished() {
+            let last = Position::new(plan.from.segment, whole_to);
+            let mut block = block()?;
+            for piece in self.tail.slice(last, plan.to)? {
+                block.extend_from_slice(&piece);
+            }
+            block.extend_zeroed(block.room());
+            pieces.push(block.freeze());
+        }
+        Some(pieces)
+    }
+
+    /// A write-back is durably in its segment file; gives the segment that it has sealed.
+    pub fn written_back(&mut self, plan: &MovePlan) -> Option<SealedSegment> {
+        let sealed = match plan.seals {
+            true => self.seal_oldest(),
+            false => None,
+        };
+        let upto = match &sealed {
+            Some(sealed) => Position::new(sealed.facts.end_offset, 0),
+            None => Position::new(plan.from.segment, plan.to),
+        };
+        self.set_written_back(upto.max(self.now.written_back));
+        self.check_all();
+        sealed
+    }
+
+    fn seal_oldest(&mut self) -> Option<SealedSegment> {
+        let facts = *self.now.complete.get(self.sealed_count())?;
+        let rolled = self.rolled.pop_front()?;
+        Some(SealedSegment {
+            facts,
+            index: rolled.index,
+            indexed: rolled.indexed,
+            producers: rolled.producers,
+        })
+    }
+
+    fn set_written_back(&mut self, upto: Position) {
+        self.now.written_back = upto;
+        while self.pending.front().is_some_and(|entry| entry.end <= upto) {
+            self.pending.pop_front();
+        }
+        let following = self.tail.count_while(|batch| batch.end() <= upto);
+        let last = following.checked_sub(1);
+        let last = last.and_then(|index| self.tail.batches().get(index));
+        let durable = &mut self.now.segment_durable;
+        if let Some(last) = last.filter(|last| last.end_offset > durable.offset) {
+            *durable = Boundary {
+                offset: last.end_offset,
+                at: last.end(),
+            };
+        }
+        if durable.at.segment < upto.segment {
+            durable.at = Position::new(upto.segment, 0);
+        }
+    }
+
+    /// How many more chunks of the tail than before could be given up.
+    pub fn release_chunks(&mut self) -> usize {
+        self.tail.release(self.now.written_back)
+    }
+
+    /// Gives up the oldest chunk of the tail, if everything in it is still in segment files.
+    pub fn evict_chunk(&mut self) {
+        self.tail.evict(self.now.written_back);
+    }
+
+    /// Index entries of what is safely in the journal that the active segment's files lack; they count
+    /// as written.
+    pub fn grow_index(&mut self) -> Option<(&SegmentIndex, IndexGrowth)> {
+        let safe = self.journaled.offset;
+        let active = &mut self.active;
+        let now = (
+            active.index.offsets().entries_below(safe),
+            active.index.times().entries_below(safe),
+        );
+        // Until what the start has left out is known, nothing can be written behind it.
+        if now.0 <= active.indexed.0 || active.index.starts_behind().is_some() {
+            return None;
+        }
+        let growth = IndexGrowth {
+            base_offset: self.now.active.base_offset,
+            had: std::mem::replace(&mut active.indexed, now),
+            now,
+        };
+        Some((&active.index, growth))
+    }
+
+    // --- the front ---
+
+    /// Forgets producers that have been silent for too long, and gives what retention no longer keeps.
+    pub fn retain(&mut self, now_ms: i64) -> RetentionPlan {
+        let expiration_ms = self.config.producer_id_expiration_ms;
+        self.now.producers.remove_expired(now_ms, expiration_ms);
+        let segments: Vec<_> = self
+            .now
+            .segments()
+            .map(SegmentFacts::for_retention)
+            .collect();
+        let limits = RetentionLimits {
+            retention_ms: self.config.retention_ms,
+            retention_bytes: self.config.retention_bytes,
+        };
+        plan_retention(&segments, self.now.log_start, self.durable, &limits, now_ms)
+    }
+
+    /// The log starts here from now on, though the journal does not say so (a rule that is left out).
+    pub fn raise_log_start(&mut self, log_start: Offset) {
+        self.now.raise_log_start(log_start);
+        self.check_all();
+    }
+
+    /// Takes the oldest sealed segment off the log, if it lies wholly before the log start.
+    pub fn remove_oldest(&mut self) -> Option<SegmentFacts> {
+        let log_start = self.now.log_start;
+        let oldest = self.now.complete.front()?;
+        let goes = self.sealed_count() > 0 && oldest.end_offset <= log_start;
+        goes.then(|| self.now.complete.pop_front()).flatten()
+    }
+
+    // --- the order of everything ---
+
+    /// The marks that a batch moves, at every one: log start ≤ durable ≤ log end, segment-durable ≤
+    /// durable, nothing journaled that was not accepted, nothing written back that is not journaled.
+    fn check(&mut self) {
+        let now = &self.now;
+        let broken = if now.log_start > self.durable {
+            "log start beyond durable"
+        } else if now.segment_durable.offset > self.durable {
+            "segment-durable beyond durable"
+        } else if self.durable > now.end.offset {
+            "durable beyond log end"
+        } else if self.durable > self.completed.offset && !self.is_safe_in_memory() {
+            "durable beyond what the journal has"
+        } else if self.completed > now.end || self.journaled > self.completed {
+            "journaled beyond log end"
+        } else if now.written_back > self.journaled.at && holds(Rule::JournaledBeforeMove) {
+            "written back beyond what the journal has"
+        } else if self.tail.end() != now.end.at {
+            "log end is not that of the tail"
+        } else {
+            return;
+        };
+        self.broken(broken);
+    }
+
+    /// Everything, at write-backs, rolls and events.
+    fn check_all(&mut self) {
+        self.check();
+        if self.rolled.len() > self.now.complete.len() {
+            self.broken("more segments to seal than complete ones");
+        }
+        if let Err(broken) = self.now.check() {
+            self.broken(broken);
+        }
+    }
+
+    fn broken(&mut self, what: &str) {
+        let (marks, completed) = (self.marks(), self.completed);
+        let (written_back, end) = (self.now.written_back, self.now.end);
+        self.take_offline(format!(
+            "{what}: {marks:?}, completed {completed:?}, journaled {:?}, written back \
+             {written_back:?}, end {end:?}",
+            self.journaled
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::batch::BatchBuilder;
+    use crate::model::{PartitionId, PartitionIndex, TopicId};
+    use crate::rt::{Arena, Budget};
+
+    impl State {
+        /// Breaks the order of marks.
+        pub fn plant_durable(&mut self, durable: Offset) {
+            self.durable = durable;
+        }
+    }
+
+    struct Machine {
+        arena: Arena,
+        memory: Budget,
+        state: State,
+    }
+
+    /// A batch of one record that is so long.
+    fn batch(bytes: usize) -> Vec<u8> {
+        let of = |value: usize| {
+            let mut builder = BatchBuilder::new();
+            builder.append(7, None, Some(&vec![1; value]), &[]).unwrap();
+            let mut batch = Vec::new();
+            builder.append_batch(&mut batch).unwrap();
+            batch
+        };
+        let overhead = of(bytes - 100).len() - (bytes - 100);
+        let batch = of(bytes - overhead);
+        assert_eq!(batch.len(), bytes);
+        batch
+    }
+
+    impl Machine {
+        fn new() -> Self {
+            let id = PartitionId {
+                topic: TopicId::ZERO,
+                index: PartitionIndex(0),
+            };
+            let from = Restored {
+                snapshot: Snapshot::empty(id, "t", 0),
+                index: SegmentIndex::new(Offset::ZERO),
+            };
+            let config = LogConfig::default();
+            Self {
+                arena: Arena::new(1 << 24),
+                memory: Budget::new(1 << 24),
+                state: State::restore(from, LeaderEpoch(4), config, Durability::Fsync),
             }
         }
-        let entry: Weak<Self> = Rc::downgrade(self);
-        self.core.move_queue.borrow_mut().push_back(entry);
-        self.core.move_wanted.notify();
+
+        fn accept(&mut self, bytes: usize, first: u64) -> AcceptedEntry {
+            let missing = self.state.missing_memory(bytes).bytes;
+            let chunk = self
+                .arena
+                .alloc(missing.next_multiple_of(BLOCK_BYTES))
+                .unwrap();
+            let permit = self.memory.try_acquire(chunk.capacity()).unwrap();
+            self.state.take_memory([(chunk, permit)], None);
+            let batch = batch(bytes);
+            let view = BatchView::first(&batch).unwrap();
+            self.state.accept(&view, None, Sequence(first), 0)
+        }
+
+        fn write_back(&mut self, urgency: Urgency) -> Option<WriteBack> {
+            let block = self.arena.alloc(BLOCK_BYTES).ok();
+            self.state.next_write_back(urgency, 1 << 20, || block)
+        }
+    }
+
+    fn at(byte: u64) -> Position {
+        Position::new(Offset::ZERO, byte)
+    }
+
+    /// The example at the top of this file.
+    #[test]
+    fn three_batches_on_their_way_to_the_segment() {
+        let mut machine = Machine::new();
+        let ends: Vec<_> = (0..3).map(|n| machine.accept(3_000, n).end).collect();
+        assert_eq!((ends[2].offset, ends[2].at), (Offset(3), at(9_000)));
+        machine.state.completed(ends[1]);
+        let marks = machine.state.marks();
+        assert_eq!((marks.durable, marks.log_end), (Offset(2), Offset(3)));
+        let first = machine.write_back(Urgency::Everything).unwrap();
+        assert_eq!((first.plan.from, first.plan.to), (at(0), 4_096));
+        assert!(machine.state.written_back(&first.plan).is_none());
+        let snapshot = machine.state.snapshot();
+        assert_eq!(snapshot.written_back(), at(4_096));
+        assert_eq!(snapshot.segment_durable().at, at(3_000));
+        assert_eq!(machine.state.needs_journal_from(), Some(Sequence(1)));
+        machine.state.completed(ends[2]);
+        let rest = machine.write_back(Urgency::Everything).unwrap();
+        assert_eq!((rest.plan.from, rest.plan.to), (at(4_096), 9_000));
+        assert_eq!(
+            rest.pieces.iter().map(|piece| piece.len()).sum::<usize>(),
+            8_192
+        );
+        machine.state.written_back(&rest.plan);
+        assert_eq!(machine.state.needs_journal_from(), None);
+        let next = machine.accept(500, 3);
+        assert_eq!((next.from, next.end.at), (at(8_192), at(9_500)));
+        assert_eq!(next.leader_epoch, LeaderEpoch(4));
+        assert_eq!(machine.state.check_usable(), Ok(()));
+    }
+
+    #[test]
+    fn a_segment_ends_and_is_sealed() {
+        let mut machine = Machine::new();
+        let end = machine.accept(5_000, 0).end;
+        assert!(!machine.state.may_begin_segment());
+        machine.state.completed(end);
+        machine.state.begin_segment(9);
+        let second = machine.accept(1_000, 1);
+        assert_eq!(second.from, Position::new(Offset(1), 0));
+        assert!(machine.state.open_index(Offset(0)).is_some());
+        let last = machine.write_back(Urgency::Blocks).unwrap();
+        assert_eq!((last.plan.to, last.plan.seals), (5_000, true));
+        let sealed = machine.state.written_back(&last.plan).unwrap();
+        assert_eq!(
+            (sealed.facts.size_bytes, sealed.facts.end_offset),
+            (5_000, Offset(1))
+        );
+        let written_back = machine.state.snapshot().written_back();
+        assert_eq!(written_back, Position::new(Offset(1), 0));
+        assert_eq!(machine.state.sealed_count(), 1);
+        assert!(machine.state.open_index(Offset(0)).is_none());
+        let event = machine.state.next_event(EventChange::LogStart(Offset(1)));
+        assert!(
+            machine.state.remove_oldest().is_none(),
+            "not before the journal has it"
+        );
+        machine.state.apply_event(&event);
+        assert_eq!(machine.state.remove_oldest(), Some(sealed.facts));
+        assert_eq!(machine.state.check_usable(), Ok(()));
+    }
+
+    #[test]
+    fn a_broken_order_takes_the_partition_offline() {
+        type Break = fn(&mut State);
+        let breaks: [(Break, &str); 7] = [
+            (|s| s.now.log_start = Offset(2), "log start beyond durable"),
+            (
+                |s| s.now.segment_durable.offset = Offset(2),
+                "segment-durable",
+            ),
+            (|s| s.durable = Offset(9), "durable beyond log end"),
+            (|s| s.durable = Offset(2), "durable beyond what"),
+            (|s| s.journaled.offset = Offset(9), "journaled beyond"),
+            (|s| s.now.written_back = at(4_096), "written back beyond"),
+            (|s| s.now.end.at.byte += 1, "log end is not"),
+        ];
+        for (number, (broken, says)) in breaks.into_iter().enumerate() {
+            let mut machine = Machine::new();
+            let end = machine.accept(1_000, 0).end;
+            machine.accept(1_000, 1);
+            machine.state.completed(end);
+            assert_eq!(machine.state.check_usable(), Ok(()));
+            broken(&mut machine.state);
+            let journaled = machine.state.journaled;
+            machine.state.flushed(journaled);
+            let error = machine.state.check_usable().unwrap_err().to_string();
+            assert!(error.contains(says), "{number}: {error}");
+            assert!(machine.state.snapshot().offline().is_some());
+            assert!(machine.write_back(Urgency::Everything).is_none());
+        }
     }
 }

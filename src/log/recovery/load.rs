@@ -8,24 +8,21 @@ use crate::log::files::checkpoint_slots::CheckpointSlots;
 use crate::log::files::run::RunId;
 use crate::log::journal::JournalStart;
 use crate::log::options::{KnownPartition, shard_dir};
-use crate::log::partition::checkpoint_content::{Content, PartitionContent};
+use crate::log::partition::checkpoint_content::Content;
+use crate::log::partition::snapshot::Snapshot;
 use crate::model::{PartitionId, ShardIndex};
 use crate::rt::Runtime;
 
 /// What a checkpoint says of any topic of that name.
 pub fn take_namesake(
-    contents: &mut BTreeMap<PartitionId, PartitionContent>,
+    contents: &mut BTreeMap<PartitionId, Snapshot>,
     known: &KnownPartition,
-) -> Option<PartitionContent> {
-    let is_namesake = |(id, content): &(&PartitionId, &PartitionContent)| {
-        (&content.topic, id.index) == (&known.topic, known.id.index)
+) -> Option<Snapshot> {
+    let is_namesake = |(id, snapshot): &(&PartitionId, &Snapshot)| {
+        (snapshot.topic(), id.index) == (known.topic.as_str(), known.id.index)
     };
     let id = contents.iter().find(is_namesake).map(|(id, _)| *id)?;
-    let content = contents.remove(&id)?;
-    Some(PartitionContent {
-        id: known.id,
-        ..content
-    })
+    Some(contents.remove(&id)?.renamed(known.id))
 }
 
 /// Where a shard's journal is read from.
@@ -45,7 +42,7 @@ pub async fn load_checkpoint<R: Runtime>(
     data_dir: &Path,
     shard: ShardIndex,
     run: RunId,
-) -> Result<(Journaled, Vec<PartitionContent>), RecoveryError> {
+) -> Result<(Journaled, Vec<Snapshot>), RecoveryError> {
     let dir = &shard_dir(data_dir, shard);
     let failed = |reason: String| RecoveryError::Checkpoint {
         dir: dir.to_owned(),

@@ -1,7 +1,7 @@
 //! Bringing a data directory back to a state in which every acknowledged byte is in a segment.
 //!
-//! Segments are written, journals never. Two passes over the journals of the committed run: first
-//! the final marks, then the data. New checkpoints go beside the committed run's newest, and the
+//! Segments are written, journals never. One ordered pass over the journals of the committed run lays
+//! data over segments and applies events. New checkpoints go beside the committed run's newest, and the
 //! file `run` commits everything in the end. Interrupted anywhere before, recovery starts again to
 //! the same result.
 //!
@@ -38,22 +38,20 @@ use crate::log::files::checkpoint_slots::CheckpointSlots;
 use crate::log::files::partition_dirs::{take_off_name, topic_of};
 use crate::log::files::partition_files::{PartitionDir, is_shard_dir, partition_dir};
 use crate::log::files::run::{RUN_FILE, Run, RunFile, RunId};
-use crate::log::journal::{JournalScan, LostWrites, Scanned, ScannedEntry};
+use crate::log::journal::{JournalScan, LostWrites, PartitionEvent, Scanned, ScannedEntry};
 use crate::log::options::{KnownPartition, RecoveryOptions, shard_dir};
 use crate::log::partition::checkpoint_content::Content;
-use crate::log::partition::epochs::EpochCache;
-use crate::log::partition::producers::ProducerStates;
+use crate::log::partition::effects::Restored;
+use crate::log::partition::snapshot::Snapshot;
 use crate::log::rules::{Rule, holds};
-use crate::log::segment::facts::SegmentFacts;
-use crate::log::segment::index::SegmentIndex;
-use crate::log::segment::position::{Boundary, Position};
-use crate::model::{Offset, PartitionId, ShardIndex};
+use crate::log::segment::position::Position;
+use crate::model::{PartitionId, ShardIndex};
 use crate::rt::Runtime;
 pub use error::RecoveryError;
 use journals::{journal_dir, keep_journals, kept_name, make_journal};
 use load::{Journaled, load_checkpoint, take_namesake};
 use part::Part;
-use place::{check_files, place};
+use place::{judge_files, look_at_files, place};
 pub use strangers::refuse_strangers;
 
 /// Partitions whose files are worked on at the same time: each is a few small operations, one after
@@ -91,32 +89,26 @@ pub struct Recovered {
 /// One partition, ready to be opened: plain data, so that it may go to its shard's thread.
 #[derive(Clone, Debug)]
 pub struct RecoveredPartition {
+    pub(super) log: Restored,
+    /// What its files lack: it is offline for this run, and the next start looks again.
+    pub(super) lacks: Option<String>,
+}
+
+impl RecoveredPartition {
     /// Its key.
-    pub id: PartitionId,
-    /// Its topic's name.
-    pub topic: String,
-    /// First offset that may be read.
-    pub log_start: Offset,
-    /// The log end, and where it is.
-    pub end: Boundary,
-    /// Everything below is in segment files: the end, unless the partition is offline.
-    pub(super) segment_durable: Boundary,
-    /// First byte that is not in a segment file.
-    pub(super) moved: Position,
-    /// Segments that are complete, oldest first.
-    pub sealed: Vec<SegmentFacts>,
-    /// The segment that is appended to.
-    pub active: SegmentFacts,
-    /// Where leader epochs begin.
-    pub epochs: EpochCache,
-    /// Its idempotent producers.
-    pub producers: ProducerStates,
+    pub fn id(&self) -> PartitionId {
+        self.log.snapshot.id()
+    }
+
+    /// Where it stands: everything up to its end is in segment files, unless it is offline.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.log.snapshot
+    }
+
     /// Why it cannot be used, if so.
-    pub offline: Option<String>,
-    /// It is offline for what its files lack: the next start looks again.
-    pub(super) looks_again: bool,
-    /// The active segment's index, of what was walked of it.
-    pub(super) index: SegmentIndex,
+    pub fn offline(&self) -> Option<&str> {
+        self.log.snapshot.offline().or(self.lacks.as_deref())
+    }
 }
 
 /// Recovers the whole data directory before any shard opens: replays the journals of the committed
@@ -159,7 +151,9 @@ pub async fn recover<R: Runtime>(
         .collect();
     let mut shards = vec![Vec::new(); usize::from(recovery.options.shards)];
     for partition in recovered {
-        let owner = owners.get(&partition.id).map(|shard| usize::from(shard.0));
+        let owner = owners
+            .get(&partition.id())
+            .map(|shard| usize::from(shard.0));
         if let Some(shard) = owner.and_then(|owner| shards.get_mut(owner)) {
             shard.push(partition);
         }
@@ -171,6 +165,14 @@ pub async fn recover<R: Runtime>(
         shards,
         report: recovery.report,
     })
+}
+
+/// Which pass over the journals.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    First,
+    /// For partitions that lack files.
+    Later,
 }
 
 struct Recovery<R: Runtime> {
@@ -198,7 +200,7 @@ impl<R: Runtime> Recovery<R> {
             let run = committed.map(|run| run.id).unwrap_or_default();
             let (journal, partitions) = load_checkpoint(rt, data_dir, shard, run).await?;
             journals.push(journal);
-            contents.extend(partitions.into_iter().map(|p| (p.id, p)));
+            contents.extend(partitions.into_iter().map(|p| (p.id(), p)));
         }
         let part = |known: &KnownPartition| {
             let content = match holds(Rule::TopicIdCheck) {
@@ -248,25 +250,36 @@ impl<R: Runtime> Recovery<R> {
         Ok(())
     }
 
+    /// One pass over the journals, in their order. Which segments may be gone hangs on where the logs
+    /// start in the end, so files are judged behind it; what the journal has of partitions that lack
+    /// some is laid over the rest only then, in a pass for them alone.
     async fn replay(&mut self) -> Result<(), RecoveryError> {
-        for journal in self.journals.clone() {
-            let mut scan = self.scan(&journal).await?;
-            while let Some(found) = scan.next().await? {
-                self.take_marks(found);
-            }
-            let outcome = scan.outcome();
-            self.clean &= outcome.clean;
-            self.report.journal_bytes_replayed += outcome.bytes;
-        }
-        // Which segments may be gone hangs on where the logs start.
-        stream::iter(self.parts.values_mut().map(check_files))
+        let parts = self.parts.values_mut();
+        stream::iter(parts.map(look_at_files))
             .buffer_unordered(PARTS_AT_A_TIME)
             .try_collect::<()>()
             .await?;
         for journal in self.journals.clone() {
             let mut scan = self.scan(&journal).await?;
             while let Some(found) = scan.next().await? {
-                self.take_data(&journal, found).await?;
+                self.take(&journal, found, Pass::First).await?;
+            }
+            let outcome = scan.outcome();
+            self.clean &= outcome.clean;
+            self.report.journal_bytes_replayed += outcome.bytes;
+        }
+        let mut any_later = false;
+        for part in self.parts.values_mut() {
+            judge_files(part)?;
+            any_later |= part.is_later;
+        }
+        for journal in self.journals.clone() {
+            if !any_later {
+                break;
+            }
+            let mut scan = self.scan(&journal).await?;
+            while let Some(found) = scan.next().await? {
+                self.take(&journal, found, Pass::Later).await?;
             }
         }
         Ok(())
@@ -278,64 +291,53 @@ impl<R: Runtime> Recovery<R> {
         Ok(JournalScan::open(&self.rt, &dir, self.options.node, shard, start).await?)
     }
 
-    fn take_marks(&mut self, found: Scanned) {
-        let write = match found {
-            Scanned::Write(write) => write,
-            Scanned::Lost(lost) => {
-                for (id, log_start) in lost.kept.into_iter().flat_map(|kept| kept.log_starts) {
-                    self.raise_log_start(id, log_start);
-                }
-                return;
-            }
-        };
-        for entry in write.entries {
-            if let ScannedEntry::LogStart {
-                partition,
-                log_start,
-            } = entry
-            {
-                self.raise_log_start(partition, log_start);
-            }
-        }
-    }
-
-    fn raise_log_start(&mut self, id: PartitionId, log_start: Offset) {
-        if let Some(part) = self.parts.get_mut(&id) {
-            part.content.log_start = part.content.log_start.max(log_start);
-        }
-    }
-
-    async fn take_data(
+    async fn take(
         &mut self,
         journal: &Journaled,
         found: Scanned,
+        pass: Pass,
     ) -> Result<(), RecoveryError> {
         let write = match found {
             Scanned::Write(write) => write,
             Scanned::Lost(lost) => {
-                self.take_loss(journal, &lost);
+                self.take_loss(journal, &lost, pass);
                 return Ok(());
             }
         };
         for entry in write.entries {
-            if let ScannedEntry::Data {
-                partition,
-                segment_base,
-                position,
-                payload,
-                ..
-            } = entry
-                && let Some(part) = self.parts.get_mut(&partition)
-            {
-                let at = Position::new(segment_base, position);
-                part.replay(at, &payload).await?;
+            match entry {
+                ScannedEntry::Event { partition, event } => self.take_event(partition, &event),
+                ScannedEntry::Data {
+                    partition,
+                    segment_base,
+                    position,
+                    payload,
+                    ..
+                } => {
+                    let at = Position::new(segment_base, position);
+                    if let Some(part) = self.parts.get_mut(&partition)
+                        && part.is_later == (pass == Pass::Later)
+                    {
+                        part.replay(at, &payload).await?;
+                    }
+                }
             }
         }
         self.flush_when_much().await
     }
 
+    /// One that was taken before does nothing.
+    fn take_event(&mut self, id: PartitionId, event: &PartitionEvent) {
+        if let Some(part) = self.parts.get_mut(&id) {
+            part.snapshot.apply_event(event);
+        }
+    }
+
     /// Rot: what was flushed cannot be read. Partitions that nothing continues go offline.
-    fn take_loss(&mut self, journal: &Journaled, lost: &LostWrites) {
+    fn take_loss(&mut self, journal: &Journaled, lost: &LostWrites, pass: Pass) {
+        for (id, event) in lost.kept.iter().flat_map(|kept| &kept.events) {
+            self.take_event(*id, event);
+        }
         let (first, last) = (lost.first.0, lost.end.0.saturating_sub(1));
         let shard = journal.shard;
         let reason = match &journal.damaged {
@@ -350,13 +352,17 @@ impl<R: Runtime> Recovery<R> {
             Some(_) => "",
             None => ": DeleteRecords that was answered since the last checkpoint may be undone",
         };
-        self.report.warnings.push(format!("{reason}{undone}"));
+        if pass == Pass::First {
+            self.report.warnings.push(format!("{reason}{undone}"));
+        }
         let concerned: Vec<PartitionId> = match &lost.kept {
             Some(kept) => kept.partitions.clone(),
             None => self.parts.keys().copied().collect(),
         };
         for id in concerned {
-            if let Some(part) = self.parts.get_mut(&id) {
+            if let Some(part) = self.parts.get_mut(&id)
+                && part.is_later == (pass == Pass::Later)
+            {
                 part.suspect = Some(reason.clone());
             }
         }
@@ -394,8 +400,11 @@ impl<R: Runtime> Recovery<R> {
             .try_collect()
             .await?;
         for partition in &recovered {
-            match &partition.offline {
-                Some(reason) => self.report.offline.push((partition.id, reason.clone())),
+            match partition.offline() {
+                Some(reason) => self
+                    .report
+                    .offline
+                    .push((partition.id(), reason.to_owned())),
                 None => self.report.partitions += 1,
             }
         }
@@ -426,7 +435,7 @@ impl<R: Runtime> Recovery<R> {
             let contents = owned.filter_map(|known| self.parts.get(&known.id));
             let content = Content {
                 journal_start: self.options.journal().first_start(run),
-                partitions: contents.map(|part| part.content.clone()).collect(),
+                partitions: contents.map(|part| part.snapshot.clone()).collect(),
             };
             let failed = |error| StorageError::from(error);
             let mut slots = CheckpointSlots::open(&self.rt, &dir)

@@ -9,10 +9,8 @@ use crate::log::error::is_disk_full;
 use crate::log::files::lock::open_locked;
 use crate::log::files::partition_files::{SegmentFile, partition_dir, segment_path};
 use crate::log::options::KnownPartition;
-use crate::log::partition::checkpoint_content::PartitionContent;
-use crate::log::partition::producers::ProducerStates;
-use crate::log::segment::facts::SegmentFacts;
-use crate::log::segment::position::{Boundary, Position};
+use crate::log::partition::snapshot::Snapshot;
+use crate::log::segment::position::Position;
 use crate::log::segment::walk::alloc;
 use crate::model::Offset;
 use crate::rt::{BLOCK_BYTES, Buf, Create, File, OpenMode, Runtime, WriteMode};
@@ -25,7 +23,7 @@ const MAX_WRITE_BYTES: usize = 1 << 20;
 pub struct Part<R: Runtime> {
     pub rt: R,
     pub dir: PathBuf,
-    pub content: PartitionContent,
+    pub snapshot: Snapshot,
     /// It was created after the last checkpoint, or never finished.
     pub is_new: bool,
     /// The disk has no room for its directory. It is left out: its shard makes it later.
@@ -38,6 +36,10 @@ pub struct Part<R: Runtime> {
     pub suspect: Option<String>,
     /// Why what the journal has of it ends before the journal does.
     pub broken: Option<String>,
+    /// Segments whose files are shorter than what was written to them: base offset, bytes there are.
+    pub short: Vec<(Offset, u64)>,
+    /// For that, what the journal has of it waits for the later pass.
+    pub is_later: bool,
     /// Why it is offline until its files are there again.
     pub lacks: Option<String>,
     /// The journal has something of it that nothing else has.
@@ -51,21 +53,24 @@ impl<R: Runtime> Part<R> {
         rt: &R,
         data_dir: &Path,
         known: &KnownPartition,
-        content: Option<PartitionContent>,
+        snapshot: Option<Snapshot>,
     ) -> Self {
-        let is_new = content.is_none();
-        let content = content.unwrap_or_else(|| blank(known, rt.wall_clock_ms()));
+        let is_new = snapshot.is_none();
+        let empty = || Snapshot::empty(known.id, &known.topic, rt.wall_clock_ms());
+        let snapshot = snapshot.unwrap_or_else(empty);
         Self {
             rt: rt.clone(),
             dir: data_dir.join(partition_dir(&known.topic, known.id.index)),
-            reach: Reach::new(content.moved),
-            content,
+            reach: Reach::new(snapshot.written_back()),
+            snapshot,
             is_new,
             is_unmade: false,
             replayed: BTreeMap::new(),
             pending: None,
             suspect: None,
             broken: None,
+            short: Vec::new(),
+            is_later: false,
             lacks: None,
             needs_journal: false,
             file: None,
@@ -74,12 +79,12 @@ impl<R: Runtime> Part<R> {
 
     /// Whether the partition cannot be used.
     pub fn is_offline(&self) -> bool {
-        self.content.offline.is_some()
+        self.snapshot.offline().is_some()
     }
 
     /// Takes the partition out of use, for this reason unless there is one. The journal is evidence.
     pub fn take_offline(&mut self, reason: String) {
-        self.content.offline.get_or_insert(reason);
+        self.snapshot.take_offline(reason);
         self.needs_journal = true;
     }
 
@@ -183,22 +188,6 @@ impl<R: Runtime> Part<R> {
     /// Lets go of the open file.
     pub fn close(&mut self) {
         self.file = None;
-    }
-}
-
-/// A partition of which no checkpoint knows.
-fn blank(known: &KnownPartition, now_ms: i64) -> PartitionContent {
-    PartitionContent {
-        id: known.id,
-        topic: known.topic.clone(),
-        offline: None,
-        log_start: Offset::ZERO,
-        segment_durable: Boundary::default(),
-        moved: Position::default(),
-        end: Boundary::default(),
-        epochs: Default::default(),
-        segments: vec![SegmentFacts::empty(Offset::ZERO, now_ms)],
-        producers: ProducerStates::default(),
     }
 }
 

@@ -16,13 +16,13 @@ use super::plan::needed_files;
 /// Gives a partition the directory of its name; tells whether one was made. Without the directory of
 /// one that has records there is no start: what the journal has of them could not be put anywhere.
 pub async fn place<R: Runtime>(data_dir: &Path, part: &mut Part<R>) -> Result<bool, RecoveryError> {
-    let (rt, id) = (&part.rt, part.content.id);
-    if part.content.topic == RESERVED_TOPIC_NAME {
+    let (rt, id) = (&part.rt, part.snapshot.id());
+    if part.snapshot.topic() == RESERVED_TOPIC_NAME {
         let reason = "a topic of this name would share directories with shards";
-        part.content.offline.get_or_insert(reason.to_owned());
+        part.snapshot.take_offline(reason.to_owned());
         return Ok(false);
     }
-    let topic = &part.content.topic;
+    let topic = part.snapshot.topic();
     let owner = put_aside_stranger(rt, data_dir, topic, id.index, id.topic).await?;
     if part.is_new {
         match make(rt, &part.dir, owner, id.topic).await {
@@ -62,23 +62,39 @@ async fn make<R: Runtime>(
     Ok(create_first_segment(rt, dir).await?)
 }
 
-/// Compares the lengths of segment files with what was written to them. Without a sealed one the
-/// partition is offline for this run, and no more is lost; without one that is written on there is no
-/// start, because what the journal has would go behind a hole.
-pub async fn check_files<R: Runtime>(part: &mut Part<R>) -> Result<(), RecoveryError> {
+/// Compares the lengths of segment files with what was written to them, as the checkpoint knows.
+pub async fn look_at_files<R: Runtime>(part: &mut Part<R>) -> Result<(), RecoveryError> {
     if part.is_new || part.is_offline() {
         return Ok(());
     }
-    for (base, needed) in needed_files(&part.content) {
+    for (base, needed) in needed_files(&part.snapshot) {
         let path = segment_path(&part.dir, base, SegmentFile::Log);
         let found = match part.rt.open(&path, OpenMode::BUFFERED).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             file => file?.size()?,
         };
-        if found >= needed {
-            continue;
+        if found < needed {
+            part.short.push((base, found));
+            part.is_later = true;
         }
-        if base >= part.content.segment_durable.at.segment {
+    }
+    Ok(())
+}
+
+/// Judges what was found short, now that it is known where the log starts. Without a sealed segment
+/// the partition is offline for this run, and no more is lost; without one that is written on there is
+/// no start, because what the journal has would go behind a hole.
+pub fn judge_files<R: Runtime>(part: &mut Part<R>) -> Result<(), RecoveryError> {
+    if part.is_offline() {
+        return Ok(());
+    }
+    for (base, needed) in needed_files(&part.snapshot) {
+        let is_it = |(short, _): &&(Offset, u64)| *short == base;
+        let Some((_, found)) = part.short.iter().find(is_it).copied() else {
+            continue;
+        };
+        let path = segment_path(&part.dir, base, SegmentFile::Log);
+        if base >= part.snapshot.segment_durable().at.segment {
             return Err(RecoveryError::SegmentShort {
                 path,
                 dir: part.dir.clone(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::log::partition::checkpoint_content::PartitionContent;
+use crate::log::partition::snapshot::Snapshot;
 use crate::log::segment::position::{Boundary, Position};
 use crate::model::Offset;
 
@@ -37,17 +37,17 @@ impl Piece {
 /// A segment that lies before the log start may have been removed, so of it only what is beyond the
 /// checkpoint's end is walked, all of which the journal has: batches count for producers even where
 /// nobody can read them any more.
-pub fn plan_walk(content: &PartitionContent, replayed: &BTreeMap<Offset, u64>) -> Vec<Piece> {
-    let durable = content.segment_durable;
-    let known = content.segments.iter().map(|facts| facts.base_offset);
+pub fn plan_walk(snapshot: &Snapshot, replayed: &BTreeMap<Offset, u64>) -> Vec<Piece> {
+    let durable = snapshot.segment_durable();
+    let known = snapshot.segments().map(|facts| facts.base_offset);
     let mut bases: Vec<Offset> = known.chain(replayed.keys().copied()).collect();
     bases.sort_unstable();
     bases.dedup();
     bases.retain(|base| *base >= durable.at.segment);
     let mut pieces = Vec::with_capacity(bases.len());
     for (number, base) in bases.iter().enumerate() {
-        let may_be_gone = may_be_gone(content, *base, bases.get(number + 1));
-        let end = content.end;
+        let may_be_gone = may_be_gone(snapshot, *base, bases.get(number + 1));
+        let end = snapshot.end();
         let from = match (may_be_gone, base.cmp(&end.at.segment)) {
             (true, std::cmp::Ordering::Less) => continue,
             (true, std::cmp::Ordering::Equal) => end,
@@ -62,7 +62,7 @@ pub fn plan_walk(content: &PartitionContent, replayed: &BTreeMap<Offset, u64>) -
             to: replayed
                 .get(base)
                 .copied()
-                .unwrap_or_else(|| moved_bytes(content, *base)),
+                .unwrap_or_else(|| written_bytes(snapshot, *base)),
             is_touched: replayed.contains_key(base),
             may_be_gone,
         });
@@ -73,38 +73,31 @@ pub fn plan_walk(content: &PartitionContent, replayed: &BTreeMap<Offset, u64>) -
 /// Whether a segment lies before the log start, as far as anybody knows who knows the one after it,
 /// if that one is known. After the last segment of the checkpoint there may have been another, of
 /// which nothing is left to tell because it was empty.
-fn may_be_gone(content: &PartitionContent, base: Offset, next: Option<&Offset>) -> bool {
-    let last = content.end.at.segment;
-    next.is_some_and(|next| *next <= content.log_start)
-        || (base == last && content.end.offset <= content.log_start)
+fn may_be_gone(snapshot: &Snapshot, base: Offset, next: Option<&Offset>) -> bool {
+    let last = snapshot.end().at.segment;
+    next.is_some_and(|next| *next <= snapshot.log_start())
+        || (base == last && snapshot.end().offset <= snapshot.log_start())
 }
 
 /// The segments whose files must be there, and how long at least.
-pub fn needed_files(content: &PartitionContent) -> Vec<(Offset, u64)> {
-    let bases: Vec<Offset> = content
-        .segments
-        .iter()
-        .map(|facts| facts.base_offset)
-        .collect();
+pub fn needed_files(snapshot: &Snapshot) -> Vec<(Offset, u64)> {
+    let bases: Vec<Offset> = snapshot.segments().map(|facts| facts.base_offset).collect();
     let needed = bases.iter().enumerate().filter_map(|(number, base)| {
-        let may_be_gone = may_be_gone(content, *base, bases.get(number + 1));
-        let bytes = moved_bytes(content, *base);
+        let may_be_gone = may_be_gone(snapshot, *base, bases.get(number + 1));
+        let bytes = written_bytes(snapshot, *base);
         (!may_be_gone && bytes > 0).then_some((*base, bytes))
     });
     needed.collect()
 }
 
 /// Bytes of a segment that are in its file from before.
-fn moved_bytes(content: &PartitionContent, base: Offset) -> u64 {
-    match base.cmp(&content.moved.segment) {
+fn written_bytes(snapshot: &Snapshot, base: Offset) -> u64 {
+    match base.cmp(&snapshot.written_back().segment) {
         std::cmp::Ordering::Less => {
-            let facts = content
-                .segments
-                .iter()
-                .find(|facts| facts.base_offset == base);
+            let facts = snapshot.segments().find(|facts| facts.base_offset == base);
             facts.map_or(0, |facts| facts.size_bytes)
         }
-        std::cmp::Ordering::Equal => content.moved.byte,
+        std::cmp::Ordering::Equal => snapshot.written_back().byte,
         std::cmp::Ordering::Greater => 0,
     }
 }
@@ -112,8 +105,7 @@ fn moved_bytes(content: &PartitionContent, base: Offset) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::segment::facts::SegmentFacts;
-    use crate::model::{PartitionId, PartitionIndex, TopicId};
+    use crate::log::partition::snapshot::tests::{example, example_at};
 
     fn boundary(offset: i64, segment: i64, byte: u64) -> Boundary {
         Boundary {
@@ -122,33 +114,12 @@ mod tests {
         }
     }
 
-    /// Two segments; the first has 9,000 bytes of which 8,192 have moved.
-    fn content(log_start: i64) -> PartitionContent {
-        let mut first = SegmentFacts::empty(Offset(0), 0);
-        first.count(Offset(9), 9_000, 0);
-        PartitionContent {
-            id: PartitionId {
-                topic: TopicId::ZERO,
-                index: PartitionIndex(0),
-            },
-            topic: "t".into(),
-            offline: None,
-            log_start: Offset(log_start),
-            segment_durable: boundary(8, 0, 8_000),
-            moved: Position::new(Offset(0), 8_192),
-            end: boundary(12, 10, 700),
-            epochs: Default::default(),
-            segments: vec![first, SegmentFacts::empty(Offset(10), 0)],
-            producers: Default::default(),
-        }
-    }
-
     fn replayed() -> BTreeMap<Offset, u64> {
         BTreeMap::from([(Offset(0), 9_000), (Offset(10), 5_000), (Offset(20), 60)])
     }
 
     fn walked(log_start: i64) -> Vec<(Boundary, u64)> {
-        let pieces = plan_walk(&content(log_start), &replayed());
+        let pieces = plan_walk(&example(log_start), &replayed());
         pieces.iter().map(|piece| (piece.from, piece.to)).collect()
     }
 
@@ -177,32 +148,28 @@ mod tests {
 
     #[test]
     fn the_last_segment_may_be_removed_and_leave_an_empty_one_unknown() {
-        let content = content(12);
-        let pieces = plan_walk(&content, &BTreeMap::from([(Offset(10), 5_000)]));
+        let snapshot = example(12);
+        let pieces = plan_walk(&snapshot, &BTreeMap::from([(Offset(10), 5_000)]));
         let last = pieces.last().unwrap();
         assert_eq!((last.from, last.to), (boundary(12, 10, 700), 5_000));
         assert!(last.may_be_gone && !last.is_nothing());
-        let pieces = plan_walk(&content, &BTreeMap::new());
+        let pieces = plan_walk(&snapshot, &BTreeMap::new());
         assert!(pieces.last().unwrap().is_nothing());
     }
 
     #[test]
     fn files_are_needed_as_far_as_they_were_written() {
-        assert_eq!(needed_files(&content(9)), [(Offset(0), 8_192)]);
-        assert_eq!(needed_files(&content(10)), []);
-        let mut moved = content(9);
-        moved.moved = Position::new(Offset(10), 300);
-        assert_eq!(
-            needed_files(&moved),
-            [(Offset(0), 9_000), (Offset(10), 300)]
-        );
-        moved.log_start = Offset(12);
-        assert_eq!(needed_files(&moved), []);
+        assert_eq!(needed_files(&example(9)), [(Offset(0), 8_192)]);
+        assert_eq!(needed_files(&example(10)), []);
+        let later = |log_start| example_at(log_start, Position::new(Offset(10), 300));
+        let both = [(Offset(0), 9_000), (Offset(10), 300)];
+        assert_eq!(needed_files(&later(9)), both);
+        assert_eq!(needed_files(&later(12)), []);
     }
 
     #[test]
     fn nothing_replayed_leaves_what_was_moved() {
-        let pieces = plan_walk(&content(0), &BTreeMap::new());
+        let pieces = plan_walk(&example(0), &BTreeMap::new());
         let ends: Vec<_> = pieces.iter().map(|piece| piece.to).collect();
         assert_eq!(ends, [8_192, 0]);
         assert!(pieces.iter().all(|piece| !piece.is_touched));

@@ -4,8 +4,8 @@
 use std::io;
 
 use crate::log::partition::producers::ProducerBatch;
+use crate::log::partition::snapshot::AppliedBatch;
 use crate::log::rules::{Rule, holds};
-use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::index::{IndexStart, IndexedBatch, SegmentIndex, TimeEntry};
 use crate::log::segment::index_files::IndexTail;
 use crate::log::segment::position::{Boundary, Position};
@@ -27,8 +27,8 @@ pub async fn verify<R: Runtime>(
     part: &mut Part<R>,
     cuts: bool,
 ) -> io::Result<Result<SegmentIndex, String>> {
-    let plan = plan_walk(&part.content, &part.replayed);
-    let known_end = part.content.end.offset;
+    let plan = plan_walk(&part.snapshot, &part.replayed);
+    let known_end = part.snapshot.end().offset;
     let mut at = plan.first().map_or(Offset::ZERO, |piece| piece.from.offset);
     let mut last = None;
     for (number, piece) in plan.iter().enumerate() {
@@ -37,6 +37,9 @@ pub async fn verify<R: Runtime>(
             return Ok(Err(format!(
                 "segment {base} does not begin where the one before ends, at {at}"
             )));
+        }
+        if base > part.snapshot.active().base_offset {
+            part.snapshot.begin_segment(part.rt.wall_clock_ms());
         }
         let is_last = number + 1 == plan.len();
         let mut index = index_of(part, piece);
@@ -54,7 +57,6 @@ pub async fn verify<R: Runtime>(
         }
         at = end.offset;
         if is_last {
-            part.content.end = end;
             last = Some(index);
         } else {
             write_index(part, base, index).await;
@@ -75,7 +77,7 @@ async fn verify_piece<R: Runtime>(
     is_last: bool,
     index: &mut SegmentIndex,
 ) -> io::Result<Result<Boundary, String>> {
-    let known_end = part.content.end.offset;
+    let known_end = part.snapshot.end().offset;
     let (base, from) = (piece.base(), piece.from.at.byte);
     let file = part.open(base).await?;
     let mut walk = SegmentWalk::new(part.rt.clone(), file, from, piece.to, READ_BYTES);
@@ -118,39 +120,13 @@ fn observe<R: Runtime>(
     position: u64,
     index: &mut SegmentIndex,
 ) {
-    let base = index.floor_offset(Offset(i64::MIN)).offset;
-    let now_ms = part.rt.wall_clock_ms();
     let indexed = IndexedBatch::of(view, u32::try_from(position).unwrap_or(u32::MAX));
     index.append(&indexed, INDEX_INTERVAL_BYTES);
-    let content = &mut part.content;
-    if view.base_offset() < content.end.offset {
-        return;
-    }
-    content
-        .epochs
-        .observe(view.leader_epoch(), view.base_offset());
-    if let Some(producer) = ProducerBatch::of(view) {
-        content
-            .producers
-            .apply(&producer, view.base_offset(), now_ms);
-    }
-    if content
-        .segments
-        .last()
-        .is_none_or(|facts| facts.base_offset < base)
-    {
-        content.segments.push(SegmentFacts::empty(base, now_ms));
-    }
-    if let Some(facts) = content
-        .segments
-        .iter_mut()
-        .find(|facts| facts.base_offset == base)
-    {
-        facts.count(
-            view.last_offset(),
-            view.bytes().len() as u64,
-            view.max_timestamp_ms(),
-        );
+    if view.base_offset() >= part.snapshot.end().offset {
+        let producer = ProducerBatch::of(view);
+        let now_ms = part.rt.wall_clock_ms();
+        let applied = AppliedBatch::stored(view, producer.as_ref(), now_ms);
+        part.snapshot.apply_batch(&applied);
     }
 }
 
@@ -163,8 +139,8 @@ fn index_of<R: Runtime>(part: &Part<R>, piece: &Piece) -> SegmentIndex {
         position: piece.from.at.byte,
     };
     let mut index = SegmentIndex::from_start(base, start);
-    let segments = &part.content.segments;
-    if let Some(facts) = segments.iter().find(|facts| facts.base_offset == base) {
+    let mut segments = part.snapshot.segments();
+    if let Some(facts) = segments.find(|facts| facts.base_offset == base) {
         index.tell_largest(TimeEntry {
             timestamp_ms: facts.max_timestamp_ms,
             offset: facts.max_timestamp_offset,

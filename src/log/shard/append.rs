@@ -7,19 +7,17 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use crate::log::error::AppendError;
-use crate::log::journal::{Entry, JournalError, JournalPermit, Pieces};
+use crate::log::error::{AppendError, StorageError};
+use crate::log::journal::{Entry, JournalError, JournalPermit};
+use crate::log::partition::effects::{AcceptedEntry, Reservation};
+use crate::log::partition::move_plan::Urgency;
 use crate::log::partition::producers::{ProducerBatch, Verdict};
-use crate::log::partition::state::{LogInner, State, Unmoved};
-use crate::log::partition::tail::TailBatch;
 use crate::log::rules::{Rule, holds};
-use crate::log::segment::facts::next_reservation;
-use crate::log::segment::index::IndexedBatch;
-use crate::log::segment::position::{Boundary, Position, block_floor};
+use crate::log::segment::position::Position;
 use crate::log::shard::core::{Journaled, Token};
+use crate::log::shard::log_inner::LogInner;
 use crate::log::shard::partition_log::{Appended, PartitionLog};
-use crate::model::batch::{BatchView, HEADER_BYTES, TimestampType, stamp};
-use crate::model::{LeaderEpoch, Offset};
+use crate::model::batch::{BatchView, TimestampType};
 use crate::rt::{BLOCK_BYTES, Buf, BufMut, File, Permit, Runtime};
 
 /// Where a batch will go.
@@ -71,7 +69,7 @@ impl<R: Runtime> LogInner<R> {
             return Ok(None);
         };
         let state = self.state.borrow();
-        match state.producers.check(producer)? {
+        match state.judge(producer)? {
             Verdict::Append => Ok(None),
             Verdict::Duplicate {
                 base_offset,
@@ -93,7 +91,7 @@ impl<R: Runtime> LogInner<R> {
     ) -> Result<Room<R>, AppendError> {
         let bytes = batch.bytes().len();
         self.check_size(bytes as u64)?;
-        if self.rolls_for(batch, now_ms) {
+        if self.state.borrow().rolls_for(batch, now_ms) {
             self.roll(now_ms).await?;
         }
         if holds(Rule::SpaceReserved) {
@@ -112,18 +110,13 @@ impl<R: Runtime> LogInner<R> {
         let mut memory = Memory::default();
         loop {
             self.check_usable()?;
-            let (block, room) = {
-                let state = self.state.borrow();
-                (state.tail.missing_block(), state.tail.room())
-            };
-            let used = block.map_or(0, |(_, used)| used);
-            let missing = (bytes + used).saturating_sub(room);
-            if missing > memory.room {
+            let missing = self.state.borrow().missing_memory(bytes);
+            if missing.bytes > memory.room {
                 memory.give_back();
-                self.take_chunks(missing, &mut memory).await?;
+                self.take_chunks(missing.bytes, &mut memory).await?;
                 continue;
             }
-            match block {
+            match missing.block {
                 Some((at, used)) if memory.block.as_ref().is_none_or(|held| held.0 != at) => {
                     memory.block = Some((at, self.read_block(at, used).await?));
                 }
@@ -135,7 +128,7 @@ impl<R: Runtime> LogInner<R> {
     fn check_size(&self, batch_bytes: u64) -> Result<(), AppendError> {
         let state = self.state.borrow();
         let limit_bytes = state
-            .config
+            .config()
             .segment_bytes
             .min(self.core.options.journal_bytes / 2)
             .min(self.core.options.tail_bytes as u64 / 2);
@@ -150,27 +143,19 @@ impl<R: Runtime> LogInner<R> {
 
     /// Reserves space in the segment's file, durably.
     async fn reserve_segment(&self, batch_bytes: u64) -> Result<(), AppendError> {
-        let (base, reserved, needed, limit) = {
-            let state = self.state.borrow();
-            let needed = state.tail.end().byte + batch_bytes;
-            let active = &state.active;
-            let limit = state.config.segment_bytes;
-            (
-                active.facts.base_offset,
-                active.reserved_bytes,
-                needed,
-                limit,
-            )
-        };
-        if needed <= reserved {
-            return Ok(());
-        }
         let options = &self.core.options;
         let steps = (options.reserve_bytes, options.reserve_max_bytes);
-        let generous = next_reservation(reserved, needed, limit, steps);
-        let exact = needed.next_multiple_of(BLOCK_BYTES as u64);
-        let file = self.core.files.get((self.id, base), &self.dir).await?;
-        let from = block_floor(reserved);
+        let Some(wanted) = self.state.borrow().reservation(batch_bytes, steps) else {
+            return Ok(());
+        };
+        let Reservation {
+            from,
+            generous,
+            exact,
+            ..
+        } = wanted;
+        let key = (self.id, wanted.base_offset);
+        let file = self.core.files.get(key, &self.dir).await?;
         let mut reached = generous;
         let mut allocated = file.allocate(from, generous - from).await;
         if allocated.is_err() && exact < generous {
@@ -179,7 +164,7 @@ impl<R: Runtime> LogInner<R> {
         }
         allocated?;
         file.sync().await.map_err(|error| self.fail(&error))?;
-        self.state.borrow_mut().active.reserved_bytes = reached;
+        self.state.borrow_mut().reserved(reached);
         Ok(())
     }
 
@@ -204,7 +189,7 @@ impl<R: Runtime> LogInner<R> {
     /// two batches that wait with a part each could wait for ever.
     async fn take_chunks(&self, missing: usize, into: &mut Memory) -> Result<(), AppendError> {
         let max = self.core.options.chunk_bytes.max(BLOCK_BYTES);
-        let first = self.state.borrow().tail.next_chunk_bytes(missing, max);
+        let first = self.state.borrow().tail().next_chunk_bytes(missing, max);
         if missing <= first
             && let Some(memory) = self.core.try_memory(first)
             && let Ok(buf) = self.core.rt.arena().alloc(first)
@@ -252,6 +237,36 @@ impl<R: Runtime> LogInner<R> {
         }
     }
 
+    /// Begins the next segment. Its name is the log end, so everything below must be journaled
+    /// first: no file may tell of what the journal does not hold.
+    pub async fn roll(self: &Rc<Self>, now_ms: i64) -> Result<(), AppendError> {
+        self.wait_own_entries().await?;
+        let end = self.state.borrow().marks().log_end;
+        let created = self.core.files.create((self.id, end), &self.dir).await;
+        created.map_err(|error| self.core.failed(error))?;
+        self.check_usable()?;
+        self.state.borrow_mut().begin_segment(now_ms);
+        self.check_usable()?;
+        self.request_move(Urgency::Everything);
+        Ok(())
+    }
+
+    /// Waits until every entry of this partition is safely in the journal.
+    async fn wait_own_entries(&self) -> Result<(), AppendError> {
+        if self.core.needs_flush() {
+            self.core
+                .journal
+                .flush()
+                .await
+                .map_err(StorageError::from)?;
+        }
+        let look = || match self.check_usable() {
+            Err(error) => Some(Err(error)),
+            Ok(()) => self.state.borrow().may_begin_segment().then_some(Ok(())),
+        };
+        Ok(self.core.progress.wait_until(look).await?)
+    }
+
     /// Assigns offsets and fixes the order. Nothing waits and nothing fails from here on.
     fn accept(
         self: &Rc<Self>,
@@ -260,91 +275,44 @@ impl<R: Runtime> LogInner<R> {
         mut room: Room<R>,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
-        let mut guard = self.state.borrow_mut();
-        let state = &mut *guard;
-        state.check_usable()?;
-        self.take_memory(state, room.memory);
-        let base = state.marks.log_end;
-        let last = base.plus(i64::from(batch.last_offset_delta()));
-        let at = state.tail.end();
-        push_stamped(&mut state.tail, batch.bytes(), base, state.leader_epoch);
-        state.tail.list(TailBatch {
-            base_offset: base,
-            end_offset: last.plus(1),
-            at,
-            bytes: batch.bytes().len() as u32,
-            max_timestamp_ms: batch.max_timestamp_ms(),
-        });
-        state.count(batch, last, at);
-        self.list_unmoved(state);
-        state.epochs.assign(state.leader_epoch, base);
-        if let Some(producer) = producer {
-            state.producers.apply(producer, base, now_ms);
-        }
-        state.marks.log_end = last.plus(1);
-        if self.is_safe_in_memory() {
-            state.marks.durable = state.marks.log_end;
-        }
-        let appended = Appended {
-            base_offset: base,
-            end_offset: last.plus(1),
-            log_append_time_ms: is_log_append_time(batch).then(|| batch.max_timestamp_ms()),
-            duplicate: false,
-        };
-        let (from, payload) = state.entry_payload(at);
-        let (leader_epoch, end) = (state.leader_epoch, state.end());
-        drop(guard);
-        self.journal(&mut room.permit, from, payload, leader_epoch, end);
-        self.marks_changed();
-        Ok(appended)
-    }
-
-    fn take_memory(&self, state: &mut State, memory: Memory) {
-        let mut block = memory
-            .block
-            .filter(|_| state.tail.missing_block().is_some());
-        for (mut buf, permit) in memory.chunks {
-            match block.take() {
-                Some((_, held)) => {
-                    buf.extend_from_slice(&held);
-                    state.tail.load_block(buf, permit);
-                }
-                None => state.tail.add_spare(buf, permit),
-            }
-        }
-    }
-
-    fn journal(
-        self: &Rc<Self>,
-        permit: &mut JournalPermit<R, Token<R>>,
-        from: Position,
-        payload: Pieces,
-        leader_epoch: LeaderEpoch,
-        end: Boundary,
-    ) {
         let core = &self.core;
-        let first = core.next_entry_from();
+        let accepted = {
+            let mut state = self.state.borrow_mut();
+            state.check_usable()?;
+            let block = room.memory.block.map(|(_, block)| block);
+            state.take_memory(room.memory.chunks, block);
+            let first = core.next_entry_from();
+            state.accept(batch, producer, first, now_ms)
+        };
+        let AcceptedEntry {
+            base_offset, end, ..
+        } = accepted;
+        self.list_behind();
         let entry = Entry::Data {
             partition: self.id,
-            leader_epoch,
-            segment_base: from.segment,
-            position: from.byte,
-            payload,
+            leader_epoch: accepted.leader_epoch,
+            segment_base: accepted.from.segment,
+            position: accepted.from.byte,
+            payload: accepted.payload,
             token: Token {
                 partition: Rc::downgrade(self),
                 what: Journaled::Data(end),
             },
         };
-        core.append_entry(permit, entry);
-        self.state
-            .borrow_mut()
-            .note_unmoved(Unmoved { first, end: end.at });
+        core.append_entry(&mut room.permit, entry);
+        self.marks_changed();
+        Ok(Appended {
+            base_offset,
+            end_offset: end.offset,
+            log_append_time_ms: is_log_append_time(batch).then(|| batch.max_timestamp_ms()),
+            duplicate: false,
+        })
     }
 
     fn fail(&self, error: &std::io::Error) -> AppendError {
         let reason = format!("{}: {error}", self.dir.display());
         self.core.take_offline(&reason);
-        crate::log::StorageError::Offline(reason).into()
+        StorageError::Offline(reason).into()
     }
 }
 
@@ -360,60 +328,6 @@ impl Memory {
     }
 }
 
-impl State {
-    fn count(&mut self, batch: &BatchView<'_>, last: Offset, at: Position) {
-        let bytes = batch.bytes().len() as u64;
-        let active = &mut self.active;
-        active.facts.count(last, bytes, batch.max_timestamp_ms());
-        let indexed = IndexedBatch {
-            last_offset: last,
-            max_timestamp_ms: batch.max_timestamp_ms(),
-            position: u32::try_from(at.byte).unwrap_or(u32::MAX),
-            size_bytes: bytes as u32,
-        };
-        active
-            .index
-            .append(&indexed, self.config.index_interval_bytes);
-    }
-
-    /// Where the journal entry of the bytes from `at` on begins, and what it holds.
-    fn entry_payload(&mut self, at: Position) -> (Position, Pieces) {
-        let from = match self.carries && holds(Rule::CarryUnfinishedBlock) {
-            true => at.block_start(),
-            false => at,
-        };
-        self.carries = false;
-        let Some(payload) = self.tail.slice(from, self.tail.end().byte) else {
-            panic!("bytes that were just accepted are in memory");
-        };
-        (from, payload)
-    }
-
-    fn note_unmoved(&mut self, entry: Unmoved) {
-        match self.unmoved.back_mut() {
-            Some(last) if last.first == entry.first && last.end.segment == entry.end.segment => {
-                last.end = entry.end;
-            }
-            _ => self.unmoved.push_back(entry),
-        }
-    }
-}
-
-/// Copies the batch behind the tail with what the broker assigns, which lies outside its CRC.
-fn push_stamped(
-    tail: &mut crate::log::partition::tail::Tail,
-    batch: &[u8],
-    base: Offset,
-    leader_epoch: LeaderEpoch,
-) {
-    let (header, records) = batch.split_at(HEADER_BYTES);
-    let mut stamped = [0; HEADER_BYTES];
-    stamped.copy_from_slice(header);
-    stamp(&mut stamped, base, leader_epoch);
-    tail.push(&stamped);
-    tail.push(records);
-}
-
 fn is_log_append_time(batch: &BatchView<'_>) -> bool {
     batch.timestamp_type() == TimestampType::LogAppendTime
 }
@@ -424,6 +338,6 @@ fn journal_full(error: JournalError, bytes: usize) -> AppendError {
             batch_bytes: bytes as u64,
             limit_bytes: limit as u64,
         },
-        other => crate::log::StorageError::from(other).into(),
+        other => StorageError::from(other).into(),
     }
 }

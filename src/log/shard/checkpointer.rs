@@ -11,16 +11,15 @@ use crate::log::error::StorageError;
 use crate::log::files::checkpoint_slots::{CheckpointError, CheckpointSlots};
 use crate::log::files::partition_files::{SegmentFile, segment_path};
 use crate::log::journal::Sequence;
-use crate::log::partition::checkpoint_content::{Content, PartitionContent};
-use crate::log::partition::state::{LogInner, State};
+use crate::log::partition::checkpoint_content::Content;
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::index_files::IndexTail;
 use crate::log::segment::open_files::SegmentKey;
 use crate::log::shard::core::Core;
+use crate::log::shard::log_inner::LogInner;
 use crate::log::shard::moves::move_all;
 use crate::log::shard::shard_log::ShardLogInner;
-use crate::model::Offset;
 use crate::rt::{File, Runtime};
 
 /// Index entries that are worth a sync of their own, so that little is walked after power loss.
@@ -92,11 +91,8 @@ fn due<R: Runtime>(core: &Core<R>, last: Last) -> Option<Due> {
 pub async fn free_journal<R: Runtime>(shard: &ShardLogInner<R>) -> Result<(), StorageError> {
     let target = shard.core.journal.completed_end();
     let is_behind = |partition: &LogInner<R>| {
-        let state = partition.state.borrow();
-        state
-            .unmoved
-            .front()
-            .is_some_and(|entry| entry.first < target)
+        let needed = partition.state.borrow().needs_journal_from();
+        needed.is_some_and(|first| first < target)
     };
     move_all(&shard.core, shard.all(), is_behind).await?;
     write_checkpoint(shard).await
@@ -137,39 +133,17 @@ fn capture<R: Runtime>(shard: &ShardLogInner<R>) -> (Content, Sequence) {
     for partition in shard.all() {
         let state = partition.state.borrow();
         if holds(Rule::TrimKeepsUnmoved)
-            && let Some(oldest) = state.unmoved.front()
+            && let Some(oldest) = state.needs_journal_from()
         {
-            start = start.min(oldest.first);
+            start = start.min(oldest);
         }
-        partitions.push(partition_content(&partition, &state));
+        partitions.push(state.snapshot().clone());
     }
     let content = Content {
         journal_start: core.journal.position_of(start),
         partitions,
     };
     (content, start)
-}
-
-fn partition_content<R: Runtime>(partition: &LogInner<R>, state: &State) -> PartitionContent {
-    let offline = match &state.unusable {
-        Some(StorageError::PartitionOffline(reason)) if !state.looks_again => Some(reason.clone()),
-        _ => None,
-    };
-    PartitionContent {
-        id: partition.id,
-        topic: partition.topic.clone(),
-        offline,
-        log_start: match holds(Rule::CheckpointNamesFinalMarks) {
-            true => state.marks.log_start,
-            false => Offset::ZERO,
-        },
-        segment_durable: state.segment_durable,
-        moved: state.moved,
-        end: state.end(),
-        epochs: state.epochs.clone(),
-        segments: state.segments().copied().collect(),
-        producers: state.producers.clone(),
-    }
 }
 
 /// Waits until the shard's last entry is safely in the journal.
@@ -219,7 +193,13 @@ async fn sync_segment<R: Runtime>(
         Ok(file) => file.sync().await.map_err(failed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let is_listed = |facts: &SegmentFacts| facts.base_offset == key.1;
-            match partition.state.borrow().segments().any(is_listed) {
+            match partition
+                .state
+                .borrow()
+                .snapshot()
+                .segments()
+                .any(is_listed)
+            {
                 true => Err(failed(error)),
                 // Retention has removed it.
                 false => Ok(()),
@@ -242,24 +222,15 @@ async fn grow_index<R: Runtime>(partition: &Rc<LogInner<R>>) -> io::Result<()> {
     let Ok(_in_use) = partition.use_files() else {
         return Ok(());
     };
-    let (base, had, now, tail) = {
+    let (growth, tail) = {
         let mut state = partition.state.borrow_mut();
-        let safe = state.journaled.offset;
-        let active = &mut state.active;
-        let index = &active.index;
-        let now = (
-            index.offsets().entries_below(safe),
-            index.times().entries_below(safe),
-        );
-        let had = active.indexed;
-        // Until what the start has left out is known, nothing can be written behind it.
-        if now.0 <= had.0 || index.starts_behind().is_some() {
+        let Some((index, growth)) = state.grow_index() else {
             return Ok(());
-        }
-        let tail = IndexTail::of(index, had, now);
-        active.indexed = now;
-        (active.facts.base_offset, had, now, tail)
+        };
+        let tail = IndexTail::of(index, growth.had, growth.now);
+        (growth, tail)
     };
+    let (base, had, now) = (growth.base_offset, growth.had, growth.now);
     let written = tail.write(&partition.core.rt, &partition.dir, base);
     let (offsets, times) = written.await?;
     if now.0 / SYNCED_INDEX_ENTRIES > had.0 / SYNCED_INDEX_ENTRIES {

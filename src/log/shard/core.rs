@@ -16,14 +16,13 @@ use std::rc::{Rc, Weak};
 
 use crate::log::error::StorageError;
 use crate::log::files::run::RunId;
-use crate::log::journal::{Entry, Journal, JournalError, JournalPermit, Sequence};
+use crate::log::journal::{Entry, Journal, JournalError, JournalPermit, PartitionEvent, Sequence};
 use crate::log::options::{Durability, LogOptions};
-use crate::log::partition::state::LogInner;
 use crate::log::segment::index_cache::IndexCache;
 use crate::log::segment::open_files::{OpenFiles, SegmentKey};
 use crate::log::segment::position::Boundary;
 use crate::log::shard::damage::Damage;
-use crate::model::Offset;
+use crate::log::shard::log_inner::LogInner;
 use crate::rt::{Budget, Event, Runtime, WriteMode};
 
 /// What the journal hands back once the writes that hold an entry have completed.
@@ -39,8 +38,8 @@ pub struct Token<R: Runtime> {
 pub enum Journaled {
     /// Everything accepted up to here.
     Data(Boundary),
-    /// A log start.
-    LogStart(Offset),
+    /// An event.
+    Event(PartitionEvent),
 }
 
 /// What the journal does with the tokens of a completed write: each partition that still exists
@@ -81,7 +80,7 @@ pub struct Core<R: Runtime> {
     /// The owner of each chunk that may be given up, in the order in which their last bytes moved.
     pub evictable: RefCell<VecDeque<Weak<LogInner<R>>>>,
     /// Partitions with bytes that are not in segment files, each once.
-    pub with_unmoved: RefCell<VecDeque<Weak<LogInner<R>>>>,
+    pub behind: RefCell<VecDeque<Weak<LogInner<R>>>>,
     /// Segment files written without a promise, to be synced by the next checkpoint.
     pub unsynced: RefCell<BTreeSet<SegmentKey>>,
     /// The write to which the last entry of this run went.
@@ -117,7 +116,7 @@ impl<R: Runtime> Core<R> {
             move_queue: RefCell::default(),
             move_wanted: Event::new(),
             evictable: RefCell::default(),
-            with_unmoved: RefCell::default(),
+            behind: RefCell::default(),
             unsynced: RefCell::default(),
             last_entry: Cell::new(None),
             checkpoints: CheckpointRequests::default(),

@@ -3,8 +3,8 @@
 use std::rc::{Rc, Weak};
 
 use crate::log::partition::move_plan::Urgency;
-use crate::log::partition::state::{LogInner, State};
 use crate::log::shard::core::Core;
+use crate::log::shard::log_inner::LogInner;
 use crate::rt::{Permit, Runtime};
 
 impl<R: Runtime> Core<R> {
@@ -25,7 +25,7 @@ impl<R: Runtime> Core<R> {
                 return;
             };
             if let Some(partition) = owner.upgrade() {
-                partition.evict_chunk();
+                partition.state.borrow_mut().evict_chunk();
             }
         }
     }
@@ -35,16 +35,14 @@ impl<R: Runtime> Core<R> {
     pub fn press_moves(&self) {
         const AT_ONCE: usize = 64;
         let pressed: Vec<_> = {
-            let mut unmoved = self.with_unmoved.borrow_mut();
-            let count = unmoved.len().min(AT_ONCE);
-            unmoved.drain(..count).collect()
+            let mut behind = self.behind.borrow_mut();
+            let count = behind.len().min(AT_ONCE);
+            behind.drain(..count).collect()
         };
         for partition in pressed.iter().filter_map(Weak::upgrade) {
-            let mut state = partition.state.borrow_mut();
-            state.is_listed_unmoved = false;
-            if state.moved < state.tail.end() {
-                partition.list_unmoved(&mut state);
-                drop(state);
+            partition.work.is_listed_behind.set(false);
+            if partition.state.borrow().is_behind() {
+                partition.list_behind();
                 partition.request_move(Urgency::Everything);
             }
         }
@@ -52,27 +50,18 @@ impl<R: Runtime> Core<R> {
 }
 
 impl<R: Runtime> LogInner<R> {
-    /// Lists the chunks whose last bytes have moved as such that may be given up.
+    /// Lists the chunks whose last bytes are written back as such that may be given up.
     pub fn release_chunks(self: &Rc<Self>) {
-        let mut state = self.state.borrow_mut();
-        let moved = state.moved;
-        let released = state.tail.release(moved);
+        let released = self.state.borrow_mut().release_chunks();
         let owners = std::iter::repeat_n(Rc::downgrade(self), released);
         self.core.evictable.borrow_mut().extend(owners);
     }
 
-    /// Gives up the oldest chunk of the tail, if everything in it is still in segment files.
-    pub fn evict_chunk(&self) {
-        let mut state = self.state.borrow_mut();
-        let moved = state.moved;
-        state.tail.evict(moved);
-    }
-
-    /// Lists the partition among those that have bytes to move, unless it is listed.
-    pub fn list_unmoved(self: &Rc<Self>, state: &mut State) {
-        if !std::mem::replace(&mut state.is_listed_unmoved, true) {
+    /// Lists the partition among those that have bytes to write back, unless it is listed.
+    pub fn list_behind(self: &Rc<Self>) {
+        if !self.work.is_listed_behind.replace(true) {
             let entry = Rc::downgrade(self);
-            self.core.with_unmoved.borrow_mut().push_back(entry);
+            self.core.behind.borrow_mut().push_back(entry);
         }
     }
 }

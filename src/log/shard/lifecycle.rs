@@ -11,8 +11,8 @@ use crate::log::files::partition_dirs::{make_dir, put_aside_stranger, remove_tre
 use crate::log::files::partition_files::{PartitionDir, SegmentFile, segment_path};
 use crate::log::files::small_file::sync_names;
 use crate::log::options::PartitionSpec;
-use crate::log::partition::state::LogInner;
 use crate::log::shard::core::Core;
+use crate::log::shard::log_inner::LogInner;
 use crate::log::shard::moves::{drop_gone, wait_idle};
 use crate::model::Offset;
 use crate::rt::{File, OpenMode, Runtime, TaskClass};
@@ -57,7 +57,7 @@ async fn refuse_records<R: Runtime>(core: &Core<R>, dir: &Path) -> Result<(), St
 /// Takes a partition, which is no longer listed, off its name; removes its files behind.
 pub async fn delete<R: Runtime>(partition: &Rc<LogInner<R>>) -> Result<(), StorageError> {
     let core = partition.core.clone();
-    partition.state.borrow_mut().unusable = Some(StorageError::Deleted);
+    partition.state.borrow_mut().delete();
     partition.tell_failed();
     core.tell_progress();
     // An append that is under way ends with an error, a move with the file as it is.
@@ -68,9 +68,8 @@ pub async fn delete<R: Runtime>(partition: &Rc<LogInner<R>>) -> Result<(), Stora
     core.damage.forget_partition(partition.id);
     let delay_ms = {
         let mut state = partition.state.borrow_mut();
-        state.tail.clear();
-        state.unmoved.clear();
-        state.config.file_delete_delay_ms
+        state.clear();
+        state.config().file_delete_delay_ms
     };
     drop_gone(&core);
     if !is_there(&core.rt, &partition.dir).await? {

@@ -5,12 +5,10 @@ use std::rc::Rc;
 
 use crate::log::error::{AppendError, ReadError, StorageError};
 use crate::log::files::partition_files::{SegmentFile, segment_path};
-use crate::log::journal::Entry;
-use crate::log::partition::retention::{RetentionLimits, plan_retention};
-use crate::log::partition::state::LogInner;
+use crate::log::journal::{Entry, EventChange};
 use crate::log::rules::{Rule, holds};
-use crate::log::segment::facts::SegmentFacts;
 use crate::log::shard::core::{Journaled, Token};
+use crate::log::shard::log_inner::LogInner;
 use crate::log::shard::partition_log::PartitionLog;
 use crate::model::Offset;
 use crate::rt::Runtime;
@@ -35,23 +33,7 @@ impl<R: Runtime> PartitionLog<R> {
     /// how many. Producers that have been silent for `producer.id.expiration.ms` are forgotten.
     pub async fn enforce_retention(&self, now_ms: i64) -> Result<usize, StorageError> {
         self.0.check_usable()?;
-        let plan = {
-            let mut state = self.0.state.borrow_mut();
-            let expiration_ms = state.config.producer_id_expiration_ms;
-            state.producers.remove_expired(now_ms, expiration_ms);
-            let segments: Vec<_> = state.segments().map(SegmentFacts::for_retention).collect();
-            let limits = RetentionLimits {
-                retention_ms: state.config.retention_ms,
-                retention_bytes: state.config.retention_bytes,
-            };
-            plan_retention(
-                &segments,
-                state.marks.log_start,
-                state.marks.durable,
-                &limits,
-                now_ms,
-            )
-        };
+        let plan = self.0.state.borrow_mut().retain(now_ms);
         if plan.roll_active {
             self.0.roll_before(plan.log_start_offset, now_ms).await?;
         }
@@ -67,7 +49,7 @@ impl<R: Runtime> LogInner<R> {
     async fn roll_before(self: &Rc<Self>, end: Offset, now_ms: i64) -> Result<(), StorageError> {
         let _turn = self.turn.acquire(1).await;
         self.check_usable()?;
-        if self.state.borrow().active.facts.end_offset != end {
+        if self.state.borrow().marks().log_end != end {
             return Ok(());
         }
         match self.roll(now_ms).await {
@@ -81,7 +63,7 @@ impl<R: Runtime> LogInner<R> {
     /// it would miss it if the only one rotted.
     async fn journal_log_start(self: &Rc<Self>, log_start: Offset) -> Result<(), StorageError> {
         if !holds(Rule::LogStartJournaled) {
-            self.raise_log_start(log_start);
+            self.state.borrow_mut().raise_log_start(log_start);
             self.marks_changed();
             return Ok(());
         }
@@ -89,12 +71,14 @@ impl<R: Runtime> LogInner<R> {
         for _ in 0..2 {
             let mut permit = core.journal.reserve(0).await?;
             self.check_usable()?;
-            let entry = Entry::LogStart {
+            let change = EventChange::LogStart(log_start);
+            let event = self.state.borrow_mut().next_event(change);
+            let entry = Entry::Event {
                 partition: self.id,
-                log_start,
+                event,
                 token: Token {
                     partition: Rc::downgrade(self),
-                    what: Journaled::LogStart(log_start),
+                    what: Journaled::Event(event),
                 },
             };
             let sequence = core.append_entry(&mut permit, entry);
@@ -111,12 +95,7 @@ impl<R: Runtime> LogInner<R> {
         let _in_use = self.use_files()?;
         let mut removed = 0;
         loop {
-            let gone = {
-                let mut state = self.state.borrow_mut();
-                let log_start = state.marks.log_start;
-                let is_gone = |facts: &mut SegmentFacts| facts.end_offset <= log_start;
-                state.sealed.pop_front_if(is_gone)
-            };
+            let gone = self.state.borrow_mut().remove_oldest();
             let Some(gone) = gone else {
                 return Ok(removed);
             };

@@ -4,10 +4,9 @@
 //! |---|---|
 //! | `shard_log` | opened, partitions made and deleted, closed |
 //! | `core` | what they share: journal, memory, open files; the table of events |
-//! | `partition_log` | the handle that a shard has of each |
+//! | `partition_log`, `log_inner` | the handle that a shard has of each, and what its clones share |
 //! | *accepting a batch* | |
-//! | `append` | judged, given room, then accepted in one step |
-//! | `roll` | the next segment begins |
+//! | `append` | judged, given room (in the next segment, when it is time), then accepted in one step |
 //! | `eviction` | which recent bytes go when memory is short |
 //! | *to segments* | |
 //! | `moves` | what is journaled goes to segment files |
@@ -25,10 +24,10 @@ pub(in crate::log) mod core;
 pub(in crate::log) mod damage;
 pub(in crate::log) mod eviction;
 pub(in crate::log) mod lifecycle;
+pub(in crate::log) mod log_inner;
 pub(in crate::log) mod log_start;
 pub(in crate::log) mod moves;
 pub(in crate::log) mod partition_log;
 pub(in crate::log) mod reader;
-mod roll;
 pub(in crate::log) mod shard_log;
 mod timestamps;

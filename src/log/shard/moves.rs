@@ -6,12 +6,12 @@ use std::rc::{Rc, Weak};
 use crate::log::error::{StorageError, is_disk_full};
 use crate::log::files::partition_files::{SegmentFile, segment_path};
 use crate::log::files::small_file::write_small;
-use crate::log::partition::move_plan::{MovePlan, Urgency, plan_move};
-use crate::log::partition::state::{LogInner, RolledSegment};
+use crate::log::partition::effects::{SealedSegment, WriteBack};
+use crate::log::partition::move_plan::{MovePlan, Urgency};
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::index_files::IndexTail;
-use crate::log::segment::position::{Position, block_floor};
 use crate::log::shard::core::Core;
+use crate::log::shard::log_inner::LogInner;
 use crate::rt::{BLOCK_BYTES, Buf, File, Runtime};
 
 /// Longest move. A partition has one under way, so this is what keeps the disk busy: with one busy
@@ -37,30 +37,27 @@ pub async fn run_mover<R: Runtime>(core: Rc<Core<R>>) {
 
 /// Moves what is wanted of one partition, at most one piece at a time.
 async fn move_partition<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<LogInner<R>>) {
-    let urgency = {
-        let mut state = partition.state.borrow_mut();
-        if state.moving > 0 && holds(Rule::MovesDoNotOverlap) {
-            // The move that is under way looks again when it ends.
-            return;
-        }
-        state.moving += 1;
-        state.wanted_move.take().unwrap_or(Urgency::Blocks)
-    };
+    let work = &partition.work;
+    if work.write_backs.get() > 0 && holds(Rule::MovesDoNotOverlap) {
+        // The one that is under way looks again when it ends.
+        return;
+    }
+    work.write_backs.set(work.write_backs.get() + 1);
+    let urgency = work.wanted.take().unwrap_or(Urgency::Blocks);
     let moved = move_once(core, partition, urgency).await;
-    let next = {
-        let mut state = partition.state.borrow_mut();
-        state.moving -= 1;
-        let has_more = state.movable_bytes() >= core.options.move_bytes;
-        let goes_on = moved && (has_more || urgency == Urgency::Everything);
-        state.wanted_move.take().max(goes_on.then_some(urgency))
+    work.write_backs.set(work.write_backs.get() - 1);
+    let (has_more, is_unusable) = {
+        let state = partition.state.borrow();
+        let has_more = state.write_back_bytes() >= core.options.move_bytes;
+        (has_more, state.check_usable().is_err())
     };
+    let goes_on = moved && (has_more || urgency == Urgency::Everything);
     // To the end of the queue: other partitions' bytes hold the journal, too.
-    if let Some(next) = next {
+    if let Some(next) = work.wanted.take().max(goes_on.then_some(urgency)) {
         partition.request_move(next);
     }
     // A move that found nothing is no progress: whoever waits would only ask for it again.
-    let is_awaited = partition.state.borrow().unusable.is_some();
-    if moved || is_awaited {
+    if moved || is_unusable {
         core.tell_progress();
     }
 }
@@ -74,7 +71,12 @@ async fn move_once<R: Runtime>(
     if core.needs_flush() && flush_journal(core, partition).await.is_err() {
         return false;
     }
-    let Some((plan, pieces)) = take_bytes(core, partition, urgency) else {
+    let block = || core.rt.arena().alloc(BLOCK_BYTES).ok();
+    let next = partition
+        .state
+        .borrow_mut()
+        .next_write_back(urgency, MAX_MOVE_BYTES, block);
+    let Some(WriteBack { plan, pieces }) = next else {
         return false;
     };
     match write_segment(core, partition, &plan, pieces).await {
@@ -83,8 +85,7 @@ async fn move_once<R: Runtime>(
             true
         }
         Err(error) => {
-            let gone = partition.state.borrow().unusable == Some(StorageError::Deleted);
-            if !gone {
+            if !partition.state.borrow().is_deleted() {
                 let path = segment_path(&partition.dir, plan.from.segment, SegmentFile::Log);
                 core.take_offline(&format!("{}: {error}", path.display()));
             }
@@ -98,7 +99,7 @@ async fn flush_journal<R: Runtime>(
     core: &Rc<Core<R>>,
     partition: &Rc<LogInner<R>>,
 ) -> Result<(), StorageError> {
-    let completed = partition.state.borrow().completed;
+    let completed = partition.state.borrow().completed_end();
     if let Err(error) = core.journal.flush().await {
         let error = StorageError::from(error);
         if error != StorageError::DiskFull {
@@ -106,37 +107,8 @@ async fn flush_journal<R: Runtime>(
         }
         return Err(error);
     }
-    let mut state = partition.state.borrow_mut();
-    state.journaled = state.journaled.max(completed);
+    partition.state.borrow_mut().flushed(completed);
     Ok(())
-}
-
-/// Decides on the move and takes shares of its bytes; an unfinished last block goes as a padded
-/// copy.
-fn take_bytes<R: Runtime>(
-    core: &Core<R>,
-    partition: &LogInner<R>,
-    urgency: Urgency,
-) -> Option<(MovePlan, Vec<Buf>)> {
-    let mut state = partition.state.borrow_mut();
-    state.check_usable().ok()?;
-    let plan = plan_move(&state.move_state(), urgency, MAX_MOVE_BYTES)?;
-    if plan.from.byte == plan.to {
-        return Some((plan, Vec::new()));
-    }
-    let whole_to = block_floor(plan.to);
-    let mut pieces = Vec::from_iter(state.tail.slice(plan.from, whole_to)?);
-    if plan.is_unfinished() {
-        let last = Position::new(plan.from.segment, whole_to);
-        let mut block = core.rt.arena().alloc(BLOCK_BYTES).ok()?;
-        for piece in state.tail.slice(last, plan.to)? {
-            block.extend_from_slice(&piece);
-        }
-        block.extend_zeroed(block.room());
-        pieces.push(block.freeze());
-        state.carries |= !plan.seals;
-    }
-    Some((plan, pieces))
 }
 
 async fn write_segment<R: Runtime>(
@@ -185,26 +157,7 @@ async fn advance_marks<R: Runtime>(
     partition: &Rc<LogInner<R>>,
     plan: &MovePlan,
 ) {
-    let sealed = {
-        let mut state = partition.state.borrow_mut();
-        let sealed = if plan.seals {
-            state.rolled.pop_front()
-        } else {
-            None
-        };
-        match &sealed {
-            Some(sealed) => {
-                let next = Position::new(sealed.facts.end_offset, 0);
-                state.sealed.push_back(sealed.facts);
-                state.set_moved(next);
-            }
-            None => {
-                let moved = Position::new(plan.from.segment, plan.to).max(state.moved);
-                state.set_moved(moved);
-            }
-        }
-        sealed
-    };
+    let sealed = partition.state.borrow_mut().written_back(plan);
     partition.release_chunks();
     partition.marks_changed();
     core.tell_progress();
@@ -220,7 +173,7 @@ async fn advance_marks<R: Runtime>(
 async fn write_sealed_files<R: Runtime>(
     core: &Rc<Core<R>>,
     partition: &LogInner<R>,
-    mut sealed: RolledSegment,
+    mut sealed: SealedSegment,
 ) -> io::Result<()> {
     partition.complete_rolled_index(&mut sealed).await?;
     sealed.index.finish();
@@ -228,7 +181,7 @@ async fn write_sealed_files<R: Runtime>(
     let tail = IndexTail::rest_of(&sealed.index, sealed.indexed);
     tail.write(&core.rt, dir, base).await?;
     let path = segment_path(dir, sealed.facts.end_offset, SegmentFile::Snapshot);
-    write_small(&core.rt, &path, 0, sealed.snapshot).await?;
+    write_small(&core.rt, &path, 0, sealed.producers).await?;
     core.indexes
         .put((partition.id, base), Rc::new(sealed.index));
     Ok(())
@@ -236,10 +189,7 @@ async fn write_sealed_files<R: Runtime>(
 
 /// Nobody works on the partition's files any more when this completes.
 pub async fn wait_idle<R: Runtime>(partition: &LogInner<R>) {
-    let look = || {
-        let state = partition.state.borrow();
-        (state.moving + state.users == 0).then_some(())
-    };
+    let look = || partition.work.is_idle().then_some(());
     partition.core.progress.wait_until(look).await;
 }
 
@@ -254,7 +204,7 @@ pub async fn move_all<R: Runtime>(
         core.check_online()?;
         let seen = core.progress_count.get();
         behind.retain(|partition| {
-            partition.state.borrow().unusable.is_none() && is_behind(partition)
+            partition.state.borrow().check_usable().is_ok() && is_behind(partition)
         });
         if behind.is_empty() {
             return Ok(());
@@ -271,5 +221,5 @@ pub fn drop_gone<R: Runtime>(core: &Core<R>) {
     let is_there = |entry: &Weak<LogInner<R>>| entry.strong_count() > 0;
     core.move_queue.borrow_mut().retain(is_there);
     core.evictable.borrow_mut().retain(is_there);
-    core.with_unmoved.borrow_mut().retain(is_there);
+    core.behind.borrow_mut().retain(is_there);
 }

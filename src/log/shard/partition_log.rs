@@ -6,8 +6,8 @@ use crate::log::error::{ReadError, StorageError};
 use crate::log::options::LogConfig;
 use crate::log::partition::marks::Marks;
 use crate::log::partition::producers::ProducerStates;
-use crate::log::partition::state::{LogInner, LogWatcher};
 use crate::log::partition::tail::{ReadAsk, ReadBatches};
+use crate::log::shard::log_inner::{LogInner, LogWatcher};
 use crate::model::{LeaderEpoch, Offset, PartitionId};
 use crate::rt::{Latch, Runtime};
 
@@ -46,7 +46,7 @@ impl<R: Runtime> PartitionLog<R> {
 
     /// Where the log stands.
     pub fn marks(&self) -> Marks {
-        self.0.state.borrow().marks
+        self.0.state.borrow().marks()
     }
 
     /// Completes when everything below `end_offset` is as safe as the durability level promises.
@@ -85,14 +85,15 @@ impl<R: Runtime> PartitionLog<R> {
         self.0.check_usable()?;
         {
             let state = self.0.state.borrow();
-            if ask.from < state.marks.log_start || ask.from > state.marks.log_end {
+            let marks = state.marks();
+            if ask.from < marks.log_start || ask.from > marks.log_end {
                 return Err(ReadError::OutOfRange);
             }
-            ask.end = ask.end.min(state.marks.durable);
+            ask.end = ask.end.min(marks.durable);
             if ask.from >= ask.end {
                 return Ok(ReadBatches::nothing(ask.from));
             }
-            if let Some(read) = state.tail.read(ask) {
+            if let Some(read) = state.tail().read(ask) {
                 return Ok(read);
             }
         }
@@ -104,10 +105,11 @@ impl<R: Runtime> PartitionLog<R> {
     pub fn epoch_end_offset(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
         let state = self.0.state.borrow();
         // An epoch that has appended nothing yet is the newest one all the same.
-        if epoch == state.leader_epoch {
-            return (epoch, state.marks.log_end);
+        let log_end = state.marks().log_end;
+        if epoch == state.leader_epoch() {
+            return (epoch, log_end);
         }
-        match state.epochs.end_offset_for(epoch, state.marks.log_end) {
+        match state.snapshot().epochs().end_offset_for(epoch, log_end) {
             Some(end) => (end.epoch, end.end_offset),
             None => (LeaderEpoch::NONE, Offset(-1)),
         }
@@ -117,15 +119,16 @@ impl<R: Runtime> PartitionLog<R> {
     /// known ones.
     pub fn epoch_at(&self, offset: Offset) -> LeaderEpoch {
         let state = self.0.state.borrow();
-        if offset >= state.marks.log_end {
-            return state.leader_epoch;
+        if offset >= state.marks().log_end {
+            return state.leader_epoch();
         }
-        state.epochs.epoch_at(offset).unwrap_or(LeaderEpoch::NONE)
+        let epochs = state.snapshot().epochs();
+        epochs.epoch_at(offset).unwrap_or(LeaderEpoch::NONE)
     }
 
     /// The epoch under which the partition is led now.
     pub fn leader_epoch(&self) -> LeaderEpoch {
-        self.0.state.borrow().leader_epoch
+        self.0.state.borrow().leader_epoch()
     }
 
     /// Leads under a higher epoch from now on: what is accepted next carries it. A lower or equal one
@@ -134,13 +137,12 @@ impl<R: Runtime> PartitionLog<R> {
     /// Nothing is written for it: an epoch belongs to the metadata, whose record of it is durable
     /// before any shard is told, and a start is told of it again.
     pub fn raise_leader_epoch(&self, epoch: LeaderEpoch) {
-        let mut state = self.0.state.borrow_mut();
-        state.leader_epoch = state.leader_epoch.max(epoch);
+        self.0.state.borrow_mut().raise_epoch(epoch);
     }
 
     /// Replaces the topic's values.
     pub fn set_config(&self, config: Rc<LogConfig>) {
-        self.0.state.borrow_mut().config = config;
+        self.0.state.borrow_mut().set_config((*config).clone());
     }
 
     /// Bytes of batches in the log.
@@ -148,6 +150,7 @@ impl<R: Runtime> PartitionLog<R> {
         self.0
             .state
             .borrow()
+            .snapshot()
             .segments()
             .map(|segment| segment.size_bytes)
             .sum()
@@ -155,6 +158,6 @@ impl<R: Runtime> PartitionLog<R> {
 
     /// The idempotent producers that the partition knows.
     pub fn producers(&self) -> ProducerStates {
-        self.0.state.borrow().producers.clone()
+        self.0.state.borrow().snapshot().producers().clone()
     }
 }

@@ -6,13 +6,15 @@ use std::rc::{Rc, Weak};
 
 use crate::log::error::{ReadError, StorageError};
 use crate::log::files::partition_files::{SegmentFile, segment_path};
-use crate::log::partition::state::{LogInner, RolledSegment, State};
+use crate::log::partition::effects::SealedSegment;
+use crate::log::partition::state::State;
 use crate::log::partition::tail::{ReadAsk, ReadBatches};
 use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::index::{IndexedBatch, OffsetEntry, SegmentIndex};
 use crate::log::segment::index_files::{EntryCounts, IndexTail, cut_index, read_index};
 use crate::log::segment::walk::{SegmentWalk, WalkError};
 use crate::log::shard::core::Core;
+use crate::log::shard::log_inner::LogInner;
 use crate::model::Offset;
 use crate::model::batch::BatchView;
 use crate::rt::{Buf, Runtime};
@@ -36,55 +38,38 @@ pub(in crate::log) struct FilePart {
     pub end: Offset,
 }
 
-impl State {
-    /// The segment whose file holds `offset`.
-    pub fn file_part_of(&self, offset: Offset) -> Option<FilePart> {
-        if offset >= self.segment_durable.offset {
-            return None;
-        }
-        let sealed = self
-            .sealed
-            .partition_point(|facts| facts.end_offset <= offset);
-        if let Some(facts) = self.sealed.get(sealed) {
-            return Some(self.file_part(facts));
-        }
-        let mut open = self.segments().skip(self.sealed.len());
-        let facts = open.find(|facts| offset < facts.end_offset)?;
-        Some(self.file_part(facts))
+/// The segment whose file holds `offset`.
+fn file_part_of(state: &State, offset: Offset) -> Option<FilePart> {
+    let snapshot = state.snapshot();
+    if offset >= snapshot.segment_durable().offset {
+        return None;
     }
+    let complete = snapshot.complete();
+    let before = complete.partition_point(|facts| facts.end_offset <= offset);
+    let facts = complete.get(before).unwrap_or(snapshot.active());
+    (offset < facts.end_offset).then(|| file_part(state, facts))
+}
 
-    pub fn file_part(&self, facts: &SegmentFacts) -> FilePart {
-        let durable = self.segment_durable.at;
-        let (limit, end) = match facts.base_offset.cmp(&durable.segment) {
-            Ordering::Less => (facts.size_bytes, facts.end_offset),
-            Ordering::Equal => (durable.byte, self.segment_durable.offset),
-            Ordering::Greater => (0, facts.base_offset),
-        };
-        FilePart {
-            facts: *facts,
-            limit,
-            end,
-        }
+/// What can be read of a segment from its file.
+pub(super) fn file_part(state: &State, facts: &SegmentFacts) -> FilePart {
+    let durable = state.snapshot().segment_durable();
+    let (limit, end) = match facts.base_offset.cmp(&durable.at.segment) {
+        Ordering::Less => (facts.size_bytes, facts.end_offset),
+        Ordering::Equal => (durable.at.byte, durable.offset),
+        Ordering::Greater => (0, facts.base_offset),
+    };
+    FilePart {
+        facts: *facts,
+        limit,
+        end,
     }
+}
 
-    /// The index of a segment that is not sealed, and how many of its entries the files have.
-    fn open_index(&mut self, base: Offset) -> Option<(&mut SegmentIndex, &mut EntryCounts)> {
-        let active = &mut self.active;
-        if active.facts.base_offset == base {
-            return Some((&mut active.index, &mut active.indexed));
-        }
-        let mut rolled = self.rolled.iter_mut();
-        let rolled = rolled.find(|rolled| rolled.facts.base_offset == base)?;
-        Some((&mut rolled.index, &mut rolled.indexed))
-    }
-
-    /// The part of a segment of which its index, in memory, has no entries.
-    fn lacking_part(&mut self, base: Offset) -> Option<FilePart> {
-        let mut segments = self.segments();
-        let facts = *segments.find(|facts| facts.base_offset == base)?;
-        drop(segments);
-        lacking_part(self.open_index(base)?.0, &facts)
-    }
+/// The part of a segment of which its index, in memory, has no entries.
+fn lacking_part_of(state: &State, base: Offset) -> Option<FilePart> {
+    let mut segments = state.snapshot().segments();
+    let facts = segments.find(|facts| facts.base_offset == base)?;
+    lacking_part(state.open_index(base)?, facts)
 }
 
 impl<R: Runtime> LogInner<R> {
@@ -94,11 +79,11 @@ impl<R: Runtime> LogInner<R> {
         let _in_use = self.use_files()?;
         let part = {
             let state = self.state.borrow();
-            ask.end = ask.end.min(state.marks.durable);
-            if let Some(read) = state.tail.read(ask) {
+            ask.end = ask.end.min(state.marks().durable);
+            if let Some(read) = state.tail().read(ask) {
                 return Ok(read);
             }
-            state.file_part_of(ask.from)
+            file_part_of(&state, ask.from)
         };
         // Retention may have taken it while this waited.
         let Some(part) = part.filter(|part| part.facts.base_offset <= ask.from) else {
@@ -142,7 +127,10 @@ impl<R: Runtime> LogInner<R> {
         let view = view.map_err(|error| WalkError::Break { position, error })?;
         let found = view.leader_epoch();
         // The log start, which may have risen meanwhile, leaves no epochs that end before it.
-        let known = self.state.borrow().epochs.epoch_at(view.last_offset());
+        let known = {
+            let state = self.state.borrow();
+            state.snapshot().epochs().epoch_at(view.last_offset())
+        };
         match known {
             Some(expected) if expected != found => Err(WalkError::Epoch {
                 position,
@@ -242,7 +230,7 @@ impl<R: Runtime> LogInner<R> {
         let error = match error {
             WalkError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
                 // The log start rises before a segment is removed.
-                if part.facts.end_offset <= self.state.borrow().marks.log_start {
+                if part.facts.end_offset <= self.state.borrow().marks().log_start {
                     return ReadError::OutOfRange;
                 }
                 StorageError::Corrupt(format!("{path} is missing"))
@@ -282,36 +270,31 @@ impl<R: Runtime> LogInner<R> {
 
     /// Of a segment that is not sealed, the index is in memory.
     fn look_open<T>(&self, part: &FilePart, look: &impl Fn(&SegmentIndex) -> T) -> Option<T> {
-        let mut state = self.state.borrow_mut();
-        let (index, _) = state.open_index(part.facts.base_offset)?;
+        let state = self.state.borrow();
+        let index = state.open_index(part.facts.base_offset)?;
         Some(look(index))
     }
 
     /// Gives the index of a segment that is not sealed what it lacks since the start. Nothing is
     /// written to its files before.
     pub(super) async fn complete_open_index(&self, base_offset: Offset) -> io::Result<()> {
-        if self.state.borrow_mut().lacking_part(base_offset).is_none() {
+        if lacking_part_of(&self.state.borrow(), base_offset).is_none() {
             return Ok(());
         }
         let _turn = self.core.completing.acquire(1).await;
-        let Some(part) = self.state.borrow_mut().lacking_part(base_offset) else {
+        let Some(part) = lacking_part_of(&self.state.borrow(), base_offset) else {
             return Ok(());
         };
         let (before, in_files) = self.load_index(&part).await?;
         // What the files have beyond would stay behind what is written to them next.
         cut_index(&self.core.rt, &self.dir, base_offset, in_files).await?;
         let mut state = self.state.borrow_mut();
-        if let Some((index, indexed)) = state.open_index(base_offset)
-            && index.starts_behind().is_some()
-        {
-            index.put_before(before);
-            *indexed = in_files;
-        }
+        state.complete_index(base_offset, before, in_files);
         Ok(())
     }
 
     /// The same for one that is being sealed, so that its files get everything.
-    pub(super) async fn complete_rolled_index(&self, rolled: &mut RolledSegment) -> io::Result<()> {
+    pub(super) async fn complete_rolled_index(&self, rolled: &mut SealedSegment) -> io::Result<()> {
         let Some(part) = lacking_part(&rolled.index, &rolled.facts) else {
             return Ok(());
         };
@@ -376,7 +359,7 @@ impl<R: Runtime> LogInner<R> {
         from: OffsetEntry,
         index: &mut SegmentIndex,
     ) -> io::Result<bool> {
-        let interval_bytes = self.state.borrow().config.index_interval_bytes;
+        let interval_bytes = self.state.borrow().config().index_interval_bytes;
         let start = u64::from(from.position);
         let mut walk = self.open_walk(part, start, MAX_READ_BYTES).await?;
         if start == 0 {
@@ -454,7 +437,7 @@ impl<R: Runtime> LogInner<R> {
         let Ok(_in_use) = self.use_files() else {
             return Ok(());
         };
-        let base = self.state.borrow().active.facts.base_offset;
+        let base = self.state.borrow().snapshot().active().base_offset;
         self.complete_open_index(base).await
     }
 }

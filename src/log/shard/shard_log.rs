@@ -1,7 +1,7 @@
 //! All partitions' logs of one shard, and what they share.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -14,22 +14,20 @@ use crate::log::files::partition_dirs;
 use crate::log::files::partition_files::partition_dir;
 use crate::log::files::run::RunId;
 use crate::log::journal::{Journal, JournalIdentity};
-use crate::log::options::{JOURNAL_DIR, LogConfig, LogOptions, PartitionSpec, ToldPartition};
-use crate::log::partition::epochs::EpochCache;
-use crate::log::partition::marks::Marks;
-use crate::log::partition::producers::ProducerStates;
-use crate::log::partition::state::{ActiveSegment, LogInner, State};
-use crate::log::partition::tail::Tail;
+use crate::log::options::{JOURNAL_DIR, LogOptions, PartitionSpec, ToldPartition};
+use crate::log::partition::effects::Restored;
+use crate::log::partition::snapshot::Snapshot;
+use crate::log::partition::state::State;
 use crate::log::recovery::RecoveredPartition;
-use crate::log::segment::facts::SegmentFacts;
-use crate::log::segment::position::Position;
+use crate::log::segment::index::SegmentIndex;
 use crate::log::shard::checkpointer::{self, Slots, run_checkpointer};
 use crate::log::shard::core::{Core, hand_back};
 use crate::log::shard::lifecycle;
+use crate::log::shard::log_inner::{LogInner, Work};
 use crate::log::shard::moves::{move_all, run_mover};
 use crate::log::shard::partition_log::PartitionLog;
 use crate::log::shard::reader::complete_indexes;
-use crate::model::{LeaderEpoch, Offset, PartitionId, RESERVED_TOPIC_NAME};
+use crate::model::{Offset, PartitionId, RESERVED_TOPIC_NAME};
 use crate::rt::{Budget, File, MarkQueue, Runtime, TaskClass};
 
 /// The logs of one shard. Clones are the same. Lives on its shard.
@@ -89,7 +87,7 @@ impl<R: Runtime> ShardLog<R> {
         });
         for recovered in recovered {
             let partition = {
-                let told = told(recovered.id);
+                let told = told(recovered.id());
                 open_partition(&shard.core, recovered, told)
             };
             shard
@@ -123,7 +121,15 @@ impl<R: Runtime> ShardLog<R> {
             .join(partition_dir(&spec.topic, spec.id.index));
         let made = lifecycle::create_dir(core, &spec, &dir).await;
         made.map_err(|error| core.failed(error))?;
-        let partition = Rc::new(new_partition(core.clone(), &spec, core.rt.wall_clock_ms()));
+        let empty = Restored {
+            snapshot: Snapshot::empty(spec.id, &spec.topic, core.rt.wall_clock_ms()),
+            index: SegmentIndex::new(Offset::ZERO),
+        };
+        let told = ToldPartition {
+            leader_epoch: spec.leader_epoch,
+            config: spec.config.clone(),
+        };
+        let partition = restore(core, empty, &told);
         self.0
             .partitions
             .borrow_mut()
@@ -188,7 +194,8 @@ impl<R: Runtime> ShardLog<R> {
     /// that nothing is missing.
     pub async fn close(&self) -> Result<(), StorageError> {
         let core = &self.0.core;
-        let has_unmoved = |partition: &LogInner<R>| !partition.state.borrow().unmoved.is_empty();
+        let has_unmoved =
+            |partition: &LogInner<R>| partition.state.borrow().needs_journal_from().is_some();
         move_all(core, self.0.all(), has_unmoved).await?;
         core.closing.set(true);
         core.tell_progress();
@@ -216,14 +223,9 @@ async fn cut_reserved<R: Runtime>(partitions: Vec<Rc<LogInner<R>>>) {
 }
 
 async fn cut_active<R: Runtime>(partition: &Rc<LogInner<R>>) -> io::Result<()> {
-    let (base, end) = {
-        let mut state = partition.state.borrow_mut();
-        let end = state.tail.end();
-        let is_cut = std::mem::take(&mut state.active.reserved_bytes) <= end.byte;
-        if is_cut || state.unusable.is_some() || state.moved != end {
-            return Ok(());
-        }
-        (state.active.facts.base_offset, end.byte)
+    let reserved = partition.state.borrow_mut().give_back_reserved();
+    let Some((base, end)) = reserved else {
+        return Ok(());
     };
     let key = (partition.id, base);
     let file = partition.core.files.get(key, &partition.dir).await?;
@@ -233,7 +235,7 @@ async fn cut_active<R: Runtime>(partition: &Rc<LogInner<R>>) -> io::Result<()> {
 fn start_tasks<R: Runtime>(shard: &Rc<ShardLogInner<R>>) {
     let core = &shard.core;
     let lacks_index = |partition: &Rc<LogInner<R>>| {
-        let lacks = partition.state.borrow().active.index.starts_behind();
+        let lacks = partition.state.borrow().active_index().starts_behind();
         lacks.is_some().then(|| Rc::downgrade(partition))
     };
     let lacking = shard.all().iter().filter_map(lacks_index).collect();
@@ -279,90 +281,34 @@ async fn watch<R: Runtime>(shard: Rc<ShardLogInner<R>>) {
     }
 }
 
-fn new_partition<R: Runtime>(core: Rc<Core<R>>, spec: &PartitionSpec, now_ms: i64) -> LogInner<R> {
-    let active = ActiveSegment::new(SegmentFacts::empty(Offset::ZERO, now_ms));
-    let state = empty_state(spec.config.clone(), spec.leader_epoch, active);
-    partition(core, spec.id, &spec.topic, state)
-}
-
+/// A partition as recovery has left it.
 fn open_partition<R: Runtime>(
     core: &Rc<Core<R>>,
     found: RecoveredPartition,
     told: ToldPartition,
 ) -> Rc<LogInner<R>> {
-    // A batch tells of an epoch as well, should the metadata have been put back from a copy.
-    let latest = found.epochs.latest().map(|last| last.epoch);
-    let leader_epoch = told.leader_epoch.max(latest.unwrap_or(LeaderEpoch::NONE));
-    let end = found.end;
-    let active = ActiveSegment {
-        index: found.index,
-        ..ActiveSegment::new(found.active)
-    };
-    let state = State {
-        epochs: found.epochs,
-        marks: Marks {
-            log_start: found.log_start,
-            segment_durable: found.segment_durable.offset,
-            durable: end.offset,
-            log_end: end.offset,
-        },
-        tail: Tail::new(end.at),
-        completed: end,
-        journaled: end,
-        moved: found.moved,
-        segment_durable: found.segment_durable,
-        sealed: found.sealed.into(),
-        producers: found.producers,
-        unusable: found.offline.map(StorageError::PartitionOffline),
-        looks_again: found.looks_again,
-        ..empty_state(told.config, leader_epoch, active)
-    };
-    Rc::new(partition(core.clone(), found.id, &found.topic, state))
-}
-
-/// Of a log without records that begins with its active segment.
-fn empty_state(config: Rc<LogConfig>, leader_epoch: LeaderEpoch, active: ActiveSegment) -> State {
-    let start = Position::default();
-    State {
-        config,
-        leader_epoch,
-        epochs: EpochCache::default(),
-        marks: Marks::default(),
-        tail: Tail::new(start),
-        completed: Default::default(),
-        journaled: Default::default(),
-        moved: start,
-        segment_durable: Default::default(),
-        sealed: VecDeque::new(),
-        rolled: VecDeque::new(),
-        active,
-        producers: ProducerStates::default(),
-        carries: true,
-        moving: 0,
-        users: 0,
-        wanted_move: None,
-        unmoved: VecDeque::new(),
-        is_listed_unmoved: false,
-        unusable: None,
-        looks_again: false,
+    let lacks = found.lacks;
+    let partition = restore(core, found.log, &told);
+    if let Some(reason) = lacks {
+        partition.state.borrow_mut().take_offline_for_now(reason);
     }
+    partition
 }
 
-fn partition<R: Runtime>(
-    core: Rc<Core<R>>,
-    id: PartitionId,
-    topic: &str,
-    state: State,
-) -> LogInner<R> {
+fn restore<R: Runtime>(core: &Rc<Core<R>>, log: Restored, told: &ToldPartition) -> Rc<LogInner<R>> {
+    let (id, topic) = (log.snapshot.id(), log.snapshot.topic().to_owned());
     let dir: &Path = &core.options.data_dir;
-    LogInner {
-        dir: dir.join(partition_dir(topic, id.index)),
-        core,
+    let config = (*told.config).clone();
+    let durability = core.options.durability;
+    Rc::new(LogInner {
+        dir: dir.join(partition_dir(&topic, id.index)),
+        core: core.clone(),
         id,
-        topic: topic.to_owned(),
+        topic,
         turn: Budget::new(1),
         durable: MarkQueue::default(),
         watcher: RefCell::default(),
-        state: RefCell::new(state),
-    }
+        state: RefCell::new(State::restore(log, told.leader_epoch, config, durability)),
+        work: Work::default(),
+    })
 }

@@ -4,13 +4,13 @@ use std::rc::Rc;
 
 use crate::compress::{Codecs, output_limit_bytes};
 use crate::log::error::{ReadError, StorageError};
-use crate::log::partition::state::LogInner;
 use crate::log::partition::tail::{Tail, TailBatch};
 use crate::log::segment::index::{OffsetEntry, SegmentIndex, TimeEntry};
 use crate::log::segment::position::{Boundary, Position};
 use crate::log::segment::walk::WalkError;
+use crate::log::shard::log_inner::LogInner;
 use crate::log::shard::partition_log::PartitionLog;
-use crate::log::shard::reader::FilePart;
+use crate::log::shard::reader::{FilePart, file_part};
 use crate::model::batch::{BatchView, Records, TimestampType};
 use crate::model::{Codec, LeaderEpoch, Offset};
 use crate::rt::{Buf, Runtime};
@@ -41,16 +41,14 @@ impl<R: Runtime> PartitionLog<R> {
             let state = self.0.state.borrow();
             let wanted = Wanted {
                 at_ms,
-                from: state.marks.log_start,
-                end: end.min(state.marks.durable),
+                from: state.marks().log_start,
+                end: end.min(state.marks().durable),
             };
             let reaches = |facts: &&crate::log::SegmentFacts| {
                 facts.max_timestamp_ms >= at_ms && facts.end_offset > wanted.from
             };
-            let parts = state
-                .segments()
-                .filter(reaches)
-                .map(|facts| state.file_part(facts));
+            let segments = state.snapshot().segments().filter(reaches);
+            let parts = segments.map(|facts| file_part(&state, facts));
             (wanted, parts.collect::<Vec<_>>())
         };
         for part in parts {
@@ -66,8 +64,9 @@ impl<R: Runtime> PartitionLog<R> {
         self.0.check_usable()?;
         let (largest, last_offset) = {
             let state = self.0.state.borrow();
-            let log_start = state.marks.log_start;
+            let log_start = state.marks().log_start;
             let reachable = state
+                .snapshot()
                 .segments()
                 .filter(|facts| facts.end_offset > log_start);
             let Some(facts) = reachable.rev_max() else {
@@ -124,11 +123,11 @@ impl<R: Runtime> LogInner<R> {
                 at,
             };
             let state = self.state.borrow();
-            match state.tail.batches().iter().find(|batch| batch.end() > at) {
-                Some(next) if next.at == at => return find_in_tail(&state.tail, at, wanted),
+            match state.tail().batches().iter().find(|batch| batch.end() > at) {
+                Some(next) if next.at == at => return find_in_tail(state.tail(), at, wanted),
                 // What was in memory has left it while the file was read.
-                _ if state.file_part(&part.facts).limit > at.byte => {
-                    part = state.file_part(&part.facts);
+                _ if file_part(&state, &part.facts).limit > at.byte => {
+                    part = file_part(&state, &part.facts);
                 }
                 _ => return Ok(None),
             }

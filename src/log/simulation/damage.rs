@@ -37,7 +37,10 @@ pub fn offline_keeps_all(seed: u64) -> Result<(), String> {
             let recovered = recover(&scene)?;
             let offline: Vec<_> = recovered.shards[0]
                 .iter()
-                .filter_map(|found| Some((found.id, found.offline.clone()?, found.end.offset)))
+                .filter_map(|found| {
+                    let reason = found.offline()?.to_owned();
+                    Some((found.id(), reason, found.snapshot().end().offset))
+                })
                 .collect();
             if offline.len() != 2 || offline.iter().any(|(id, ..)| *id == ids[2]) {
                 return Err(format!("start {start}: offline: {offline:?}"));
@@ -127,7 +130,7 @@ pub fn rotten_log_start(seed: u64) -> Result<(), String> {
         // Each write has a block; those of three batches come first.
         corrupt(&scene, JOURNAL, 3 * BLOCK)?;
         let found = recover(&scene)?.shards.remove(0).remove(0);
-        match (found.offline, found.log_start) {
+        match (found.offline(), found.snapshot().log_start()) {
             (None, found) if found == log_start => Ok(()),
             other => Err(format!("{other:?}")),
         }
@@ -154,9 +157,9 @@ pub fn missing_segment(seed: u64) -> Result<(), String> {
             Ok(())
         })?;
         let found = recover(&scene)?.shards.remove(0).remove(0);
-        let active = path(found.active.base_offset);
+        let active = path(found.snapshot().active().base_offset);
         let whole = scene.disk.read_file(&active).ok_or("no active segment")?;
-        let bytes = found.end.at.byte as usize;
+        let bytes = found.snapshot().end().at.byte as usize;
         for cut in [&whole[..0], &whole[..bytes - 1]] {
             put(&scene, &active, cut)?;
             match recover(&scene) {
@@ -165,7 +168,14 @@ pub fn missing_segment(seed: u64) -> Result<(), String> {
             }
         }
         put(&scene, &active, &whole)?;
-        let sealed = path(found.sealed.first().ok_or("nothing sealed")?.base_offset);
+        let sealed = path(
+            found
+                .snapshot()
+                .complete()
+                .front()
+                .ok_or("nothing sealed")?
+                .base_offset,
+        );
         let whole = scene.disk.read_file(&sealed).ok_or("no sealed segment")?;
         let removed = scene.disk.remove_file(&sealed);
         removed.map_err(|error| error.to_string())?;
@@ -204,7 +214,7 @@ pub fn full_disk(seed: u64) -> Result<(), String> {
             .warnings
             .iter()
             .any(|text| text.contains("late-0"));
-        if !told || found.shards[0].iter().any(|found| found.id == id) {
+        if !told || found.shards[0].iter().any(|found| found.id() == id) {
             return Err(format!("{:?}", found.report));
         }
         scene.life(async |node, rng| append(node, id, rng).await)

@@ -79,9 +79,10 @@ pub fn rotten_journal(seed: u64) -> Result<(), String> {
         let recovered = uncut(sim.run(recovery))??;
         let mut truth = scene.truth.borrow_mut();
         for partition in recovered.shards.iter().flatten() {
-            if let (None, Some(known)) =
-                (&partition.offline, truth.partitions.get_mut(&partition.id))
-            {
+            if let (None, Some(known)) = (
+                partition.offline(),
+                truth.partitions.get_mut(&partition.id()),
+            ) {
                 known.recovered(partition)?;
             }
         }

@@ -98,12 +98,12 @@ pub async fn recover_all(
         let mut truth = truth.borrow_mut();
         let known = truth
             .partitions
-            .get_mut(&partition.id)
+            .get_mut(&partition.id())
             .ok_or("a strange partition")?;
         let sealed = check_sealed(disk, partition);
         let result = known.recovered(partition).and(sealed);
         known.is_created = true;
-        truth.note(partition.id, result);
+        truth.note(partition.id(), result);
     }
     match &truth.borrow().broken {
         Some(broken) => Err(broken.clone()),
@@ -183,8 +183,9 @@ pub async fn work_and_stop(disk: SimDisk, node: Rc<Node>, plan: Plan) -> Result<
 
 /// Sealed segments have the exact length of their batches: other tools read them, too.
 fn check_sealed(disk: &SimDisk, partition: &RecoveredPartition) -> Result<(), String> {
-    let dir = Path::new(DATA_DIR).join(partition_dir(&partition.topic, partition.id.index));
-    for facts in &partition.sealed {
+    let snapshot = partition.snapshot();
+    let dir = Path::new(DATA_DIR).join(partition_dir(snapshot.topic(), snapshot.id().index));
+    for facts in snapshot.complete() {
         let path = dir.join(SegmentFile::Log.name(facts.base_offset));
         let bytes = disk.read_file(&path).map_or(0, |bytes| bytes.len() as u64);
         if bytes != facts.size_bytes {

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::log::epochs::EpochCache;
 use crate::log::options::KnownPartition;
+use crate::log::partition::epochs::EpochCache;
 use crate::log::partition::producers::{ProducerBatch, ProducerStates};
 use crate::log::recovery::RecoveredPartition;
 use crate::model::batch::{BatchView, stamp};
@@ -87,10 +87,11 @@ impl PartitionTruth {
     /// Compares what a recovery says with what was promised, and takes over which of the
     /// unacknowledged batches have survived.
     pub fn recovered(&mut self, found: &RecoveredPartition) -> Result<(), String> {
-        if let Some(reason) = &found.offline {
+        if let Some(reason) = found.offline() {
             return Err(format!("offline: {reason}"));
         }
-        let end = found.end.offset;
+        let found = found.snapshot();
+        let (end, log_start) = (found.end().offset, found.log_start());
         if end < self.acknowledged {
             return Err(format!(
                 "lost: ends at {end}, acknowledged to {}",
@@ -106,19 +107,19 @@ impl PartitionTruth {
         if kept_end != end {
             return Err(format!("ends at {end}, which is no end of a batch"));
         }
-        let asked = self.asked_log_starts.contains(&found.log_start);
-        if found.log_start < self.log_start || (found.log_start > self.log_start && !asked) {
+        let asked = self.asked_log_starts.contains(&log_start);
+        if log_start < self.log_start || (log_start > self.log_start && !asked) {
             return Err(format!(
-                "starts at {}, promised {}",
-                found.log_start, self.log_start
+                "starts at {log_start}, promised {}",
+                self.log_start
             ));
         }
         self.batches.truncate(kept);
         self.acknowledged = end;
-        self.log_start = found.log_start;
+        self.log_start = log_start;
         self.asked_log_starts.clear();
-        self.check_epochs(&found.epochs)?;
-        self.check_producers(&found.producers)
+        self.check_epochs(found.epochs())?;
+        self.check_producers(found.producers())
     }
 
     /// Every epoch that a batch was accepted in is known to begin there.

@@ -49,14 +49,21 @@ fn file(scene: &Scene, base: i64, extension: &str) -> (String, Vec<u8>) {
 /// How far before a batch a read of it would begin, at most, in batches.
 fn furthest_floor(log: &Log) -> i64 {
     let state = log.0.state.borrow();
-    let index = &state.active.index;
+    let index = state.active_index();
     let floor = |offset| offset - index.floor_offset(Offset(offset)).offset.0;
-    (0..state.marks.log_end.0).map(floor).max().unwrap()
+    (0..state.marks().log_end.0).map(floor).max().unwrap()
 }
 
 async fn completed(rt: &SimRuntime, log: &Log) {
     for _ in 0..100 {
-        if log.0.state.borrow().active.index.starts_behind().is_none() {
+        if log
+            .0
+            .state
+            .borrow()
+            .active_index()
+            .starts_behind()
+            .is_none()
+        {
             return;
         }
         rt.sleep(std::time::Duration::from_millis(100)).await;
@@ -71,7 +78,14 @@ fn a_kill_leaves_the_index_of_the_active_segment() {
     assert!(before.len() >= 90 * 8, "{} bytes", before.len());
     scene.live(async |rt, shard| {
         let log = shard.partition(id(1)).unwrap();
-        assert!(log.0.state.borrow().active.index.starts_behind().is_some());
+        assert!(
+            log.0
+                .state
+                .borrow()
+                .active_index()
+                .starts_behind()
+                .is_some()
+        );
         // The first cold read finds it, or what runs behind the start.
         read(&log, 50, 1).await.unwrap();
         completed(&rt, &log).await;
@@ -115,7 +129,7 @@ fn a_segment_is_sealed_with_a_whole_index() {
         // At once: nothing behind the start has had a chance to run.
         fill_long(&log, 30).await;
         shard.close().await.unwrap();
-        assert_eq!(log.0.state.borrow().sealed.len(), 1);
+        assert_eq!(log.0.state.borrow().sealed_count(), 1);
     });
     let (_, sealed) = file(&scene, 0, "index");
     assert!(sealed.len() >= 105 * 8, "{} bytes", sealed.len());

@@ -178,6 +178,38 @@ async fn read(log: &Log, from: i64, max_bytes: usize) -> Result<(i64, Vec<i64>),
     Ok((read.next_offset.0, bases))
 }
 
+/// Nobody else is concerned, and the process goes on.
+#[test]
+fn marks_out_of_order_take_one_partition_offline() {
+    let scene = Scene::new();
+    scene.live(async |_, shard| {
+        let spec = |number: u128, topic: &str| PartitionSpec {
+            topic: topic.into(),
+            ..scene.spec(id(number))
+        };
+        let broken = shard.create_partition(spec(1, "broken")).await.unwrap();
+        let other = shard.create_partition(spec(2, "other")).await.unwrap();
+        fill(&broken, 2).await;
+        broken.0.state.borrow_mut().plant_durable(Offset(1_000));
+        let appended = broken.append(&batch(0), 0).await;
+        let acknowledged = match appended {
+            Ok(appended) => broken.wait_durable(appended.end_offset).await,
+            Err(_) => panic!("accepted, and then noticed"),
+        };
+        let is_told = |error: StorageError| match error {
+            StorageError::PartitionOffline(why) => why.contains("durable beyond log end"),
+            _ => false,
+        };
+        assert!(is_told(acknowledged.unwrap_err()));
+        assert!(is_told(broken.failure().unwrap()));
+        broken.append(&batch(0), 0).await.unwrap_err();
+        fill(&other, 2).await;
+        assert_eq!(shard.offline_reason(), None);
+        shard.delete_partition(id(1)).await.unwrap();
+        shard.close().await.unwrap();
+    });
+}
+
 fn is_corrupt(error: &ReadError, says: &str) -> bool {
     matches!(error, ReadError::Storage(StorageError::Corrupt(why)) if why.contains(says))
 }

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 fn bytes_of(entry: &ScannedEntry) -> Vec<u8> {
     match entry {
         ScannedEntry::Data { payload, .. } => payload.iter().flat_map(|buf| buf.to_vec()).collect(),
-        ScannedEntry::LogStart { .. } => Vec::new(),
+        ScannedEntry::Event { .. } => Vec::new(),
     }
 }
 
@@ -61,16 +61,16 @@ fn entries_of_every_length_come_back() {
 }
 
 #[test]
-fn a_log_start_comes_back() {
+fn an_event_comes_back() {
     let disk = SimDisk::new(DiskModel::default());
     let mut sim = Sim::new(1, &disk);
     let rt = sim.runtime(0);
     let found = sim.run(async {
         let (tokens, on_completed) = collect();
         let journal = create(&rt, 1, small(), on_completed).await;
-        let entry = Entry::LogStart {
+        let entry = Entry::Event {
             partition: partition(4),
-            log_start: Offset(123),
+            event: log_start(7, 123),
             token: "start",
         };
         let mut permit = journal.reserve(0).await.unwrap();
@@ -84,15 +84,15 @@ fn a_log_start_comes_back() {
     assert!(!found.end.clean);
     let entries: Vec<_> = found.entries().collect();
     let [
-        ScannedEntry::LogStart {
+        ScannedEntry::Event {
             partition: of,
-            log_start,
+            event,
         },
     ] = entries[..]
     else {
-        panic!("one log start");
+        panic!("one event");
     };
-    assert_eq!((*of, *log_start), (partition(4), Offset(123)));
+    assert_eq!((*of, *event), (partition(4), log_start(7, 123)));
 }
 
 #[test]

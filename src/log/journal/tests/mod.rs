@@ -47,6 +47,13 @@ fn small() -> JournalOptions {
     }
 }
 
+fn log_start(number: u64, offset: i64) -> PartitionEvent {
+    PartitionEvent {
+        number,
+        change: EventChange::LogStart(Offset(offset)),
+    }
+}
+
 fn partition(index: i32) -> PartitionId {
     PartitionId {
         topic: TopicId(uuid::Uuid::from_u128(5)),

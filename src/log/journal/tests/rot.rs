@@ -64,7 +64,7 @@ fn rot_in_the_middle_names_the_partitions_when_the_table_is_whole() {
 }
 
 #[test]
-fn a_log_start_stands_in_the_table_and_outlives_the_payload() {
+fn an_event_stands_in_the_table_and_outlives_the_payload() {
     let disk = SimDisk::new(DiskModel::default());
     let mut sim = Sim::new(1, &disk);
     let rt = sim.runtime(0);
@@ -74,12 +74,12 @@ fn a_log_start_stands_in_the_table_and_outlives_the_payload() {
         let mut permit = journal.reserve(10).await.unwrap();
         let mut second = journal.reserve(0).await.unwrap();
         journal.append(&mut permit, data(&rt, 1, 0, 0, 10, ()));
-        let log_start = Entry::LogStart {
+        let event = Entry::Event {
             partition: partition(1),
-            log_start: Offset(300),
+            event: log_start(1, 300),
             token: (),
         };
-        let sequence = journal.append(&mut second, log_start);
+        let sequence = journal.append(&mut second, event);
         assert_eq!(sequence, Sequence(0), "one write has both");
         journal.wait_completed(sequence).await.unwrap();
         rt.sleep(Duration::from_secs(5)).await;
@@ -89,7 +89,7 @@ fn a_log_start_stands_in_the_table_and_outlives_the_payload() {
     rotten(&disk, 0, 96..106);
     let kept = Kept {
         partitions: vec![partition(0)],
-        log_starts: vec![(partition(1), Offset(300))],
+        events: vec![(partition(1), log_start(1, 300))],
     };
     assert_eq!(scanned(&disk, start).lost[0].kept, Some(kept));
 }
