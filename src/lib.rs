@@ -16,14 +16,15 @@
 //! | [`compress`] | gzip, snappy, lz4, zstd in Kafka's framings, piece by piece | model |
 //! | [`config`] | Kafka's keys and ours: where values come from, what they may be | - |
 //! | [`rt`] | the seam to the world: time, disk, sockets, memory; the io_uring runtime | - |
+//! | [`net`] | a connection's bytes, and frames of them with what they may cost | rt |
 //! | [`wire`] | Kafka's protocol, bytes to values and back; pure | model |
 //! | [`log`] | journal, segments, tail, indexes, producers, checkpoints, recovery, retention | model, compress, rt |
 //! | [`cluster`] | metadata: records, the image they add up to, decisions; pure | model |
 //! | [`partition`] | one partition on its shard: role and watermarks, the gateway, produce, fetch, offsets | log, model, compress, config, rt |
 //! | [`shard`] | one core: its partitions, its lanes, what a change of metadata means there | partition, log, compress, cluster, config, model, rt |
-//! | [`server`] | Kafka at the socket: connections, a handler per API, errors to codes | shard, partition, log, wire, cluster, config, model, rt |
+//! | [`server`] | Kafka at the socket: connections, a handler per API, errors to codes | shard, partition, log, wire, cluster, config, net, model, rt |
 //! | [`node`] | start and stop of a node; its controller | server, shard, log, cluster, config, model, rt |
-//! | [`client`] | a Kafka client on the same runtime, for the command line | wire, model, compress, rt |
+//! | [`client`] | a Kafka client on the same runtime, for the command line | wire, net, model, compress, rt |
 //! | [`cli`] | one file per command | all but `sim` |
 //! | [`manual`] | how it works, in words: files on disk, durability, ordering, decisions | - |
 //! | `sim` | the simulated runtime; tests only | whatever a test needs |
@@ -33,14 +34,14 @@
 //! # The way of one Produce
 //!
 //! 0. `Connections::take` (`server/listeners.rs`) makes a connection of each accepted socket, with a
-//!    frame reader and a service of its own, and a task that runs it.
-//! 1. [`FrameReader::next`](rt::FrameReader::next) reads the request from the shard's socket and
-//!    charges it to the shard's budget: a frame beyond 64 KiB before room is made for it, a smaller
-//!    one when it is there. A full shard makes clients wait at the door.
+//!    frame reader, a session and a router of its own, and a task that runs it.
+//! 1. [`FrameReader::next`](net::FrameReader::next) reads the request from the connection's stream
+//!    and charges it to the shard's budget: a frame beyond 64 KiB as its bytes arrive, a smaller one
+//!    when it is there. A full shard makes clients wait at the door.
 //! 2. `Connection::read_requests` (`server/connection.rs`) hands the frame to
-//!    `ConnectionService::accept` (`server/service.rs`), which reads the header and calls the
-//!    handler: `handlers::produce` (`server/handlers/produce.rs`).
-//! 3. For each batch, in the order of the request, [`Shard::find`](shard::Shard::find) gives the
+//!    `Router::accept` (`server/router.rs`), which reads the header and calls the handler that the
+//!    API table (`wire/api.rs`) names: `handlers::produce` (`server/handlers/produce.rs`).
+//! 3. For each batch, in the order of the request, `Context::locate` (`server/locate.rs`) gives the
 //!    partition (one that another shard leads is NOT_LEADER_OR_FOLLOWER, with its leader), and
 //!    [`Partition::produce`](partition::Partition::produce) takes the batch.
 //! 4. [`AdmissionRules::admit`](partition::AdmissionRules::admit) checks size, magic, CRC,
@@ -90,6 +91,7 @@ pub mod config;
 pub mod log;
 pub mod manual;
 pub mod model;
+pub mod net;
 pub mod node;
 pub mod partition;
 pub mod rt;

@@ -14,6 +14,8 @@ mod dynamic;
 mod dynamic_effects;
 #[path = "limits/life.rs"]
 mod life;
+#[path = "limits/readers.rs"]
+mod readers;
 #[path = "limits/records.rs"]
 mod records;
 #[path = "limits/settings.rs"]

@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use corelane::rt::{Cut, cut_frame};
+use corelane::net::{Cut, cut_frame};
 use corelane::wire::RequestHeader;
 use corelane::wire::messages::AnyRequest;
 use libfuzzer_sys::fuzz_target;

@@ -12,7 +12,8 @@ use std::task::{Context, Poll};
 use futures_channel::oneshot;
 
 use super::ClientError;
-use crate::rt::{Budget, Buf, Event, Frame, FrameReader, Permit, Runtime, Socket, TaskClass};
+use crate::net::{Frame, FrameMemory, FrameReader, Stream};
+use crate::rt::{Budget, Buf, Event, Permit, Runtime, TaskClass};
 use crate::wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use crate::wire::{
     ApiKey, DecodeError, Piece, Request, Response, correlation_id, decode_response, encode_request,
@@ -33,7 +34,7 @@ pub struct Connection<R: Runtime> {
 }
 
 struct Inner<R: Runtime> {
-    socket: R::Socket,
+    stream: Stream<R>,
     broker: String,
     versions: RefCell<Vec<(ApiKey, i16)>>,
     next_correlation_id: Cell<i32>,
@@ -125,17 +126,15 @@ impl<R: Runtime> Connection<R> {
     /// Connects and agrees on versions.
     pub async fn open(rt: &R, address: SocketAddr) -> Result<Self, ClientError> {
         let broker = address.to_string();
-        let socket = rt
-            .connect(address)
-            .await
-            .map_err(|source| ClientError::Connection {
-                broker: broker.clone(),
-                source,
-            })?;
-        let memory = Budget::new(RESPONSE_MEMORY_BYTES);
-        let frames = FrameReader::new(rt.clone(), socket.clone(), MAX_RESPONSE_BYTES, memory);
+        let connected = Stream::connect(rt, address).await;
+        let stream = connected.map_err(|source| ClientError::Connection {
+            broker: broker.clone(),
+            source,
+        })?;
+        let memory = FrameMemory::own(Budget::new(RESPONSE_MEMORY_BYTES));
+        let frames = FrameReader::new(rt.clone(), stream.clone(), MAX_RESPONSE_BYTES, memory);
         let inner = Rc::new(Inner {
-            socket,
+            stream,
             broker,
             versions: RefCell::default(),
             next_correlation_id: Cell::new(0),
@@ -167,7 +166,7 @@ impl<R: Runtime> Connection<R> {
 
     /// Ends the connection; requests under way fail.
     pub fn close(&self) {
-        self.inner.socket.shutdown();
+        self.inner.stream.shutdown();
     }
 
     /// The highest version of `api` that both sides speak.
@@ -306,7 +305,7 @@ impl<R: Runtime> Connection<R> {
             }
         };
         self.fail(error);
-        self.inner.socket.shutdown();
+        self.inner.stream.shutdown();
     }
 
     async fn write_requests(self) {
@@ -322,7 +321,7 @@ impl<R: Runtime> Connection<R> {
             if !self.is_open() {
                 return;
             }
-            if let Err(error) = self.inner.socket.write(pieces).await {
+            if let Err(error) = self.inner.stream.send(pieces).await {
                 self.fail(error);
             }
             self.inner.written.notify();

@@ -12,7 +12,8 @@ use crate::model::batch::{BatchView, Batches};
 use crate::model::{
     BrokerId, Codec, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId,
 };
-use crate::rt::{Budget, Buf, FrameReader, Listener, Runtime, Socket, TaskClass};
+use crate::net::{FrameMemory, FrameReader, Stream};
+use crate::rt::{Budget, Buf, Listener, Runtime, Socket, TaskClass};
 use crate::sim::{DiskModel, Sim, SimDisk, SimRuntime, SimSocket};
 use crate::wire::messages::*;
 use crate::wire::{ApiKey, ErrorCode, Records, RequestHeader, Response, encode_response};
@@ -58,8 +59,13 @@ impl Broker {
     }
 
     async fn serve(self: Rc<Self>, rt: SimRuntime, socket: SimSocket) {
-        let memory = Budget::new(64 << 20);
-        let mut frames = FrameReader::new(rt, socket.clone(), 64 << 20, memory);
+        let memory = FrameMemory::own(Budget::new(64 << 20));
+        let mut frames = FrameReader::new(
+            rt.clone(),
+            Stream::plain(&rt, socket.clone()),
+            64 << 20,
+            memory,
+        );
         while let Ok(Some(frame)) = frames.next().await {
             let Some(answer) = self.answer(&frame.bytes) else {
                 continue;

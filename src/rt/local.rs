@@ -150,6 +150,15 @@ impl Permit {
         self.inner.taken.set(self.inner.taken.get() - given_back);
         self.inner.changed.notify();
     }
+
+    /// Takes over what `other`, a part of the same budget, holds.
+    pub fn join(&mut self, mut other: Self) {
+        assert!(
+            Rc::ptr_eq(&self.inner, &other.inner),
+            "parts of two budgets cannot be one"
+        );
+        self.amount += std::mem::take(&mut other.amount);
+    }
 }
 
 impl Drop for Permit {

@@ -13,7 +13,6 @@
 //! | `local` | waiting within a shard: events, budgets |
 //! | `lane` | messages from core to core, and from threads to a core |
 //! | `mark_queue`, `deadlines`, `watch` | waiting for a mark, for a time, for news of many things |
-//! | `frames` | length-prefixed frames from a socket |
 //! | `probe` | what the machine gives |
 //! | `glommio/` | the runtime of production: executors and threads |
 //! | `ring/` | its io_uring: files, names, sockets |
@@ -23,7 +22,6 @@ mod buf;
 #[cfg(test)]
 pub(crate) mod contract;
 mod deadlines;
-mod frames;
 mod glommio;
 mod lane;
 mod local;
@@ -41,7 +39,6 @@ use std::time::Duration;
 
 pub use buf::{Arena, ArenaFull, Buf, BufMut};
 pub use deadlines::{Deadline, Deadlines};
-pub use frames::{Cut, Frame, FrameError, FrameReader, cut_frame};
 pub(in crate::rt) use glommio::raise_limits;
 pub use glommio::{
     GlommioRuntime, LaunchError, ShardHandle, Shards, allowed_cpus, run_one, run_shards,

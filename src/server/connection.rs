@@ -14,13 +14,17 @@ use std::time::Duration;
 use futures_util::future::{Either, LocalBoxFuture, select};
 
 use super::request::ResponseFrame;
-use crate::rt::{Budget, Buf, Event, Frame, FrameError, FrameReader, Permit, Runtime, Socket};
+use crate::net::{Frame, FrameError, FrameReader, Stream};
+use crate::rt::{Budget, Buf, Event, Permit, Runtime};
 
 /// How many requests of one connection may be under way.
 const REQUESTS_IN_FLIGHT: usize = 64;
 
 /// Responses that are there leave with one write until it has this many bytes.
 const TOGETHER_BYTES: usize = 64 << 10;
+
+/// A response leaves in writes of at most so many bytes.
+const WRITE_AT_ONCE_BYTES: usize = 1 << 20;
 
 /// How long a client that has closed its side may wait for what it asked before.
 const HALF_CLOSED: Duration = Duration::from_secs(30);
@@ -48,13 +52,17 @@ pub trait Service {
     fn accept(&self, frame: Buf) -> impl Future<Output = Reply>;
     /// Until when no further request is to be read.
     fn muted_until(&self) -> Duration;
+    /// No further request can be read.
+    fn ended(&self, error: &FrameError);
 }
 
 /// A connection as the server sees it from outside.
 #[derive(Debug)]
 pub struct Connection<R: Runtime> {
-    socket: R::Socket,
+    stream: Stream<R>,
     last_active: Cell<Duration>,
+    /// Since when the client has taken nothing of what is being written to it.
+    stuck_since: Cell<Option<Duration>>,
     in_flight: Budget,
     replies: RefCell<VecDeque<PendingReply>>,
     changed: Event,
@@ -75,11 +83,12 @@ impl std::fmt::Debug for PendingReply {
 }
 
 impl<R: Runtime> Connection<R> {
-    /// A connection over `socket`, to be run with [`Connection::run`].
-    pub fn new(rt: &R, socket: R::Socket) -> Rc<Self> {
+    /// A connection over `stream`, to be run with [`Connection::run`].
+    pub fn new(rt: &R, stream: Stream<R>) -> Rc<Self> {
         Rc::new(Self {
-            socket,
+            stream,
             last_active: Cell::new(rt.now()),
+            stuck_since: Cell::new(None),
             in_flight: Budget::new(REQUESTS_IN_FLIGHT),
             replies: RefCell::default(),
             changed: Event::new(),
@@ -93,6 +102,7 @@ impl<R: Runtime> Connection<R> {
         let reading = async {
             if let Err(error) = self.read_requests(rt, &mut frames, service).await {
                 tracing::debug!(%error, "connection ends");
+                service.ended(&error);
             }
             self.reading_ended.set(true);
             self.changed.notify();
@@ -101,7 +111,7 @@ impl<R: Runtime> Connection<R> {
             let (responses, patience) = (pin!(self.write_responses(rt)), pin!(self.patience(rt)));
             let written = select(responses, patience).await;
             // Whatever is left cannot be answered: the reader must not wait for more.
-            self.socket.shutdown();
+            self.stream.shutdown();
             if let Either::Left((Err(error), _)) = &written {
                 tracing::debug!(%error, "connection ends while writing");
                 self.in_flight.set_total(usize::MAX);
@@ -110,21 +120,24 @@ impl<R: Runtime> Connection<R> {
         futures_util::join!(reading, writing);
     }
 
-    /// Since when nothing was read or written, unless a request is under way.
+    /// Since when the connection is of no use: nothing was read or written and no request is under
+    /// way, or the client does not take what is written to it, whatever is under way.
     pub fn idle_since(&self) -> Option<Duration> {
-        (self.in_flight.taken() == 0).then(|| self.last_active.get())
+        let is_quiet = self.in_flight.taken() == 0;
+        let quiet_since = is_quiet.then(|| self.last_active.get());
+        self.stuck_since.get().or(quiet_since)
     }
 
     /// Ends the connection at once.
     pub fn close(&self) {
-        self.socket.shutdown();
+        self.stream.shutdown();
     }
 
     /// Accepts no further request, answers those accepted, and ends.
     pub fn stop(&self) {
         self.stopping.set(true);
         self.changed.notify();
-        self.socket.stop_reading();
+        self.stream.stop_reading();
     }
 
     async fn read_requests(
@@ -194,7 +207,7 @@ impl<R: Runtime> Connection<R> {
                 let next = self.replies.borrow_mut().pop_front();
                 let Some(mut next) = next else { break };
                 match futures_util::poll!(&mut next.response) {
-                    Poll::Ready(None) => return self.socket.write(pieces).await,
+                    Poll::Ready(None) => return self.write(rt, pieces).await,
                     Poll::Ready(Some(response)) => {
                         pieces.extend(response);
                         served.push(next);
@@ -202,9 +215,25 @@ impl<R: Runtime> Connection<R> {
                     Poll::Pending => unfinished = Some(next),
                 }
             }
-            self.socket.write(pieces).await?;
+            self.write(rt, pieces).await?;
             drop(served);
+        }
+    }
+
+    /// Writes `pieces` a part at a time, so that a slow client can be told from one that takes
+    /// nothing.
+    async fn write(&self, rt: &R, mut pieces: Vec<Buf>) -> std::io::Result<()> {
+        loop {
+            let rest = split_off(&mut pieces, WRITE_AT_ONCE_BYTES);
+            self.stuck_since.set(Some(rt.now()));
+            let written = self.stream.send(pieces).await;
+            self.stuck_since.set(None);
             self.last_active.set(rt.now());
+            written?;
+            if rest.is_empty() {
+                return Ok(());
+            }
+            pieces = rest;
         }
     }
 
@@ -226,6 +255,45 @@ impl<R: Runtime> Connection<R> {
     }
 }
 
+/// Leaves the first `bytes` of `pieces` there and gives what lies behind.
+fn split_off(pieces: &mut Vec<Buf>, bytes: usize) -> Vec<Buf> {
+    let mut before = 0;
+    for at in 0..pieces.len() {
+        let (room, len) = (bytes - before, pieces[at].len());
+        if len > room {
+            let mut rest = pieces.split_off(at);
+            if room > 0 {
+                pieces.push(rest[0].slice(0..room));
+                rest[0] = rest[0].slice(room..len);
+            }
+            return rest;
+        }
+        before += len;
+    }
+    Vec::new()
+}
+
 fn bytes_of(pieces: &[Buf]) -> usize {
     pieces.iter().map(|piece| piece.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_are_cut_where_they_are_long_enough() {
+        let buf = |bytes: &[u8]| Buf::from_vec(bytes.to_vec());
+        let texts = |pieces: &[Buf]| Vec::from_iter(pieces.iter().map(|piece| piece.to_vec()));
+        let mut pieces = vec![buf(b"abc"), buf(b"defg"), buf(b"h")];
+        let mut rest = split_off(&mut pieces, 5);
+        assert_eq!(texts(&pieces), [b"abc".to_vec(), b"de".to_vec()]);
+        assert_eq!(texts(&rest), [b"fg".to_vec(), b"h".to_vec()]);
+        assert!(split_off(&mut rest, 3).is_empty());
+        let last = split_off(&mut rest, 2);
+        assert_eq!(
+            (texts(&rest), texts(&last)),
+            (vec![b"fg".to_vec()], vec![b"h".to_vec()])
+        );
+    }
 }

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::context::Context;
+use super::memory::MemoryPlan;
 use super::router::Router;
 use super::session::{Endpoints, Session};
 use crate::config::Listener as ListenerConfig;
-use crate::rt::{Budget, Event, FrameReader, Listener, Runtime, Socket, TaskClass};
+use crate::net::{FrameMemory, FrameReader, Stream};
+use crate::rt::{Event, Listener, Runtime, TaskClass};
 
 /// How often silent connections are looked for, as a part of the time they may be silent.
 const IDLE_CHECKS: u32 = 10;
@@ -20,15 +22,12 @@ const IDLE_CHECK_MIN: Duration = Duration::from_millis(50);
 const IDLE_CHECK_MAX: Duration = Duration::from_secs(30);
 /// After an error of accept, such as too many open files, the next attempt waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The part of a shard's memory for requests that is kept for small ones.
-const SMALL_REQUESTS_SHARE: usize = 4;
 
 /// The open connections of one shard.
 pub struct Connections<R: Runtime> {
     context: Context<R>,
-    request_memory: Budget,
-    /// For requests of up to 64 KiB, which do not wait for larger ones.
-    small_request_memory: Budget,
+    memory: FrameMemory,
+    largest_request_bytes: usize,
     open: RefCell<BTreeMap<u64, Open<R>>>,
     next: Cell<u64>,
     stopping: Cell<bool>,
@@ -39,12 +38,12 @@ pub struct Connections<R: Runtime> {
 type Open<R> = (IpAddr, Rc<Connection<R>>);
 
 impl<R: Runtime> Connections<R> {
-    /// None yet; all of their requests together take at most `request_bytes`.
-    pub fn new(context: Context<R>, request_bytes: usize) -> Rc<Self> {
+    /// None yet; their requests take what the plan allows.
+    pub fn new(context: Context<R>, plan: &MemoryPlan) -> Rc<Self> {
         Rc::new(Self {
             context,
-            request_memory: Budget::new(request_bytes - request_bytes / SMALL_REQUESTS_SHARE),
-            small_request_memory: Budget::new(request_bytes / SMALL_REQUESTS_SHARE),
+            memory: plan.frame_memory(),
+            largest_request_bytes: plan.largest_request_bytes,
             open: RefCell::default(),
             next: Cell::new(0),
             stopping: Cell::new(false),
@@ -111,24 +110,23 @@ impl<R: Runtime> Connections<R> {
     }
 
     fn take(self: &Rc<Self>, listener: usize, socket: R::Socket) {
-        let (Ok(peer), Ok(local)) = (socket.peer_addr(), socket.local_addr()) else {
+        let stream = Stream::plain(self.context.shard.rt(), socket);
+        let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
             return;
         };
         if self.stopping.get() || self.is_full_for(peer.ip()) {
             tracing::debug!(%peer, "connection refused: too many are open");
-            return socket.shutdown();
+            return stream.shutdown();
         }
         let number = self.next.get();
         self.next.set(number + 1);
         let rt = self.context.shard.rt().clone();
-        let connection = Connection::new(&rt, socket.clone());
+        let connection = Connection::new(&rt, stream.clone());
         self.open
             .borrow_mut()
             .insert(number, (peer.ip(), connection.clone()));
-        let limit = self.context.shard.config().socket_request_max_bytes;
-        let limit = usize::try_from(limit).unwrap_or(0);
-        let frames = FrameReader::new(rt.clone(), socket, limit, self.request_memory.clone())
-            .small_frames(self.small_request_memory.clone());
+        let (limit, memory) = (self.largest_request_bytes, self.memory.clone());
+        let frames = FrameReader::new(rt.clone(), stream, limit, memory);
         let session = Session::new(
             number,
             Endpoints {

@@ -17,6 +17,7 @@ use super::gate::authorize;
 use super::handlers;
 use super::request::{Call, Header, encode};
 use super::session::Session;
+use crate::net::FrameError;
 use crate::rt::{Buf, Runtime};
 use crate::wire::{ApiKey, DecodeError, RequestError, RequestHeader, for_each_api};
 
@@ -100,6 +101,15 @@ impl<R: Runtime> Service for Router<R> {
         match handle(&self.context, call).await {
             Ok(reply) => reply,
             Err(error) => self.refuse(&what, &error),
+        }
+    }
+
+    fn ended(&self, error: &FrameError) {
+        match error {
+            FrameError::Io(_) | FrameError::CutShort => {}
+            FrameError::Length { .. } | FrameError::Silent | FrameError::Late { .. } => {
+                self.refuse(&"a frame", error);
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::context::Context;
 use super::fetch_session::SessionCache;
 use super::listeners::Connections;
+use super::memory::MemoryPlan;
 use crate::rt::{Runtime, TaskClass};
 use crate::shard::Shard;
 
@@ -14,8 +15,6 @@ use crate::shard::Shard;
 const STOP_GRACE: Duration = Duration::from_secs(30);
 /// How many fetch sessions one connection may hold; clients use one.
 const SESSIONS_PER_CONNECTION: usize = 8;
-/// Requests take at most this part of a shard's memory.
-const REQUEST_MEMORY_SHARE: usize = 4;
 
 /// Serves clients until `stopped` completes, and then what was accepted.
 pub async fn serve<R: Runtime>(
@@ -31,9 +30,8 @@ pub async fn serve<R: Runtime>(
         sessions: Rc::new(RefCell::new(sessions)),
         refusals: Rc::default(),
     };
-    let queued = usize::try_from(config.queued_max_request_bytes).unwrap_or(usize::MAX);
-    let memory = queued.min(shard.rt().arena().limit_bytes() / REQUEST_MEMORY_SHARE);
-    let connections = Connections::new(context, memory);
+    let plan = MemoryPlan::of(shard.rt().arena().limit_bytes(), &config);
+    let connections = Connections::new(context, &plan);
     for (index, listener) in listeners.into_iter().enumerate() {
         connections.accept_from(index, listener);
     }

@@ -37,7 +37,7 @@
 //!
 //! # Use
 //!
-//! Frames are cut below ([`crate::rt::FrameReader`]), and come here without their length. A broker
+//! Frames are cut below (`net::FrameReader`), and come here without their length. A broker
 //! reads the header ([`RequestHeader::decode`]), then the body ([`Message::decode`] or
 //! [`messages::AnyRequest`]), and answers with [`encode_response`]. A client uses
 //! [`encode_request`] and, once [`correlation_id`] has told which request it answers,

@@ -226,3 +226,20 @@ fn overlapping_listeners_are_both_named() {
         &[&port.to_string(), &(port + 1).to_string(), "listeners"],
     );
 }
+
+#[test]
+fn limits_that_the_memory_does_not_allow_are_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let broker = Broker::start(&dir.path().join("data"), &Options::new(1));
+    let told = "socket.request.max.bytes=104857600 does not fit corelane.memory";
+    assert!(broker.log().contains(told), "{}", broker.log());
+    let mut connection = broker.connect();
+    let prefix = (33u32 << 20).to_be_bytes();
+    std::io::Write::write_all(&mut connection.stream, &prefix).expect("sent");
+    assert!(
+        connection.receive().is_err(),
+        "a request that does not fit is refused"
+    );
+    let said = "a frame of 34603008 bytes is not accepted, 33554432 is the limit";
+    assert!(broker.log().contains(said), "{}", broker.log());
+}

@@ -8,6 +8,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("compress", &["model"]),
     ("rt", &[]),
     ("config", &["model"]),
+    ("net", &["rt"]),
     ("manual", &[]),
     ("wire", &["model"]),
     ("log", &["model", "compress", "rt"]),
@@ -34,6 +35,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "wire",
             "cluster",
             "config",
+            "net",
             "model",
             "rt",
         ],
@@ -42,7 +44,7 @@ const TABLE: &[(&str, &[&str])] = &[
         "node",
         &["server", "shard", "log", "cluster", "config", "model", "rt"],
     ),
-    ("client", &["wire", "model", "compress", "rt"]),
+    ("client", &["wire", "net", "model", "compress", "rt"]),
     (
         "cli",
         &[

@@ -1,7 +1,7 @@
 //! Ours to bytes, to theirs, to bytes, to ours: whole frames, headers included.
 
 use bytes::{Buf, Bytes};
-use corelane::rt::{Cut, cut_frame};
+use corelane::net::{Cut, cut_frame};
 use corelane::wire::messages as ours;
 use corelane::wire::{
     Message, RequestHeader, correlation_id, decode_response, encode_request, encode_response,

@@ -15,6 +15,7 @@ use crate::cli::{CliError, Context, Exit, counted};
 use crate::config::{BrokerConfig, Host, ResourcePlan, Settings, Sources};
 use crate::rt::{LaneReceiver, Probe, ShardHandle, Shards, allowed_cpus, lane};
 use crate::node::{NodeOptions, Started, run_on_threads};
+use crate::server::MemoryPlan;
 
 /// Runs the broker until it is told to stop (SIGTERM, SIGINT).
 ///
@@ -117,11 +118,15 @@ impl ServeArgs {
         checked.map_err(|why| CliError::new(Exit::Usage, format!("listeners: {why}")))?;
         let checked = config.advertised_listeners.check_shards(shards);
         checked.map_err(|why| CliError::new(Exit::Usage, format!("advertised.listeners: {why}")))?;
+        let memory_bytes = usize::try_from(shard_memory_bytes).unwrap_or(usize::MAX);
+        for notice in MemoryPlan::of(memory_bytes, &config).notices(&config, shards) {
+            context.say(format_args!("warning: {notice}"));
+        }
         Ok(Plan {
             settings: Arc::new(settings),
             config: Arc::new(config),
             shards,
-            shard_memory_bytes: usize::try_from(shard_memory_bytes).unwrap_or(usize::MAX),
+            shard_memory_bytes: memory_bytes,
         })
     }
 }

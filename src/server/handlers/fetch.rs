@@ -36,6 +36,8 @@ struct Round<R: Runtime> {
     /// wait for.
     places: LookupMap<u32, usize>,
     bytes: usize,
+    /// How many of the partitions are not in the metadata.
+    unknown: usize,
     has_news: bool,
 }
 
@@ -111,6 +113,10 @@ async fn serve<R: Runtime>(
     let mut due = std::mem::take(&mut plan.partitions);
     loop {
         let looked_at = round.read(context, &plan, due, bounds).await;
+        // What is not there is answered with the rest, as in Kafka: it is known before anything is
+        // read, and if it ended the wait, a consumer of one topic that is gone and one that is
+        // not would ask without a pause. With nothing else there is nothing to wait for.
+        round.has_news |= round.unknown == plan.asked;
         let left = bounds.deadline.saturating_sub(context.shard.rt().now());
         if round.bytes >= bounds.min_bytes || round.has_news || left.is_zero() {
             return respond(context, call, &plan, bounds, round);
@@ -134,6 +140,7 @@ impl<R: Runtime> Round<R> {
             answers: Vec::new(),
             places: LookupMap::default(),
             bytes: 0,
+            unknown: 0,
             has_news: false,
         }
     }
@@ -160,7 +167,11 @@ impl<R: Runtime> Round<R> {
             };
             let answer = read_one(context, &image, plan, planned, left, self.bytes == 0).await;
             self.bytes += answer.fetched.bytes;
-            self.has_news |= answer.is_news();
+            // One that goes while the request waits is an error of reading, which is told at once.
+            match answer.is_unknown() && before.is_none() {
+                true => self.unknown += 1,
+                false => self.has_news |= answer.is_news(),
+            }
             let place = before.unwrap_or(self.answers.len());
             match self.answers.get_mut(place) {
                 Some(answered) => *answered = answer,
@@ -264,6 +275,14 @@ impl TopicKey {
 }
 
 impl<R: Runtime> Answer<R> {
+    /// Whether the metadata has no such partition.
+    fn is_unknown(&self) -> bool {
+        matches!(
+            self.code,
+            ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId
+        )
+    }
+
     /// Whether the client must hear of it at once.
     fn is_news(&self) -> bool {
         self.code != ErrorCode::None || self.fetched.diverging.is_some()

@@ -113,8 +113,10 @@ pub struct FetchPlan {
     pub session_id: i32,
     /// Whether the response names only what is news.
     pub incremental: bool,
-    /// The partitions, in the order they are to be filled.
+    /// The partitions to look at, in the order they are to be filled.
     pub partitions: Vec<Planned>,
+    /// How many partitions the request is about, those at rest included.
+    pub asked: usize,
     /// Where partitions that are watched report news, under their places.
     pub ready: Rc<ReadySet>,
     /// Of a request without a session, one that nobody finds again.
@@ -150,6 +152,8 @@ struct Session {
     by_topic_id: bool,
     last_used: Duration,
     entries: Vec<Option<Entry>>,
+    /// How many of the places hold an entry.
+    held: usize,
     free: Vec<u32>,
     places: LookupMap<PartitionKey, u32>,
     next_turn: u64,
@@ -313,10 +317,12 @@ impl SessionCache {
 impl FetchPlan {
     fn begin(session: Rc<RefCell<Session>>, session_id: i32, incremental: bool) -> Self {
         let (partitions, ready) = session.borrow_mut().begin();
+        let asked = session.borrow().held;
         Self {
             session_id,
             incremental,
             partitions,
+            asked,
             ready,
             session,
         }
@@ -452,6 +458,7 @@ impl Session {
             (self.entries.len() - 1) as u32
         });
         self.entries[place as usize] = Some(entry);
+        self.held += 1;
         self.wake(place);
         place
     }
@@ -461,6 +468,7 @@ impl Session {
             return;
         };
         let gone = self.entries.get_mut(place as usize).and_then(Option::take);
+        self.held -= usize::from(gone.is_some());
         // A place that is still in the list of those awake is free when it leaves that.
         if gone.is_some_and(|entry| !entry.is_awake) {
             self.free.push(place);
