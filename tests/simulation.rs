@@ -1,4 +1,4 @@
-//! Long simulations of whole logs.
+//! Long simulations of whole logs and whole nodes.
 //!
 //! `SEEDS` (100) seeds from `FIRST_SEED` (0) on per way of ending; `STEPS` (50) cuts at single I/O
 //! steps, spread over a life, for each of `STEP_SEEDS` (2) seeds. With the feature `planted`, each
@@ -9,6 +9,7 @@ use corelane::log::simulation::{
     missing_segment, offline_keeps_all, recovery_time, rotten_checkpoint, rotten_journal,
     rotten_log_start, run_cut_at, run_failing_disk, try_seed,
 };
+use corelane::sim::node::{NodeReport, run_node_seed};
 
 fn number(name: &str, default: u64) -> u64 {
     let value = std::env::var(name).ok();
@@ -110,6 +111,30 @@ fn cuts_at_single_steps() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+/// `NODE_SEEDS` (40) seeds of a whole node, from `FIRST_SEED` on.
+#[test]
+fn whole_nodes() {
+    let first = number("FIRST_SEED", 0);
+    let mut all = NodeReport::default();
+    let mut failures = Vec::new();
+    for seed in first..first + number("NODE_SEEDS", 40) {
+        match run_node_seed(seed) {
+            Ok(report) => all.add(&report),
+            Err(what) => failures.push(format!("seed {seed}: {what}")),
+        }
+    }
+    println!("whole nodes: {all:?}");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in 0..2 {
+        let once = run_node_seed(seed).expect("a seed");
+        assert_eq!(run_node_seed(seed), Ok(once), "seed {seed}");
+    }
+}
+
 #[cfg(feature = "planted")]
 mod planted {
     use super::*;
@@ -137,6 +162,28 @@ mod planted {
         let missed = |seed| late_write(seed).is_err();
         assert!(missed(0), "to the journal");
         assert!(missed(1), "to a segment");
+    }
+
+    /// What a whole node's clients notice when it is left out, each within `NODE_PLANTED_SEEDS` (60)
+    /// seeds: an answer that comes too early, and what a start makes of the disk.
+    const SEEN_BY_CLIENTS: [Rule; 3] = [
+        Rule::AckWaitsForDurable,
+        Rule::JournaledBeforeMove,
+        Rule::CarryUnfinishedBlock,
+    ];
+
+    #[test]
+    fn clients_of_a_whole_node_miss_a_rule_that_is_left_out() {
+        for rule in SEEN_BY_CLIENTS {
+            let _guard = planted::leave_out(rule);
+            let mut seeds = 0..number("NODE_PLANTED_SEEDS", 60);
+            let caught = seeds.find_map(|seed| Some((seed, run_node_seed(seed).err()?)));
+            let (seed, what) = caught.unwrap_or_else(|| panic!("{rule:?} is not missed"));
+            println!(
+                "{rule:?}: caught at seed {seed}: {}",
+                what.lines().next().unwrap_or("")
+            );
+        }
     }
 
     #[test]

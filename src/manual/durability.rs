@@ -84,8 +84,11 @@
 //! was not made durable, with and without FUA, and cuts power or kills the process at any I/O step,
 //! inside recovery as well. After each life, what is there must be every acknowledged batch, in order
 //! and byte for byte, behind them nothing but a first part of the unacknowledged ones, and producers
-//! exactly as those batches left them (`log/simulation`). `tests/crash.rs` does the same to the real
-//! binary with `kill -9`.
+//! exactly as those batches left them (`log/simulation`). A whole node runs in it too (`sim/node`):
+//! several shards, server and handlers, with the project's client as load on a network that delays,
+//! parts and resets per direction; it is killed, cut off from power and paused, and what its clients
+//! were told is compared with what they find. `tests/crash.rs` does the same to the real binary with
+//! `kill -9`.
 //!
 //! # What a start does
 //!

@@ -40,6 +40,7 @@ mod executor;
 mod file;
 mod many;
 mod net;
+pub mod node;
 mod post;
 mod process;
 mod rng;

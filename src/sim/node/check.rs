@@ -1,0 +1,169 @@
+//! Whether a client finds what the history promises.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Scene;
+use super::history::{Answer, History, PartitionName, RecordId, TopicHistory};
+use super::load::client;
+use crate::client::{Client, Consumer, ConsumerOptions, Metadata, Resource, When};
+use crate::compress::Codecs;
+use crate::model::Offset;
+use crate::sim::SimRuntime;
+
+type Records = BTreeMap<i64, RecordId>;
+
+/// Checks metadata and records of everything.
+pub(super) async fn check(scene: &Scene) -> Result<(), String> {
+    let client = client(scene);
+    let metadata = scene.within("metadata", client.refresh(None)).await?;
+    let metadata = metadata.map_err(|error| error.to_string())?;
+    let expected = scene.history.borrow().topics.clone();
+    check_topics(&expected, &metadata)?;
+    scene.history.borrow_mut().records = 0;
+    for (name, topic) in &metadata.topics {
+        let configs = check_config(&client, name, &expected[name]);
+        scene.within("configs", configs).await??;
+        for partition in &topic.partitions {
+            let name = (name.clone(), partition.index);
+            let what = format!("reading {name:?}");
+            let records = scene.within(&what, read(&client, &name)).await?;
+            let records = records.map_err(|error| format!("{what}: {error}"))?;
+            let mut history = scene.history.borrow_mut();
+            check_partition(&history, &name, &records)?;
+            history.records += records.len() as u64;
+        }
+    }
+    client.close();
+    Ok(())
+}
+
+fn check_topics(
+    expected: &BTreeMap<String, TopicHistory>,
+    metadata: &Metadata,
+) -> Result<(), String> {
+    let there = &metadata.topics;
+    if let Some(name) = there.keys().find(|name| !expected.contains_key(*name)) {
+        return Err(format!(
+            "topic {name} is there, and nobody has asked for it"
+        ));
+    }
+    for (name, topic) in expected {
+        let found = there.get(name);
+        let must_be_there = topic.created == Answer::Ok && topic.deleted.is_none();
+        let must_be_gone = topic.deleted == Some(Answer::Ok);
+        match found {
+            None if must_be_there => return Err(format!("topic {name} is lost: {topic:?}")),
+            Some(_) if must_be_gone => return Err(format!("topic {name} was deleted")),
+            _ => {}
+        }
+        let Some(found) = found else { continue };
+        let count = found.partitions.len() as i32;
+        if !topic.partitions.contains(&count) {
+            return Err(format!("topic {name} has {count} partitions: {topic:?}"));
+        }
+        if let Some(lost) = found
+            .partitions
+            .iter()
+            .find(|partition| partition.leader < 0)
+        {
+            return Err(format!("nobody leads {name}-{}", lost.index));
+        }
+    }
+    Ok(())
+}
+
+async fn check_config(
+    client: &Client<SimRuntime>,
+    name: &str,
+    topic: &TopicHistory,
+) -> Result<(), String> {
+    let resource = Resource::Topic(name.to_owned());
+    let configs = client.configs(&resource, Some(&["retention.ms"])).await;
+    let configs = configs.map_err(|error| format!("configs of {name}: {error}"))?;
+    let value = configs.first().and_then(|config| config.value.as_deref());
+    let may_be = |expected: &Option<i64>| {
+        let expected = expected.map_or("604800000".to_owned(), |ms| ms.to_string());
+        value == Some(expected.as_str())
+    };
+    match topic.retention_ms.iter().any(may_be) {
+        true => Ok(()),
+        false => Err(format!("retention.ms of {name} is {value:?}: {topic:?}")),
+    }
+}
+
+/// Everything in a partition.
+async fn read(client: &Client<SimRuntime>, name: &PartitionName) -> Result<Records, String> {
+    let listed = client.list_offsets(&name.0, &[name.1], When::End).await;
+    let listed = listed.map_err(|error| error.to_string())?;
+    let end = listed.get(&name.1).and_then(|listed| listed.offset);
+    let end = end.map_or(0, |offset| offset.0);
+    let mut consumer = Consumer::new(client.clone(), ConsumerOptions::default());
+    consumer.assign(&name.0, name.1, Offset(0));
+    let (mut records, mut codecs) = (Records::new(), Codecs::new());
+    while consumer
+        .position(&name.0, name.1)
+        .is_some_and(|next| next.0 < end)
+    {
+        let fetched = consumer.poll().await.map_err(|error| error.to_string())?;
+        for part in fetched {
+            let mut invented = None;
+            let taken = part.for_each_record(&mut codecs, |offset, _, record| {
+                match RecordId::of_value(record.value.unwrap_or_default()) {
+                    Some(id) => drop(records.insert(offset.0, id)),
+                    None => invented = Some(offset),
+                }
+            });
+            taken.map_err(|error| error.to_string())?;
+            if let Some(offset) = invented {
+                return Err(format!("the record at {offset} is nobody's"));
+            }
+        }
+    }
+    let expected: Vec<i64> = (0..end).collect();
+    match records.keys().copied().eq(expected) {
+        true => Ok(records),
+        false => Err(format!(
+            "of offsets 0 to {end} there are {:?}",
+            records.keys()
+        )),
+    }
+}
+
+fn check_partition(
+    history: &History,
+    name: &PartitionName,
+    records: &Records,
+) -> Result<(), String> {
+    let wrong = |what: String| Err(format!("{name:?}: {what}"));
+    let sent = history.batches.get(name).map_or(&[][..], Vec::as_slice);
+    let known: BTreeSet<RecordId> = sent.iter().flat_map(|batch| batch.records()).collect();
+    let mut newest: BTreeMap<u32, u32> = BTreeMap::new();
+    for (offset, id) in records {
+        if !known.contains(id) {
+            return wrong(format!("invented: {id:?} at {offset}"));
+        }
+        let before = newest.insert(id.producer, id.number);
+        if history.idempotent.contains(&id.producer) && before.is_some_and(|n| n >= id.number) {
+            return wrong(format!("{id:?} at {offset} comes behind {before:?}"));
+        }
+    }
+    for batch in sent {
+        let Some(base) = batch.acknowledged_at else {
+            continue;
+        };
+        for (id, offset) in batch.records().zip(base..) {
+            if records.get(&offset) != Some(&id) {
+                let found = records.get(&offset);
+                return wrong(format!(
+                    "lost: {id:?} was acknowledged at {offset}, where {found:?} is"
+                ));
+            }
+        }
+    }
+    for (offset, id) in history.shown.get(name).into_iter().flatten() {
+        if records.get(offset) != Some(id) {
+            return wrong(format!("{id:?} was shown at {offset} and is gone"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,384 @@
+//! Producers, consumers, and one who changes topics: the project's own client.
+
+use std::cell::Cell;
+use std::collections::{BTreeSet, VecDeque};
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::history::{Answer, RecordId, SentBatch, TopicHistory};
+use super::{ADDRESS, Scene};
+use crate::client::{
+    Client, ClientOptions, Consumer, ConsumerOptions, Delivery, NewTopic, Producer, ProducerOptions,
+};
+use crate::compress::{Codecs, Level};
+use crate::model::batch::BatchBuilder;
+use crate::model::{Codec, Offset};
+use crate::rt::{Event, Runtime, TaskClass};
+use crate::sim::{Rng, SimRuntime};
+
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// A client's request takes no second attempt before this time.
+const AGAIN: Duration = Duration::from_millis(20);
+/// Batches that one producer has under way.
+const WINDOW: usize = 5;
+
+/// What runs beside the faults.
+pub(super) struct Load {
+    shared: Rc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    is_ending: Cell<bool>,
+    running: Cell<usize>,
+    changed: Event,
+}
+
+/// Begins the load of a seed.
+pub(super) fn begin(scene: &Scene, rng: &mut Rng) -> Load {
+    let load = Load {
+        shared: Rc::default(),
+    };
+    load.run(
+        scene,
+        change_topics(scene.clone(), load.shared.clone(), rng.fork()),
+    );
+    for _ in 0..2 + rng.below(3) {
+        load.run(
+            scene,
+            produce(scene.clone(), load.shared.clone(), rng.fork()),
+        );
+    }
+    load.run(
+        scene,
+        consume(scene.clone(), load.shared.clone(), rng.fork()),
+    );
+    load
+}
+
+/// A client of the node.
+pub(super) fn client(scene: &Scene) -> Client<SimRuntime> {
+    let options = ClientOptions {
+        brokers: vec![ADDRESS.to_owned()],
+        timeout: TIMEOUT,
+    };
+    Client::new(scene.rt.clone(), options)
+}
+
+impl Load {
+    fn run(&self, scene: &Scene, task: impl Future<Output = ()> + 'static) {
+        let shared = self.shared.clone();
+        shared.running.set(shared.running.get() + 1);
+        scene.rt.spawn(TaskClass::Foreground, async move {
+            task.await;
+            shared.running.set(shared.running.get() - 1);
+            shared.changed.notify();
+        });
+    }
+
+    /// Lets everyone end what is under way.
+    pub(super) fn end(&self) {
+        self.shared.is_ending.set(true);
+    }
+
+    /// Completes when everyone has.
+    pub(super) async fn ended(&self) {
+        let look = || (self.shared.running.get() == 0).then_some(());
+        self.shared.changed.wait_until(look).await;
+    }
+}
+
+/// Creates, grows, changes and deletes topics.
+async fn change_topics(scene: Scene, shared: Rc<Shared>, mut rng: Rng) {
+    let client = client(&scene);
+    let mut number = 0;
+    while !shared.is_ending.get() {
+        if client.refresh(Some(&[])).await.is_err() {
+            scene.rt.sleep(Duration::from_millis(50)).await;
+            continue;
+        }
+        let live = scene.history.borrow().live_topics();
+        let any = |rng: &mut Rng| live[rng.index(live.len())].clone();
+        match rng.below(10) {
+            _ if live.len() < 2 => {
+                number += 1;
+                create(&scene, &client, number, &mut rng).await;
+            }
+            0..=3 if live.len() < 8 => {
+                number += 1;
+                create(&scene, &client, number, &mut rng).await;
+            }
+            4 | 5 => grow(&scene, &client, any(&mut rng), &mut rng).await,
+            6 if live.len() > 3 => delete(&scene, &client, any(&mut rng)).await,
+            _ => configure(&scene, &client, any(&mut rng), &mut rng).await,
+        }
+        scene.rt.sleep(Duration::from_millis(rng.below(400))).await;
+    }
+    client.close();
+}
+
+async fn create(scene: &Scene, client: &Client<SimRuntime>, number: u32, rng: &mut Rng) {
+    let name = format!("topic-{number}");
+    let partitions = 1 + rng.below(4) as i32;
+    let compression = ["producer", "zstd", "lz4", "uncompressed"][rng.index(4)];
+    let topic = NewTopic {
+        name: name.clone(),
+        partitions,
+        replication_factor: 1,
+        configs: vec![("compression.type".into(), compression.into())],
+    };
+    // It may exist from now on, whatever is answered.
+    let history = TopicHistory {
+        created: Answer::Unknown,
+        partitions: [partitions].into(),
+        deleted: None,
+        retention_ms: [None].into(),
+        late_retention_ms: BTreeSet::new(),
+    };
+    scene
+        .history
+        .borrow_mut()
+        .topics
+        .insert(name.clone(), history);
+    let answer = Answer::of(&client.create_topic(&topic, false).await);
+    let mut history = scene.history.borrow_mut();
+    history.note_change(answer);
+    if let Some(topic) = history.topics.get_mut(&name) {
+        topic.created = answer;
+    }
+}
+
+async fn grow(scene: &Scene, client: &Client<SimRuntime>, name: String, rng: &mut Rng) {
+    let asked = {
+        let mut history = scene.history.borrow_mut();
+        let topic = history.topics.get_mut(&name);
+        let Some(topic) = topic.filter(|topic| topic.created == Answer::Ok) else {
+            return;
+        };
+        let most = topic.partitions.last().copied().unwrap_or(1);
+        let asked = most + 1 + rng.below(2) as i32;
+        topic.partitions.insert(asked);
+        asked
+    };
+    let answer = Answer::of(&client.add_partitions(&name, asked, false).await);
+    let mut history = scene.history.borrow_mut();
+    history.note_change(answer);
+    if let Some(topic) = history.topics.get_mut(&name)
+        && answer == Answer::Ok
+    {
+        topic.partitions = [asked].into();
+    }
+}
+
+async fn delete(scene: &Scene, client: &Client<SimRuntime>, name: String) {
+    let note = |answer| {
+        if let Some(topic) = scene.history.borrow_mut().topics.get_mut(&name) {
+            topic.deleted = Some(answer);
+        }
+    };
+    note(Answer::Unknown);
+    let answer = Answer::of(&client.delete_topic(&name).await);
+    note(answer);
+    scene.history.borrow_mut().note_change(answer);
+}
+
+async fn configure(scene: &Scene, client: &Client<SimRuntime>, name: String, rng: &mut Rng) {
+    let value = (!rng.one_in(4)).then(|| 1_000_000_000 + rng.below(1_000_000) as i64);
+    {
+        let mut history = scene.history.borrow_mut();
+        let Some(topic) = history.topics.get_mut(&name) else {
+            return;
+        };
+        topic.retention_ms.insert(value);
+    }
+    let change = (
+        "retention.ms".to_owned(),
+        value.map(|value| value.to_string()),
+    );
+    let began = scene.rt.now();
+    let result = client.alter_topic_configs(&name, &[change], false).await;
+    let mut history = scene.history.borrow_mut();
+    history.note_change(Answer::of(&result));
+    if let (Some(topic), Ok(())) = (history.topics.get_mut(&name), &result) {
+        topic.retention_ms = topic.late_retention_ms.clone();
+        topic.retention_ms.insert(value);
+        // It was asked for more than once: one of these may be done later than the next change.
+        if scene.rt.now() - began >= AGAIN {
+            topic.late_retention_ms.insert(value);
+        }
+    } else if let Some(topic) = history.topics.get_mut(&name) {
+        topic.late_retention_ms.insert(value);
+    }
+}
+
+/// One producer after the other: each until something of it fails.
+async fn produce(scene: Scene, shared: Rc<Shared>, mut rng: Rng) {
+    while !shared.is_ending.get() {
+        let client = client(&scene);
+        one_producer(&scene, &shared, &client, &mut rng).await;
+        client.close();
+        scene.rt.sleep(Duration::from_millis(rng.below(100))).await;
+    }
+}
+
+async fn one_producer(scene: &Scene, shared: &Shared, client: &Client<SimRuntime>, rng: &mut Rng) {
+    let topics = scene.history.borrow().live_topics();
+    let Some(topic) = topics.get(rng.index(topics.len().max(1))).cloned() else {
+        return;
+    };
+    let idempotent = !rng.one_in(3);
+    let options = ProducerOptions {
+        acks: if idempotent || rng.coin() { -1 } else { 1 },
+        idempotent,
+        codec: Level::default_of(Codec::ALL[rng.index(Codec::ALL.len())]),
+    };
+    let Ok(producer) = Producer::new(client.clone(), options).await else {
+        return;
+    };
+    let partitions = scene.history.borrow().topics[&topic]
+        .partitions
+        .first()
+        .copied();
+    let mut writer = Writer {
+        scene,
+        producer,
+        id: scene.history.borrow_mut().next_producer(idempotent),
+        next: vec![0; partitions.unwrap_or(1) as usize],
+        topic,
+        under_way: VecDeque::new(),
+        builder: BatchBuilder::new(),
+    };
+    let window = if idempotent { WINDOW } else { 1 };
+    for _ in 0..1 + rng.below(40) {
+        if shared.is_ending.get() || !writer.send(rng) {
+            break;
+        }
+        while writer.under_way.len() >= window {
+            if !writer.settle_one().await {
+                return writer.give_up().await;
+            }
+        }
+        scene
+            .rt
+            .sleep(Duration::from_micros(rng.below(100_000)))
+            .await;
+    }
+    writer.give_up().await;
+}
+
+/// A producer with what it has under way.
+struct Writer<'a> {
+    scene: &'a Scene,
+    producer: Producer<SimRuntime>,
+    id: u32,
+    topic: String,
+    /// The number of its next record, by partition.
+    next: Vec<u32>,
+    /// Deliveries that are to come: of which partition, and which of its batches.
+    under_way: VecDeque<(i32, usize, Delivery)>,
+    builder: BatchBuilder,
+}
+
+impl Writer<'_> {
+    fn send(&mut self, rng: &mut Rng) -> bool {
+        let partition = rng.index(self.next.len());
+        let first = RecordId {
+            producer: self.id,
+            number: self.next[partition],
+        };
+        let batch = SentBatch {
+            first,
+            count: 1 + rng.below(20) as u32,
+            acknowledged_at: None,
+        };
+        let now = self.scene.rt.wall_clock_ms();
+        for record in batch.records() {
+            if self
+                .builder
+                .append(now, None, Some(&record.value()), &[])
+                .is_err()
+            {
+                return false;
+            }
+        }
+        self.next[partition] += batch.count;
+        let index = {
+            let mut history = self.scene.history.borrow_mut();
+            let name = (self.topic.clone(), partition as i32);
+            let batches = history.batches.entry(name).or_default();
+            batches.push(batch);
+            batches.len() - 1
+        };
+        let partition = partition as i32;
+        let sent = self
+            .producer
+            .send(&self.topic, partition, &mut self.builder);
+        sent.map(|delivery| self.under_way.push_back((partition, index, delivery)))
+            .is_ok()
+    }
+
+    /// Waits for the oldest delivery; false when it has failed.
+    async fn settle_one(&mut self) -> bool {
+        let Some((partition, index, delivery)) = self.under_way.pop_front() else {
+            return true;
+        };
+        let Ok(Ok(delivered)) = delivery.await else {
+            return false;
+        };
+        let mut history = self.scene.history.borrow_mut();
+        let batches = history.batches.get_mut(&(self.topic.clone(), partition));
+        if let Some(batch) = batches.and_then(|batches| batches.get_mut(index)) {
+            batch.acknowledged_at = Some(delivered.base_offset.0);
+        }
+        true
+    }
+
+    /// Waits for what is under way, and ends the producer.
+    async fn give_up(mut self) {
+        while !self.under_way.is_empty() {
+            self.settle_one().await;
+        }
+        self.producer.close();
+    }
+}
+
+/// Reads topics from their beginning, and remembers what it saw.
+async fn consume(scene: Scene, shared: Rc<Shared>, mut rng: Rng) {
+    let mut codecs = Codecs::new();
+    while !shared.is_ending.get() {
+        let client = client(&scene);
+        let topics = scene.history.borrow().live_topics();
+        if let Some(topic) = topics.get(rng.index(topics.len().max(1))) {
+            let mut consumer = Consumer::new(client.clone(), ConsumerOptions::default());
+            let partitions = scene.history.borrow().topics[topic]
+                .partitions
+                .first()
+                .copied();
+            for partition in 0..partitions.unwrap_or(1) {
+                consumer.assign(topic, partition, Offset(0));
+            }
+            for _ in 0..rng.below(20) {
+                let Ok(fetched) = consumer.poll().await else {
+                    break;
+                };
+                show(&scene, &fetched, &mut codecs);
+            }
+        }
+        client.close();
+        scene.rt.sleep(Duration::from_millis(rng.below(300))).await;
+    }
+}
+
+fn show(scene: &Scene, fetched: &[crate::client::Fetched], codecs: &mut Codecs) {
+    let mut history = scene.history.borrow_mut();
+    for part in fetched {
+        let name = (part.topic.to_string(), part.partition);
+        let mut shown = Ok(());
+        let read = part.for_each_record(codecs, |offset, _, record| {
+            let seen = history.show(&name, offset.0, record.value.unwrap_or_default());
+            shown = std::mem::replace(&mut shown, Ok(())).and(seen);
+        });
+        assert!(read.is_ok() && shown.is_ok(), "{read:?} {shown:?}");
+    }
+}
