@@ -134,6 +134,38 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
     }
 }
 
+impl<K: Clone, V> SharedMap<K, V> {
+    /// Keys that rise fill one leaf after the other, without a search for any.
+    fn from_rising(entries: Vec<(K, V)>) -> Self {
+        let len = entries.len();
+        let mut nodes = grouped(entries, Node::Leaf);
+        while nodes.len() > 1 {
+            nodes = grouped(nodes, Node::Inner);
+        }
+        match nodes.pop() {
+            Some((_, root)) => Self { root, len },
+            None => Self::default(),
+        }
+    }
+}
+
+/// Nodes over a list, each with its lowest key.
+fn grouped<K: Clone, V, T>(
+    list: Vec<(K, T)>,
+    node: impl Fn(Vec<(K, T)>) -> Node<K, V>,
+) -> Vec<(K, Arc<Node<K, V>>)> {
+    let mut nodes = Vec::with_capacity(list.len().div_ceil(WIDTH));
+    let mut list = list.into_iter();
+    loop {
+        let mut of_node = Vec::with_capacity(WIDTH);
+        of_node.extend(list.by_ref().take(WIDTH));
+        let Some((low, _)) = of_node.first() else {
+            return nodes;
+        };
+        nodes.push((low.clone(), Arc::new(node(of_node))));
+    }
+}
+
 /// The child that has the key if any has.
 fn child_of<K: Borrow<Q>, T, Q: Ord + ?Sized>(children: &[(K, T)], key: &Q) -> usize {
     let above_first = children.get(1..).unwrap_or_default();
@@ -266,6 +298,10 @@ impl<'m, K, V> Iterator for Iter<'m, K, V> {
 
 impl<K: Ord + Clone, V: Clone> FromIterator<(K, V)> for SharedMap<K, V> {
     fn from_iter<T: IntoIterator<Item = (K, V)>>(entries: T) -> Self {
+        let entries: Vec<_> = entries.into_iter().collect();
+        if entries.is_sorted_by(|(one, _), (next, _)| one < next) {
+            return Self::from_rising(entries);
+        }
         let mut map = Self::default();
         for (key, value) in entries {
             map.insert(key, value);
@@ -363,5 +399,13 @@ mod tests {
         let copied = new.iter().filter(|node| !old.contains(&Arc::as_ptr(node)));
         assert!(copied.count() <= 8, "two ways of four nodes");
         assert!(new.len() < 100_000 / 16, "rising keys fill their leaves");
+        let mut one_by_one = SharedMap::default();
+        for key in 0..100_000 {
+            one_by_one.insert(key, ());
+        }
+        assert_eq!(one_by_one, before);
+        let mut new = Vec::new();
+        nodes(&one_by_one.root, &mut new);
+        assert!(new.len() < 100_000 / 16, "one by one as well");
     }
 }

@@ -12,9 +12,12 @@ use crate::rt::Runtime;
 /// otherwise let the log double with every start.
 const SNAPSHOT_BYTES_MIN: u64 = 4 << 20;
 const LENGTH_BYTES: usize = 4;
+/// What is encoded before other tasks have their turn.
+const ENCODED_AT_ONCE_BYTES: usize = 16 << 10;
 
 /// The stored metadata of a node.
 pub(super) struct MetadataLog<R: Runtime> {
+    rt: R,
     log: RecordLog<R>,
     snapshot_at_bytes: u64,
 }
@@ -44,10 +47,11 @@ impl<R: Runtime> MetadataLog<R> {
         for group in &groups {
             image = image.apply_all(&decode_group(group)?)?;
         }
-        let snapshot_bytes = encode_group(&image.to_records()).len() as u64;
-        let snapshot_at_bytes = SNAPSHOT_BYTES_MIN.max(2 * snapshot_bytes);
+        let snapshot_bytes: usize = image.to_records().map(|record| stored_len(&record)).sum();
+        let snapshot_at_bytes = SNAPSHOT_BYTES_MIN.max(2 * snapshot_bytes as u64);
         Ok((
             Self {
+                rt: rt.clone(),
                 log,
                 snapshot_at_bytes,
             },
@@ -61,7 +65,8 @@ impl<R: Runtime> MetadataLog<R> {
         records: &[Record],
         reserve: Reserve,
     ) -> Result<(), RecordLogError> {
-        self.log.append(&encode_group(records), reserve).await
+        let group = encode_group(&self.rt, records.iter().cloned()).await;
+        self.log.append(&group, reserve).await
     }
 
     /// Replaces the log by the image that it adds up to, when it has become long.
@@ -71,22 +76,35 @@ impl<R: Runtime> MetadataLog<R> {
         }
         // Whatever comes of it, the next attempt is not before the log has doubled.
         self.snapshot_at_bytes = 2 * self.log.size_bytes();
-        self.log
-            .snapshot(&encode_group(&image.to_records()))
-            .await?;
+        let group = encode_group(&self.rt, image.to_records()).await;
+        self.log.snapshot(&group).await?;
         self.snapshot_at_bytes = SNAPSHOT_BYTES_MIN.max(2 * self.log.size_bytes());
         Ok(())
     }
 }
 
-fn encode_group(records: &[Record]) -> Vec<u8> {
+/// The stored form of a group. Others run between two records: many are long together.
+async fn encode_group<R: Runtime>(rt: &R, records: impl Iterator<Item = Record>) -> Vec<u8> {
     let mut group = Vec::new();
+    let mut paused_at = 0;
     for record in records {
-        let bytes = record.encode();
-        group.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-        group.extend_from_slice(&bytes);
+        encode_into(&mut group, &record);
+        if group.len() - paused_at > ENCODED_AT_ONCE_BYTES {
+            paused_at = group.len();
+            rt.yield_now().await;
+        }
     }
     group
+}
+
+fn encode_into(group: &mut Vec<u8>, record: &Record) {
+    let bytes = record.encode();
+    group.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    group.extend_from_slice(&bytes);
+}
+
+fn stored_len(record: &Record) -> usize {
+    LENGTH_BYTES + record.encode().len()
 }
 
 fn decode_group(mut group: &[u8]) -> Result<Vec<Record>, MetadataError> {
@@ -118,7 +136,10 @@ mod tests {
                 next: ProducerId(1000),
             },
         ];
-        let group = encode_group(&records);
+        let mut group = Vec::new();
+        records
+            .iter()
+            .for_each(|record| encode_into(&mut group, record));
         assert_eq!(decode_group(&group).unwrap(), records);
         for end in 1..group.len() {
             if let Ok(part) = decode_group(&group[..end]) {

@@ -14,17 +14,13 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::control::ChangeError;
 use super::lanes::Applied;
-use super::{Shard, dynamic_configs};
+use super::{PARTITIONS_AT_ONCE, Shard, dynamic_configs};
 use crate::cluster::{Configs, Image, PartitionState, Record, Topic};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::log::{PartitionSpec, StorageError};
 use crate::model::{PartitionId, PartitionIndex, TopicId};
 use crate::partition::{Partition, PartitionConfig};
 use crate::rt::Runtime;
-
-/// Partitions that are made, deleted or given other settings before other tasks have their turn;
-/// those that are made share the flushes of directories.
-const SLICE: usize = 64;
 
 /// What the settings of the last topic that was looked at add up to. Topics that are created together
 /// mostly have the same ones.
@@ -133,7 +129,7 @@ impl<R: Runtime> Shard<R> {
     /// Makes partitions, a slice at a time. Gives the topics of which one could not be made.
     async fn make(&self, ids: Vec<PartitionId>) -> Vec<(TopicId, ChangeError)> {
         let mut failed = BTreeMap::new();
-        for slice in ids.chunks(SLICE) {
+        for slice in ids.chunks(PARTITIONS_AT_ONCE) {
             {
                 let _turn = self.inner.changing.acquire(1).await;
                 let image = self.image();
@@ -201,10 +197,14 @@ impl<R: Runtime> Shard<R> {
             }
         };
         log.raise_leader_epoch(state.leader_epoch);
-        let partition = Partition::lead(topic.name.clone(), log, config)?;
+        let partition = Partition::lead(topic.name.clone(), log, config.clone())?;
         // The settings may have changed while the files were made.
-        if let Some(now) = self.image().topic_by_id(id.topic) {
-            partition.set_config(self.config_of(now));
+        let image = self.image();
+        let now = image
+            .topic_by_id(id.topic)
+            .map(|topic| self.config_of(topic));
+        if let Some(now) = now.filter(|now| !Rc::ptr_eq(now, &config)) {
+            partition.set_config(now);
         }
         self.inner.partitions.borrow_mut().insert(id, partition);
         Ok(())
@@ -254,7 +254,7 @@ impl<R: Runtime> Shard<R> {
             if !state.is_on(self.inner.place) {
                 continue;
             }
-            if deleting.len() >= SLICE {
+            if deleting.len() >= PARTITIONS_AT_ONCE {
                 all_deleted &= deleting.next().await.unwrap_or(true);
             }
             deleting.push(self.delete_partition(topic, id));
@@ -284,7 +284,7 @@ impl<R: Runtime> Shard<R> {
         let partitions = self.inner.partitions.borrow();
         let of_topic: Vec<_> = partitions.of_topic(id).map(|(_, p)| p.clone()).collect();
         drop(partitions);
-        for slice in of_topic.chunks(SLICE) {
+        for slice in of_topic.chunks(PARTITIONS_AT_ONCE) {
             if let Some(topic) = self.image().topic_by_id(id) {
                 let config = self.config_of(topic);
                 for partition in slice {

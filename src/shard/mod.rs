@@ -39,6 +39,10 @@ use crate::rt::{Budget, Deadlines, Runtime};
 pub use table::PartitionSlot;
 use table::PartitionTable;
 
+/// Partitions that are looked at, made, deleted or given other settings before other tasks have their
+/// turn.
+const PARTITIONS_AT_ONCE: usize = 64;
+
 /// A shard. Clones are the same one.
 pub struct Shard<R: Runtime> {
     inner: Rc<Inner<R>>,
@@ -226,12 +230,16 @@ impl<R: Runtime> Shard<R> {
 
     /// Removes what retention no longer keeps, of every partition in turn.
     pub async fn enforce_retention(&self) {
-        for partition in self.partitions() {
+        for (at, partition) in self.partitions().into_iter().enumerate() {
             let now_ms = self.inner.rt.wall_clock_ms();
             match partition.log().enforce_retention(now_ms).await {
                 Ok(0) => {}
                 Ok(removed) => tracing::info!(?partition, removed, "retention removed segments"),
                 Err(error) => tracing::warn!(?partition, %error, "retention failed"),
+            }
+            // Where nothing is to be removed, nothing is waited for.
+            if at % PARTITIONS_AT_ONCE == 0 {
+                self.inner.rt.yield_now().await;
             }
         }
     }

@@ -7,12 +7,9 @@ use super::change::{Made, NodeStart};
 use super::error::ControllerError;
 use super::placement::{fewest, turns};
 use crate::cluster::image::Image;
-use crate::cluster::records::{Move, Record};
+use crate::cluster::records::{Move, PARTITIONS_PER_RECORD, Record};
 use crate::cluster::topic::Placement;
 use crate::model::{LeaderEpoch, NodeId, ShardIndex};
-
-/// Moves in one record, so that it stays far below the longest one.
-const MOVES_PER_RECORD: usize = 10_000;
 
 /// A node starts. With another number of shards than before, all partitions of the node are dealt
 /// out anew: a restart is the moment when that costs nothing, because journals are replayed by
@@ -34,7 +31,7 @@ pub(super) fn start(draft: &mut Draft, start: &NodeStart) -> Result<Made, Contro
     })?;
     if shards_before.is_some_and(|count| count != start.shards) {
         let moves = deal(&draft.image, node, start.shards);
-        for moves in moves.chunks(MOVES_PER_RECORD) {
+        for moves in moves.chunks(PARTITIONS_PER_RECORD) {
             let moves = moves.to_vec();
             draft.add(Record::PartitionsMoved { moves })?;
         }

@@ -284,7 +284,11 @@ fn shards(places: impl Iterator<Item = Option<Placement>>) -> String {
         Some(place) => place.broker().0.to_string(),
         None => "-".into(),
     });
-    shown.collect::<Vec<_>>().join(" ")
+    let shown: Vec<_> = shown.collect();
+    match shown.len() {
+        0..=20 => shown.join(" "),
+        many => format!("({many} of them)"),
+    }
 }
 
 fn shown_record(record: &Record) -> String {

@@ -10,7 +10,7 @@ use super::error::ControllerError::{self, *};
 use super::names::{check_free, check_topic_name};
 use super::placement::{round, round_after, shard_of};
 use crate::cluster::image::Image;
-use crate::cluster::records::Record;
+use crate::cluster::records::{PARTITIONS_PER_RECORD, Record};
 use crate::cluster::topic::{PartitionState, Placement, Topic};
 use crate::model::{BrokerId, PartitionIndex, TopicId};
 
@@ -58,12 +58,15 @@ fn create(
     };
     let checked = rules.check_topic(&draft.image, &new.configs);
     checked.map_err(InvalidConfig)?;
+    let states = new_states(owners);
+    let (first, further) = states.split_at(states.len().min(PARTITIONS_PER_RECORD));
     draft.add(Record::TopicCreated {
         name: new.name.as_str().into(),
         id: new.id,
-        partitions: owners.into_iter().map(PartitionState::new).collect(),
+        partitions: first.to_vec(),
         configs: new.configs.clone(),
     })?;
+    add_partitions(draft, new.id, PARTITIONS_PER_RECORD, further)?;
     named(&draft.image, &new.name).map(|topic| made(topic))
 }
 
@@ -99,16 +102,42 @@ fn grow(draft: &mut Draft, new: &NewPartitions, left: &mut i64) -> Result<Made, 
             .collect::<Result<_, _>>()?,
     };
     let id = topic.id;
-    draft.add(Record::PartitionsAdded {
-        id,
-        first: PartitionIndex(first),
-        partitions: owners.into_iter().map(PartitionState::new).collect(),
-    })?;
+    let first = topic.partitions.len();
+    add_partitions(draft, id, first, &new_states(owners))?;
     *left -= added;
     Ok(Made::Partitions {
         id,
         partition_count: new.total_count,
     })
+}
+
+/// Adds partitions from an index on, in records of their length.
+fn add_partitions(
+    draft: &mut Draft,
+    id: TopicId,
+    mut first: usize,
+    states: &[PartitionState],
+) -> Result<(), ControllerError> {
+    for states in states.chunks(PARTITIONS_PER_RECORD) {
+        draft.add(Record::PartitionsAdded {
+            id,
+            first: PartitionIndex(i32::try_from(first).unwrap_or(i32::MAX)),
+            partitions: states.to_vec(),
+        })?;
+        first += states.len();
+    }
+    Ok(())
+}
+
+/// The states of partitions that are created with these owners. Those of one owner share what they
+/// say.
+fn new_states(owners: Vec<Placement>) -> Vec<PartitionState> {
+    let mut by_owner = BTreeMap::new();
+    let state = |owner| {
+        let state = by_owner.entry(owner);
+        state.or_insert_with(|| PartitionState::new(owner)).clone()
+    };
+    owners.into_iter().map(state).collect()
 }
 
 /// Decides on the deletion of a topic. Its name is free only after [`purge`].

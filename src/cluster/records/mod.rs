@@ -11,6 +11,10 @@ use crate::model::{LeaderEpoch, NodeId, PartitionIndex, ProducerId, TopicId};
 /// The longest stored record. Bounds what reading one can allocate.
 pub const MAX_RECORD_BYTES: usize = 8 << 20;
 
+/// Partitions in one record, at most, in what the controller decides: making, storing and applying
+/// one takes no core longer than a fraction of a millisecond.
+pub(super) const PARTITIONS_PER_RECORD: usize = 1000;
+
 /// Keys with their new value; `None` takes the key back.
 pub type ConfigChanges = BTreeMap<String, Option<String>>;
 
