@@ -38,18 +38,23 @@ impl BrokerArgs {
 
     /// Prints a report as JSON, or as the table that `rows` makes of it.
     pub fn print<T: Serialize>(&self, report: &T, rows: &[(&str, String)]) -> Result<()> {
-        let mut out = std::io::stdout().lock();
-        if self.json {
-            serde_json::to_writer_pretty(&mut out, report)?;
-            writeln!(out)?;
-            return Ok(());
-        }
-        let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-        for (name, value) in rows {
-            writeln!(out, "{name:width$}  {value}")?;
-        }
-        Ok(())
+        print_report(self.json, report, rows)
     }
+}
+
+/// Prints a report as JSON, or as the table that `rows` makes of it.
+pub fn print_report<T: Serialize>(json: bool, report: &T, rows: &[(&str, String)]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, report)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, value) in rows {
+        writeln!(out, "{name:width$}  {value}")?;
+    }
+    Ok(())
 }
 
 /// The directory that this binary's profile directory (`target/release`) is in.

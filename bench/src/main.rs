@@ -1,4 +1,4 @@
-//! Benchmarks of corelane, each against `corelane serve` as a process of its own.
+//! Benchmarks of corelane, each but `check` against `corelane serve` as a process of its own.
 //!
 //! ```text
 //! cargo build --release --bin corelane
@@ -7,6 +7,7 @@
 //! cargo run --release -p corelane-bench -- cold [--bytes 1GiB]
 //! cargo run --release -p corelane-bench -- idle
 //! cargo run --release -p corelane-bench -- topics [--partitions 10000]
+//! cargo run --release -p corelane-bench -- check [--record-bytes 200]
 //! ```
 //!
 //! The broker that is measured is the binary `corelane` beside this one; it is not built by the
@@ -28,6 +29,8 @@
 //! - **`topics`**: creates topics of many partitions one after the other, while new producers write
 //!   their first batch to another topic; then many topics with one request; then, on a directory of
 //!   its own, a start after SIGKILL with empty partitions, a first record into each, and a start again.
+//! - **`check`**: batches through the gateway of Produce within this process, with and without a look at
+//!   every record, per codec and size; and how long one step of each level of compression takes.
 //!
 //! Payload bytes are the records' values; GB is 10⁹ of them. Processor time, written bytes and
 //! memory of the broker come from `/proc/PID`. Warm-up is not counted.
@@ -49,10 +52,11 @@
 //! | `control` | one request, one answer: topics are created so |
 //! | `workload` | what is sent: sizes, partitions, requests under way |
 //! | `load/` | the generator: producers and a consumer on one thread around poll(2) |
-//! | `throughput`, `restart`, `cold`, `idle`, `topics` | the benchmarks |
+//! | `throughput`, `restart`, `cold`, `idle`, `topics`, `check` | the benchmarks |
 
 mod args;
 mod broker;
+mod check;
 mod clock;
 mod cold;
 mod control;
@@ -85,6 +89,8 @@ enum Command {
     Idle(idle::Command),
     /// Creating many partitions, their first records, and a start with them after kill -9
     Topics(topics::TopicsArgs),
+    /// What a look at every record costs, per codec and size
+    Check(check::CheckArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -94,5 +100,6 @@ fn main() -> anyhow::Result<()> {
         Command::Cold(command) => command.run(),
         Command::Idle(command) => command.run(),
         Command::Topics(command) => command.run(),
+        Command::Check(command) => command.run(),
     }
 }

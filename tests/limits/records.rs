@@ -77,6 +77,19 @@ fn what_expands_far_is_stored_in_the_topics_codec() {
         read.iter()
             .all(|record| record.value == Some(vec![b'a'; 500_000]))
     );
+    // A lookup by time opens it, too, and holds no more of it.
+    let resident = broker.resident_bytes();
+    let later_ms = batch.timestamp_ms + 1;
+    assert_eq!(connection.offset(TOPIC, 0, batch.timestamp_ms), Ok(0));
+    assert_eq!(connection.offset(TOPIC, 0, later_ms), Ok(-1));
+    let last = Batch {
+        timestamp_ms: later_ms,
+        ..Batch::of([b"later".to_vec()])
+    };
+    assert_eq!(connection.produce(TOPIC, 0, &last.bytes()), Ok(60));
+    assert_eq!(connection.offset(TOPIC, 0, later_ms), Ok(60));
+    let grown = broker.resident_bytes().saturating_sub(resident);
+    assert!(grown < 16 << 20, "{grown} bytes for a lookup");
     // Not compressed it is too large: clients split it.
     let plain = ["compression.type=uncompressed"];
     assert_eq!(connection.create_topic("plain", 1, &plain), ErrorCode::None);

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::compress::{Codecs, output_limit_bytes};
+use crate::compress::Readers;
 use crate::log::error::{ReadError, StorageError};
 use crate::log::partition::tail::{Tail, TailBatch};
 use crate::log::segment::index::{OffsetEntry, SegmentIndex, TimeEntry};
@@ -11,14 +11,18 @@ use crate::log::segment::walk::WalkError;
 use crate::log::shard::log_inner::LogInner;
 use crate::log::shard::partition_log::PartitionLog;
 use crate::log::shard::reader::{FilePart, file_part};
-use crate::model::batch::{BatchView, Records, TimestampType};
-use crate::model::{Codec, LeaderEpoch, Offset};
+use crate::model::batch::{BatchView, MalformedRecord, RecordFront, RecordWalk, TimestampType};
+use crate::model::{LeaderEpoch, Offset};
 use crate::rt::{Buf, Runtime};
 
 /// A record found: its timestamp, its offset, and the epoch under which it was appended.
 pub type Found = (i64, Offset, LeaderEpoch);
 
 const READ_BYTES: usize = 256 << 10;
+/// Plain bytes that are looked at before other tasks have their turn.
+const STEP_BYTES: usize = 256 << 10;
+/// What a piece counts for at least: a batch can consist of empty ones.
+const PIECE_BYTES_MIN: usize = 1 << 10;
 
 /// What is looked for: a timestamp of at least `at_ms`, within a range of offsets.
 #[derive(Clone, Copy)]
@@ -117,20 +121,34 @@ impl<R: Runtime> LogInner<R> {
             {
                 return Ok(Some(found));
             }
-            let at = Position::new(base, part.limit);
-            from = Boundary {
-                offset: part.end,
-                at,
-            };
-            let state = self.state.borrow();
-            match state.tail().batches().iter().find(|batch| batch.end() > at) {
-                Some(next) if next.at == at => return find_in_tail(state.tail(), at, wanted),
-                // What was in memory has left it while the file was read.
-                _ if file_part(&state, &part.facts).limit > at.byte => {
-                    part = file_part(&state, &part.facts);
-                }
-                _ => return Ok(None),
+            // Behind what was searched: in the file, or of a batch in memory that the file has by now.
+            if part.limit > from.at.byte {
+                from = Boundary {
+                    offset: part.end,
+                    at: Position::new(base, part.limit),
+                };
             }
+            let at = from.at;
+            let candidate = {
+                let state = self.state.borrow();
+                match state.tail().batches().iter().find(|batch| batch.end() > at) {
+                    Some(next) if next.at == at => candidate_in_tail(state.tail(), at, wanted),
+                    // What was in memory has left it while something else was looked at.
+                    _ if file_part(&state, &part.facts).limit > at.byte => {
+                        part = file_part(&state, &part.facts);
+                        continue;
+                    }
+                    _ => None,
+                }
+            };
+            let Some((batch, end)) = candidate else {
+                return Ok(None);
+            };
+            let pause = async || self.core.rt.yield_now().await;
+            if let Some(found) = find_in_batch(&batch, wanted, pause).await? {
+                return Ok(Some(found));
+            }
+            from = end;
         }
     }
 
@@ -197,7 +215,8 @@ impl<R: Runtime> LogInner<R> {
                     hint = None;
                 }
             }
-            if let Some(found) = find_in_batch(&batch, wanted)? {
+            let pause = async || self.core.rt.yield_now().await;
+            if let Some(found) = find_in_batch(&batch, wanted, pause).await? {
                 return Ok(Some(found));
             }
         }
@@ -232,23 +251,24 @@ fn corrupt(what: String) -> ReadError {
     ReadError::Storage(StorageError::Corrupt(what))
 }
 
-/// Looks in the batches of one segment that are in memory, from a byte on.
-fn find_in_tail(tail: &Tail, from: Position, wanted: Wanted) -> Result<Option<Found>, ReadError> {
+/// The first batch of a segment that is in memory, from a byte on, and may hold what is wanted; and
+/// where it ends.
+fn candidate_in_tail(tail: &Tail, from: Position, wanted: Wanted) -> Option<(Buf, Boundary)> {
     let is_there = |batch: &&TailBatch| batch.at >= from && batch.at.segment == from.segment;
-    for batch in tail.batches().iter().filter(is_there) {
-        if batch.max_timestamp_ms < wanted.at_ms || batch.base_offset >= wanted.end {
-            continue;
-        }
-        let pieces = tail.slice(batch.at, batch.end().byte).unwrap_or_default();
-        let whole = match pieces.as_slice() {
-            [one] => one.clone(),
-            several => Buf::from_vec(several.concat_bytes()),
-        };
-        if let Some(found) = find_in_batch(&whole, wanted)? {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
+    let may_hold = |batch: &&TailBatch| {
+        batch.max_timestamp_ms >= wanted.at_ms && batch.base_offset < wanted.end
+    };
+    let batch = tail.batches().iter().filter(is_there).find(may_hold)?;
+    let pieces = tail.slice(batch.at, batch.end().byte).unwrap_or_default();
+    let whole = match pieces.as_slice() {
+        [one] => one.clone(),
+        several => Buf::from_vec(several.concat_bytes()),
+    };
+    let end = Boundary {
+        offset: batch.end_offset,
+        at: batch.end(),
+    };
+    Some((whole, end))
 }
 
 trait ConcatBytes {
@@ -263,40 +283,63 @@ impl ConcatBytes for [Buf] {
     }
 }
 
-fn find_in_batch(batch: &[u8], wanted: Wanted) -> Result<Option<Found>, ReadError> {
+/// How the look at a batch's records ended early.
+enum Ended {
+    Found(Found),
+    Malformed(MalformedRecord),
+}
+
+impl From<MalformedRecord> for Ended {
+    fn from(error: MalformedRecord) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+/// Looks at a batch's records, piece by piece as they are decompressed; `pause` lets the shard's other
+/// tasks run.
+async fn find_in_batch(
+    batch: &[u8],
+    wanted: Wanted,
+    pause: impl AsyncFn(),
+) -> Result<Option<Found>, ReadError> {
     let view = BatchView::first(batch).map_err(|error| corrupt(error.to_string()))?;
     let outside = view.base_offset() >= wanted.end || view.last_offset() < wanted.from;
     if view.max_timestamp_ms() < wanted.at_ms || outside {
         return Ok(None);
     }
-    let plain = decompressed(&view).map_err(corrupt)?;
-    let records = plain.as_deref().unwrap_or(view.records());
-    for record in Records::new(records, view.record_count()) {
-        let record = record.map_err(|error| corrupt(error.to_string()))?;
-        let offset = view.base_offset().plus(i64::from(record.offset_delta));
+    let look = |_, front: &RecordFront| {
+        let offset = view.base_offset().plus(i64::from(front.offset_delta));
         let timestamp_ms = match view.timestamp_type() {
             TimestampType::LogAppendTime => view.max_timestamp_ms(),
             TimestampType::CreateTime => view
                 .base_timestamp_ms()
-                .wrapping_add(record.timestamp_delta_ms),
+                .wrapping_add(front.timestamp_delta_ms),
         };
         let is_inside = offset >= wanted.from && offset < wanted.end;
-        if is_inside && timestamp_ms >= wanted.at_ms {
-            return Ok(Some((timestamp_ms, offset, view.leader_epoch())));
+        match is_inside && timestamp_ms >= wanted.at_ms {
+            true => Err(Ended::Found((timestamp_ms, offset, view.leader_epoch()))),
+            false => Ok(()),
+        }
+    };
+    let (mut readers, mut walk) = (Readers::default(), RecordWalk::new(view.record_count()));
+    let limit_bytes = Readers::demand(view.compression(), view.records()).limit_bytes;
+    let mut expansion = readers.open(view.compression(), view.records(), limit_bytes);
+    let mut spent_bytes = 0;
+    while let Some(piece) = expansion
+        .next_piece()
+        .map_err(|error| corrupt(error.to_string()))?
+    {
+        match walk.push(piece, look) {
+            Ok(()) => {}
+            Err(Ended::Found(found)) => return Ok(Some(found)),
+            Err(Ended::Malformed(error)) => return Err(corrupt(error.to_string())),
+        }
+        spent_bytes += piece.len().max(PIECE_BYTES_MIN);
+        if spent_bytes >= STEP_BYTES {
+            spent_bytes = 0;
+            pause().await;
         }
     }
+    walk.finish().map_err(|error| corrupt(error.to_string()))?;
     Ok(None)
-}
-
-fn decompressed(view: &BatchView<'_>) -> Result<Option<Vec<u8>>, String> {
-    let codec = view.compression();
-    if codec == Codec::None {
-        return Ok(None);
-    }
-    let mut out = Vec::new();
-    let limit = output_limit_bytes(view.records().len());
-    Codecs::new()
-        .decompress(codec, view.records(), &mut out, limit)
-        .map_err(|error| error.to_string())?;
-    Ok(Some(out))
 }

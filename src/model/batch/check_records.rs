@@ -1,14 +1,8 @@
-//! What the records of a producer's batch must be: a walk over counts and bounds that looks at no key,
-//! value or header, and takes them in whatever pieces decompression gives.
-//!
-//! A record that lies within one piece is read at once; one that goes on in the next piece is read
-//! byte by byte ([`Straddling`]). So of a batch that expands to a gigabyte nothing is kept.
+//! What the records of a producer's batch must be.
 
 use std::ops::RangeInclusive;
 
-use super::straddling::Straddling;
-use super::varint::Cursor;
-use super::{BatchView, RecordError, TimestampType};
+use super::{BatchView, MalformedRecord, RecordFront, RecordWalk, TimestampType};
 
 /// How many refused records of a batch are reported.
 const MAX_REPORTED: usize = 16;
@@ -36,13 +30,8 @@ pub struct RecordFacts {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRecords {
     /// The bytes are not the records that the header announces: INVALID_RECORD.
-    #[error("record {index} of the batch: {error}")]
-    Malformed {
-        /// Position in the batch, from 0.
-        index: i32,
-        /// What is wrong.
-        error: RecordError,
-    },
+    #[error(transparent)]
+    Malformed(#[from] MalformedRecord),
     /// Offset deltas do not count 0, 1, 2, …: INVALID_RECORD.
     #[error("record {index} of the batch has offset delta {offset_delta}")]
     OffsetDelta {
@@ -91,23 +80,18 @@ pub enum RejectReason {
 /// [`super::set_max_timestamp`] corrects it, as Kafka does.
 #[derive(Debug)]
 pub struct RecordCheck<'r> {
+    walk: RecordWalk,
+    judge: Judge<'r>,
+}
+
+#[derive(Debug)]
+struct Judge<'r> {
     rules: &'r RecordRules,
-    record_count: i32,
     base_timestamp_ms: i64,
     /// Of a batch of log-append time: the time of all its records.
     one_timestamp_ms: Option<i64>,
-    index: i32,
-    straddling: Option<Straddling>,
     facts: RecordFacts,
     rejected: Vec<RejectedRecord>,
-}
-
-/// What is checked of a record.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Front {
-    pub(super) timestamp_delta_ms: i64,
-    pub(super) offset_delta: i32,
-    pub(super) has_key: bool,
 }
 
 impl<'r> RecordCheck<'r> {
@@ -117,66 +101,42 @@ impl<'r> RecordCheck<'r> {
             TimestampType::CreateTime => None,
             TimestampType::LogAppendTime => Some(batch.max_timestamp_ms()),
         };
+        let facts = RecordFacts {
+            max_timestamp_ms: -1,
+            max_timestamp_offset_delta: None,
+        };
         Self {
-            rules,
-            record_count: batch.record_count(),
-            base_timestamp_ms: batch.base_timestamp_ms(),
-            one_timestamp_ms,
-            index: 0,
-            straddling: None,
-            facts: RecordFacts {
-                max_timestamp_ms: -1,
-                max_timestamp_offset_delta: None,
+            walk: RecordWalk::new(batch.record_count()),
+            judge: Judge {
+                rules,
+                base_timestamp_ms: batch.base_timestamp_ms(),
+                one_timestamp_ms,
+                facts,
+                rejected: Vec::new(),
             },
-            rejected: Vec::new(),
         }
     }
 
     /// Takes the next bytes of the records.
     pub fn push(&mut self, piece: &[u8]) -> Result<(), InvalidRecords> {
-        let mut rest = piece;
-        while !rest.is_empty() {
-            if self.index >= self.record_count {
-                return Err(self.malformed(RecordError::TrailingRecords(rest.len())));
-            }
-            let whole = match &self.straddling {
-                Some(_) => None,
-                None => whole_record(rest).map_err(|error| self.malformed(error))?,
-            };
-            let front = match whole {
-                Some((front, behind)) => {
-                    rest = behind;
-                    front
-                }
-                None => {
-                    let straddling = self.straddling.get_or_insert_default();
-                    let done = straddling.take(&mut rest);
-                    match done.map_err(|error| self.malformed(error))? {
-                        Some(front) => front,
-                        None => return Ok(()),
-                    }
-                }
-            };
-            self.straddling = None;
-            self.count(front)?;
-        }
-        Ok(())
+        let judge = &mut self.judge;
+        self.walk
+            .push(piece, |index, front| judge.count(index, front))
     }
 
     /// Behind the last piece.
     pub fn finish(self) -> Result<RecordFacts, InvalidRecords> {
-        if self.index < self.record_count {
-            return Err(self.malformed(RecordError::Truncated));
-        }
-        if self.rejected.is_empty() {
-            Ok(self.facts)
+        self.walk.finish()?;
+        if self.judge.rejected.is_empty() {
+            Ok(self.judge.facts)
         } else {
-            Err(InvalidRecords::Rejected(self.rejected))
+            Err(InvalidRecords::Rejected(self.judge.rejected))
         }
     }
+}
 
-    fn count(&mut self, front: Front) -> Result<(), InvalidRecords> {
-        let index = self.index;
+impl Judge<'_> {
+    fn count(&mut self, index: i32, front: &RecordFront) -> Result<(), InvalidRecords> {
         if front.offset_delta != index {
             return Err(InvalidRecords::OffsetDelta {
                 index,
@@ -196,13 +156,7 @@ impl<'r> RecordCheck<'r> {
             self.facts.max_timestamp_ms = timestamp_ms;
             self.facts.max_timestamp_offset_delta = Some(index);
         }
-        self.index += 1;
         Ok(())
-    }
-
-    fn malformed(&self, error: RecordError) -> InvalidRecords {
-        let index = self.index;
-        InvalidRecords::Malformed { index, error }
     }
 }
 
@@ -215,60 +169,6 @@ pub fn check_records(
     let mut check = RecordCheck::new(batch, rules);
     check.push(records)?;
     check.finish()
-}
-
-/// The record at the beginning of `bytes` and what follows it; none where it goes on behind them.
-fn whole_record(bytes: &[u8]) -> Result<Option<(Front, &[u8])>, RecordError> {
-    let mut cursor = Cursor::new(bytes);
-    let length = match cursor.varint() {
-        Ok(length) => length,
-        Err(RecordError::Truncated) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let length = usize::try_from(length).map_err(|_| RecordError::Length(length))?;
-    let Ok(body) = cursor.bytes(length) else {
-        return Ok(None);
-    };
-    let mut body = Cursor::new(body);
-    body.byte()?;
-    let timestamp_delta_ms = body.varlong()?;
-    let offset_delta = body.varint()?;
-    let has_key = skip_nullable(&mut body)?;
-    skip_nullable(&mut body)?;
-    let header_count = body.varint()?;
-    if header_count < 0 {
-        return Err(RecordError::Length(header_count));
-    }
-    // Each has at least two bytes, so a count that lies ends at the record's end.
-    for _ in 0..header_count {
-        let key_bytes = body.varint()?;
-        let key_bytes = usize::try_from(key_bytes).map_err(|_| RecordError::Length(key_bytes))?;
-        body.bytes(key_bytes)?;
-        skip_nullable(&mut body)?;
-    }
-    match body.rest().len() {
-        0 => {
-            let front = Front {
-                timestamp_delta_ms,
-                offset_delta,
-                has_key,
-            };
-            Ok(Some((front, cursor.rest())))
-        }
-        trailing => Err(RecordError::Trailing(trailing)),
-    }
-}
-
-/// Whether there are bytes, which are skipped, or null.
-fn skip_nullable(body: &mut Cursor<'_>) -> Result<bool, RecordError> {
-    match body.varint()? {
-        -1 => Ok(false),
-        claimed => {
-            let bytes = usize::try_from(claimed).map_err(|_| RecordError::Length(claimed))?;
-            body.bytes(bytes)?;
-            Ok(true)
-        }
-    }
 }
 
 fn broken_rule(has_key: bool, timestamp_ms: i64, rules: &RecordRules) -> Option<RejectReason> {

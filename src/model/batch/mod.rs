@@ -1,9 +1,9 @@
 //! Record batch v2 (KIP-98), as a view on bytes and as bytes to write.
 //!
 //! - `header`: the fixed 61 bytes as a checked view; `walk`: batch after batch through a segment.
-//! - `varint`, `record`: the records inside, once they are decompressed.
+//! - `varint`, `record`, `record_walk`: the records inside, once they are decompressed.
 //! - `fields`, `builder`, `rewrite`: making batches, and changing what a broker may change.
-//! - `check`, `check_records`, `straddling`: what a producer may send. `sequence`: idempotent producers' counting.
+//! - `check`, `check_records`: what a producer may send. `sequence`: idempotent producers' counting.
 //!
 //! Compression happens outside: records go in and out as plain bytes.
 
@@ -23,9 +23,9 @@ mod check_records;
 mod fields;
 mod header;
 mod record;
+mod record_walk;
 mod rewrite;
 mod sequence;
-mod straddling;
 #[cfg(test)]
 mod tests;
 mod varint;
@@ -40,6 +40,7 @@ pub use check_records::{
 pub use fields::{BatchFields, SealError};
 pub use header::{BatchError, BatchView, HEADER_BYTES, MAGIC, TimestampType, stamp};
 pub use record::{Header, Headers, RecordError, RecordRef, Records};
+pub use record_walk::{MalformedRecord, RecordFront, RecordWalk};
 pub use rewrite::{recompress, set_log_append_time, set_max_timestamp};
 pub use sequence::{decrement_sequence, increment_sequence};
 pub use walk::{BatchBreak, Batches};

@@ -379,7 +379,7 @@ fn decoded_and_checked(
     };
     let mut rejected = Vec::new();
     for (index, record) in (0..).zip(Records::new(records, batch.record_count())) {
-        let record = record.map_err(|error| InvalidRecords::Malformed { index, error })?;
+        let record = record.map_err(|error| MalformedRecord { index, error })?;
         let (offset_delta, timestamp_ms) = (record.offset_delta, batch.timestamp_ms_of(&record));
         if offset_delta != index {
             return Err(InvalidRecords::OffsetDelta {
@@ -415,10 +415,11 @@ fn decoded_and_checked(
 /// Of a record that is cut off, the walk may see another fault than the decoder does.
 fn without_reason(error: InvalidRecords) -> InvalidRecords {
     match error {
-        InvalidRecords::Malformed { index, .. } => InvalidRecords::Malformed {
+        InvalidRecords::Malformed(MalformedRecord { index, .. }) => MalformedRecord {
             index,
             error: RecordError::Truncated,
-        },
+        }
+        .into(),
         other => other,
     }
 }
