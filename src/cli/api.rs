@@ -61,7 +61,9 @@ impl ApiArgs {
 
 fn compare(abilities: &Abilities) -> Comparison {
     let theirs = abilities.apis.iter().map(|(key, _)| *key);
-    let mut keys: Vec<i16> = theirs.chain(ApiKey::ALL.iter().map(|api| api.key())).collect();
+    let mut keys: Vec<i16> = theirs
+        .chain(ApiKey::ALL.iter().map(|api| api.key()))
+        .collect();
     keys.sort_unstable();
     keys.dedup();
     let compared = |key| {
@@ -75,7 +77,9 @@ fn compare(abilities: &Abilities) -> Comparison {
             broker_max_version: theirs.map(|versions| *versions.end()),
             min_version: ours.map(|api| *api.versions().start()),
             max_version: ours.map(|api| *api.versions().end()),
-            common_version: ours.zip(theirs).and_then(|(api, versions)| api.negotiate(versions.clone())),
+            common_version: ours
+                .zip(theirs)
+                .and_then(|(api, versions)| api.negotiate(versions.clone())),
         }
     };
     Comparison {
@@ -108,7 +112,12 @@ impl Report for Apis {
         for api in &self.apis {
             let versions = shown(&(api.min_version..=api.max_version));
             let flexible = api.first_flexible_version.to_string();
-            table.row([api.key.to_string(), api.name.to_string(), versions, flexible]);
+            table.row([
+                api.key.to_string(),
+                api.name.to_string(),
+                versions,
+                flexible,
+            ]);
         }
         table.text()
     }
@@ -135,7 +144,8 @@ impl Report for Comparison {
                 api.name.unwrap_or("?").to_string(),
                 versions(api.broker_min_version, api.broker_max_version),
                 versions(api.min_version, api.max_version),
-                api.common_version.map_or("-".into(), |version| version.to_string()),
+                api.common_version
+                    .map_or("-".into(), |version| version.to_string()),
             ]);
         }
         table.text()
@@ -161,7 +171,10 @@ mod tests {
         };
         let compared = compare(&abilities);
         let of = |key| compared.apis.iter().find(|api| api.key == key).unwrap();
-        assert_eq!(of(0).common_version, Some(*ApiKey::Produce.versions().end()));
+        assert_eq!(
+            of(0).common_version,
+            Some(*ApiKey::Produce.versions().end())
+        );
         assert_eq!((of(11).name, of(11).max_version), (Some("JoinGroup"), None));
         assert_eq!(of(18).common_version, None, "nothing in common");
         assert_eq!(of(1).broker_max_version, None);

@@ -11,11 +11,19 @@
 //! documentation is the help) and `fn run(self, &Context) -> Result<(), CliError>` on it, and a
 //! line in the list below. Commands exist once they work.
 
+mod api;
 mod connect;
+mod consume;
+mod demo;
+mod info;
 mod input;
+mod produce;
+mod serve;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod topic;
+mod version;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -28,8 +36,6 @@ pub use terminal::output::{Align, Report, Table, bytes, count, counted, megabyte
 
 macro_rules! commands {
     ($($module:ident => $variant:ident($arguments:ident),)*) => {
-        $(mod $module;)*
-
         #[derive(clap::Subcommand)]
         enum Command {
             $($variant($module::$arguments),)*

@@ -30,7 +30,6 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// Pieces that the input has read when it is stopped come within this time.
 const LAST_PIECE: Duration = Duration::from_millis(20);
 
-
 /// Write lines to a topic, each as a record
 #[derive(Args)]
 #[command(

@@ -30,7 +30,11 @@ impl Report for Version {
     const SCHEMA: &'static str = "corelane.version/1";
 
     fn text(&self) -> String {
-        let build = if self.debug_assertions { ", debug build" } else { "" };
+        let build = if self.debug_assertions {
+            ", debug build"
+        } else {
+            ""
+        };
         format!("corelane {} ({}{build})\n", self.version, self.target)
     }
 }

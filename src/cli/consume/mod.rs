@@ -8,9 +8,9 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use clap::Args;
 
-use crate::cli::connect::{Rt, existing_topic, with_client};
 use self::offsets::{OffsetRange, Point};
 use self::record::{RecordFormat, Shown, write_json};
+use crate::cli::connect::{Rt, existing_topic, with_client};
 use crate::cli::{CliError, Context, Exit};
 use crate::client::{Client, ClientError, Consumer, ConsumerOptions, Fetched, When};
 use crate::compress::Codecs;

@@ -15,8 +15,8 @@ use crate::client::{
     Producer, ProducerOptions, When,
 };
 use crate::compress::{Codecs, Level};
-use crate::model::{Codec, Offset};
 use crate::model::batch::Header;
+use crate::model::{Codec, Offset};
 use crate::rt::{Runtime, Shards, run_shards};
 
 /// Bytes on their way at a time: enough to keep a broker busy, little enough for the

@@ -1,8 +1,8 @@
 //! Why a broker did not start or stopped by itself, with what helps.
 
 use crate::cli::{CliError, Exit};
-use crate::rt::LaunchError;
 use crate::node::{ServeError, StartError};
+use crate::rt::LaunchError;
 
 pub(super) fn launch_error(error: LaunchError) -> CliError {
     CliError::new(Exit::Host, error.to_string())

@@ -13,8 +13,8 @@ use self::failure::{launch_error, serve_error};
 use crate::cli::terminal::signals::watch;
 use crate::cli::{CliError, Context, Exit, counted};
 use crate::config::{BrokerConfig, Host, ResourcePlan, Settings, Sources};
-use crate::rt::{LaneReceiver, Probe, ShardHandle, Shards, allowed_cpus, lane};
 use crate::node::{NodeOptions, Started, run_on_threads};
+use crate::rt::{LaneReceiver, Probe, ShardHandle, Shards, allowed_cpus, lane};
 use crate::server::MemoryPlan;
 
 /// Runs the broker until it is told to stop (SIGTERM, SIGINT).
@@ -23,8 +23,10 @@ use crate::server::MemoryPlan;
 /// file over the defaults. An unknown key is an error; an unknown CORELANE_* variable is told and
 /// ignored, since container managers set some of their own (CORELANE_SERVICE_HOST).
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  corelane serve --data-dir /var/lib/corelane\n  \
-                        corelane serve --listen 127.0.0.1:9092 --shards 2 --set num.partitions=4")]
+#[command(
+    after_help = "Examples:\n  corelane serve --data-dir /var/lib/corelane\n  \
+                        corelane serve --listen 127.0.0.1:9092 --shards 2 --set num.partitions=4"
+)]
 pub struct ServeArgs {
     /// A file of settings, as Kafka's server.properties
     #[arg(long, short = 'c', value_name = "FILE")]
@@ -93,7 +95,10 @@ impl ServeArgs {
         for setting in &self.settings {
             sources.set(setting).map_err(invalid)?;
         }
-        let listeners = self.listen.as_ref().map(|address| format!("PLAINTEXT://{address}"));
+        let listeners = self
+            .listen
+            .as_ref()
+            .map(|address| format!("PLAINTEXT://{address}"));
         let flags = [
             ("--data-dir", "log.dirs", &self.data_dir),
             ("--listen", "listeners", &listeners),
@@ -113,11 +118,15 @@ impl ServeArgs {
         if !config.corelane_validate_records {
             context.say(format_args!("warning: {UNCHECKED}"));
         }
-        let ResourcePlan { shards, shard_memory_bytes } = ResourcePlan::of(&config, &host);
+        let ResourcePlan {
+            shards,
+            shard_memory_bytes,
+        } = ResourcePlan::of(&config, &host);
         let checked = config.client_listeners().check_ports(shards);
         checked.map_err(|why| CliError::new(Exit::Usage, format!("listeners: {why}")))?;
         let checked = config.advertised_listeners.check_shards(shards);
-        checked.map_err(|why| CliError::new(Exit::Usage, format!("advertised.listeners: {why}")))?;
+        checked
+            .map_err(|why| CliError::new(Exit::Usage, format!("advertised.listeners: {why}")))?;
         let memory_bytes = usize::try_from(shard_memory_bytes).unwrap_or(usize::MAX);
         for notice in MemoryPlan::of(memory_bytes, &config).notices(&config, shards) {
             context.say(format_args!("warning: {notice}"));
@@ -143,7 +152,10 @@ fn invalid(error: crate::config::ConfigError) -> CliError {
 fn probe(config: &BrokerConfig) -> Result<Vec<String>, CliError> {
     let dir = config.log_dir();
     // The directory itself may be ours to make; its file system is that of what is there already.
-    let there = dir.ancestors().find(|path| path.is_dir()).unwrap_or(std::path::Path::new("."));
+    let there = dir
+        .ancestors()
+        .find(|path| path.is_dir())
+        .unwrap_or(std::path::Path::new("."));
     Probe::take(there).verdict().map_err(|fatal| {
         CliError::new(Exit::Host, fatal.what)
             .cause(fatal.cause)
@@ -209,7 +221,12 @@ impl Banner {
     }
 
     fn print_text(&self, started: &Started, ready_ms: u128) {
-        let first = started.listeners.first().into_iter().flatten().map(SocketAddr::to_string);
+        let first = started
+            .listeners
+            .first()
+            .into_iter()
+            .flatten()
+            .map(SocketAddr::to_string);
         let shards = started.listeners.len();
         let report = &started.report;
         eprintln!(
@@ -236,7 +253,10 @@ impl Banner {
             report.elapsed.as_secs_f64() * 1e3,
         );
         for (id, reason) in &report.offline {
-            eprintln!("warning: partition {} of topic {} is offline: {reason}", id.index, id.topic);
+            eprintln!(
+                "warning: partition {} of topic {} is offline: {reason}",
+                id.index, id.topic
+            );
         }
         for warning in &report.warnings {
             eprintln!("warning: {warning}");
@@ -272,7 +292,10 @@ impl Banner {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the start of the process is told to people")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the start of the process is told to people"
+)]
 fn process_start() -> std::time::SystemTime {
     std::time::SystemTime::now()
 }

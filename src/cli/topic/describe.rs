@@ -63,9 +63,7 @@ async fn describe(client: Client<Rt>, command: DescribeArgs) -> Result<Descripti
         .filter(|partition| partition.leader >= 0)
         .map(|partition| partition.index)
         .collect();
-    let starts = client
-        .list_usable_offsets(name, &led, When::Start)
-        .await?;
+    let starts = client.list_usable_offsets(name, &led, When::Start).await?;
     let ends = client.list_usable_offsets(name, &led, When::End).await?;
     let resource = Resource::Topic(topic.name.clone());
     let configs = client.configs(&resource, None).await?;
@@ -160,7 +158,12 @@ impl Report for Description {
                 optional(partition.start_offset),
                 optional(partition.end_offset),
                 partition.size_bytes.map_or("-".into(), bytes),
-                if partition.offline { "OFFLINE" } else { "online" }.into(),
+                if partition.offline {
+                    "OFFLINE"
+                } else {
+                    "online"
+                }
+                .into(),
             ]);
         }
         text + &table.text()
