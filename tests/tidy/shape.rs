@@ -140,3 +140,53 @@ fn leading_word(text: &str) -> String {
         .take_while(|c| c.is_alphanumeric() || *c == '_')
         .collect()
 }
+
+/// Docs of one line that say nothing but the name of what stands below them: `path:line`.
+pub fn repeating_docs(source: &Source) -> Vec<String> {
+    let lines: Vec<&str> = source.text.lines().collect();
+    let repeats = lines.windows(3).enumerate().filter(|(_, lines)| {
+        let is_alone = !lines[0].trim_start().starts_with("///");
+        let doc = lines[1].trim_start().strip_prefix("///");
+        is_alone && doc.is_some_and(|doc| says_only_the_name(doc, lines[2]))
+    });
+    repeats
+        .map(|(at, lines)| format!("{}:{}:{}", source.path, at + 2, lines[1].trim()))
+        .collect()
+}
+
+fn says_only_the_name(doc: &str, item: &str) -> bool {
+    const FILLERS: [&str; 14] = [
+        "its", "the", "their", "a", "an", "of", "it", "this", "is", "has", "which", "new", "own",
+        "s",
+    ];
+    let name = item
+        .split(|c: char| !c.is_alphanumeric() && c != '_')
+        .find(|word| {
+            ![
+                "", "pub", "crate", "fn", "async", "in", "super", "const", "self",
+            ]
+            .contains(word)
+        });
+    let Some(name) = name else {
+        return false;
+    };
+    let snake = snake_case(name);
+    let parts: Vec<&str> = snake.split('_').collect();
+    let mut said = doc
+        .split(|c: char| !c.is_alphanumeric())
+        .map(str::to_lowercase)
+        .filter(|word| !word.is_empty() && !FILLERS.contains(&word.as_str()))
+        .peekable();
+    said.peek().is_some() && said.all(|word| parts.iter().any(|part| *part == word))
+}
+
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for c in name.chars() {
+        if c.is_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.extend(c.to_lowercase());
+    }
+    snake
+}
