@@ -122,7 +122,7 @@
 //!    its journals where they are not there.
 //! 9. Writes the next run into `run`. Only this counts; interrupted anywhere before, a start begins
 //!    again to the same result.
-//! 10. Records the start in the metadata: raised leader epochs unless the stop was clean, new owners
+//! 10. Proposes the start to the controller, which records it in the metadata: raised leader epochs unless the stop was clean, new owners
 //!     where the number of shards has changed. Then shards open, told of the epochs (nothing more is
 //!     written for them), and connections are accepted.
 //!

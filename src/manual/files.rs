@@ -144,8 +144,9 @@
 //!          zeros 12  checksum of the header 4
 //! ```
 //!
-//! One record is one change of metadata: its parts, each behind its length (4 bytes). When the log
-//! has doubled, and is at least 4 MiB long, a new one that begins with a snapshot replaces it. A
+//! One record is what became durable together: metadata records (`cluster/records`, format version 2),
+//! each behind its length (4 bytes). When the log is twice as long as a snapshot of the image, and at
+//! least 4 MiB, a new one that begins with a snapshot replaces it. A
 //! reserve of 512 KiB is kept for deletions. Behind each record, once it is durable, goes an empty
 //! one, its seal, and only then is the change applied and answered. So a torn record has no seal and
 //! was never answered: it is ignored. A damaged one with anything behind it refuses the start.

@@ -44,9 +44,16 @@
 //!
 //! # Metadata
 //!
-//! Changes happen one after the other: decided on the newest image, durable in `metadata/log`,
-//! applied by every shard, answered. Whoever has the answer sees the change on every shard. The name
-//! of a deleted topic is free when every owner has renamed its directories.
+//! Changes have one order. The controller decides each on the image that all earlier ones lead to;
+//! what has gathered while one write was under way becomes durable in the next, in `metadata/log`, and
+//! every shard takes the images over in that order. A write that fails drops the changes in it, which
+//! are all that were decided on one another; what frees space is written apart from what takes some.
+//! What a change means for partitions is done behind, in slices and beside other changes. Its answer
+//! waits for the shards that it concerns, the next change for nobody: whoever has the answer sees the
+//! change on every shard, and a producer gets its id while ten thousand partitions are made. A
+//! partition that is not made yet is NOT_LEADER_OR_FOLLOWER, as in Kafka, which clients ask again. A
+//! topic of which a partition cannot be made is taken back, and CreateTopics says why. The name of a
+//! deleted topic is free when every owner has renamed its directories.
 //!
 //! # Leader epochs
 //!

@@ -58,7 +58,7 @@ struct Inner<R: Runtime> {
     partitions: RefCell<PartitionTable<Partition<R>>>,
     /// What could not be made.
     unmade: RefCell<BTreeSet<PartitionId>>,
-    configs: ConfigCache,
+    configs: Rc<ConfigCache>,
     opener: BatchOpener,
     deadlines: Deadlines<R>,
     control: ControlPlane,

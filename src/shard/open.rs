@@ -57,13 +57,14 @@ impl<R: Runtime> Shard<R> {
     pub async fn open(rt: R, seed: ShardSeed) -> Result<(Self, ShardLanes), StorageError> {
         let options = log_options(&rt, &seed);
         let (image, broker) = (seed.image.clone(), seed.config.clone());
-        let configs = ConfigCache::default();
+        let configs = Rc::new(ConfigCache::default());
+        let configs_told = configs.clone();
         let told = move |id: PartitionId| ToldPartition {
             leader_epoch: image
                 .partition(id)
                 .map_or(LeaderEpoch::NONE, |state| state.leader_epoch),
             config: match image.topic_by_id(id.topic) {
-                Some(topic) => configs.config_of(topic, &broker).log.clone(),
+                Some(topic) => configs_told.config_of(topic, &broker).log.clone(),
                 None => Rc::new(LogConfig::default()),
             },
         };
@@ -80,7 +81,7 @@ impl<R: Runtime> Shard<R> {
                 log,
                 partitions: RefCell::new(PartitionTable::new()),
                 unmade: RefCell::default(),
-                configs: ConfigCache::default(),
+                configs,
                 opener,
                 deadlines,
                 control: seed.control,

@@ -11,6 +11,7 @@ use crate::common::{Batch, Broker, Connection, Noise, Options, skip};
 const DISK_MIB: u64 = 224;
 const TOPIC: &str = "full";
 const VICTIM: &str = "victim";
+const LATE: &str = "late";
 const RESUME_LIMIT: Duration = Duration::from_secs(30);
 
 /// An ext4 file system of its own in a file, for as long as this lives.
@@ -84,6 +85,8 @@ fn a_full_disk_stops_writing_and_nothing_else() {
     println!("disk full: writing resumed {resumed:?} after there was room");
     let (more, code) = fill(&mut connection, &mut noise);
     assert!(code.is_retriable(), "{code:?}");
+    let created = connection.create_topic(LATE, 4, &[]);
+    println!("disk full: CreateTopics says {created:?}");
     assert_eq!(
         connection.delete_topic(VICTIM),
         ErrorCode::None,
@@ -91,6 +94,20 @@ fn a_full_disk_stops_writing_and_nothing_else() {
     );
     let resumed = resume(&mut connection, &mut noise);
     println!("disk full: writing resumed {resumed:?} after a topic was deleted");
+    if created != ErrorCode::None {
+        let again = connection.create_topic(LATE, 4, &[]);
+        assert_eq!(
+            again,
+            ErrorCode::None,
+            "nothing is left of what was refused"
+        );
+    }
+    let first = Batch::of([noise.bytes(100)]).bytes();
+    assert_eq!(
+        connection.produce(LATE, 3, &first),
+        Ok(0),
+        "what is answered is there"
+    );
 
     let total = written + 1 + more + 1;
     assert_eq!(connection.read_partition(TOPIC, 0, 0).len(), total);
