@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::log::partition::producers::ProducerError;
+use crate::rt::is_open_refused;
 
 /// Whether there is no room, on the device or in a quota: no failure, as there may be later.
 pub(super) fn is_disk_full(error: &io::Error) -> bool {
@@ -23,6 +24,10 @@ pub enum StorageError {
     /// The file system has no room, or the quota none; the operation may be tried again.
     #[error("no space left on device")]
     DiskFull,
+    /// There is no file descriptor, or no memory, to open a file with; the operation may be tried
+    /// again.
+    #[error("{0}")]
+    OpenRefused(String),
     /// The partition has been deleted.
     #[error("partition is deleted")]
     Deleted,
@@ -38,11 +43,11 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    /// Of a sync that failed: final, unless the disk was full.
+    /// Of a sync that failed: final, unless the disk was full, or what is synced could not be opened.
     pub(super) fn of_sync(path: &Path, error: io::Error) -> Self {
         let reason = format!("{}: {error}", path.display());
         match Self::from(error) {
-            Self::DiskFull => Self::DiskFull,
+            refused @ (Self::DiskFull | Self::OpenRefused(_)) => refused,
             _ => Self::Offline(reason),
         }
     }
@@ -50,9 +55,12 @@ impl StorageError {
 
 impl From<io::Error> for StorageError {
     fn from(error: io::Error) -> Self {
-        match is_disk_full(&error) {
-            true => Self::DiskFull,
-            false => Self::Io(error.to_string()),
+        if is_disk_full(&error) {
+            Self::DiskFull
+        } else if is_open_refused(&error) {
+            Self::OpenRefused(error.to_string())
+        } else {
+            Self::Io(error.to_string())
         }
     }
 }

@@ -261,6 +261,18 @@ pub async fn check_allocate<R: Runtime>(rt: R, dir: PathBuf) {
     assert_eq!(read.len(), 64 * BLOCK_BYTES);
     assert_eq!(read[..BLOCK_BYTES], *block);
     assert!(read[BLOCK_BYTES..].iter().all(|byte| *byte == 0));
+    let path = dir.join("sparse");
+    let file = rt.open(&path, OpenMode::DIRECT_CREATE).await.unwrap();
+    let block = BLOCK_BYTES as u64;
+    file.set_len(4 * block).await.unwrap();
+    assert!(file.has_hole(0, block).unwrap());
+    let mut buf = rt.arena().alloc(2 * BLOCK_BYTES).unwrap();
+    buf.extend_from_slice(&[7; 2 * BLOCK_BYTES]);
+    let bufs = vec![buf.freeze()];
+    file.write_at(bufs, 0, WriteMode::Durable).await.unwrap();
+    assert!(!file.has_hole(0, 2 * block).unwrap());
+    assert!(file.has_hole(block, 2 * block).unwrap());
+    assert!(file.has_hole(9 * block, block).unwrap(), "beyond the end");
 }
 
 /// A file is cut to any length, also a direct one, and extended with zeros.

@@ -59,6 +59,46 @@ pub struct Probe {
     pub is_tmpfs: bool,
 }
 
+/// How many file descriptors a shard may use for what: the one place that divides the limit of the
+/// process (RLIMIT_NOFILE) between segment files and connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileShares {
+    /// Segment files that a shard keeps open.
+    pub segments: usize,
+    /// Connections of a shard.
+    pub connections: usize,
+}
+
+impl FileShares {
+    /// Of this process, whose limit is raised as far as allowed.
+    pub fn of_process(shards: usize) -> Self {
+        super::raise_limits();
+        let limit = rustix::process::getrlimit(Resource::Nofile).current;
+        Self::of(limit, shards)
+    }
+
+    /// Of a limit: what the process and each shard need for themselves (rings, journal, checkpoints,
+    /// files that are opened for a moment) comes off first; of the rest a quarter is for segments,
+    /// which can be closed and opened again, and three quarters are for connections. 4,096 open
+    /// segments are enough for any shard.
+    pub fn of(limit: Option<u64>, shards: usize) -> Self {
+        const OF_PROCESS: usize = 64;
+        const OF_SHARD: usize = 96;
+        const SEGMENTS_MAX: usize = 4096;
+        const LEAST: usize = 16;
+        let shards = shards.max(1);
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok());
+        let each = limit.map_or(usize::MAX, |limit| {
+            (limit.saturating_sub(OF_PROCESS) / shards).saturating_sub(OF_SHARD)
+        });
+        let segments = (each / 4).clamp(LEAST, SEGMENTS_MAX);
+        Self {
+            segments,
+            connections: each.saturating_sub(segments).max(LEAST),
+        }
+    }
+}
+
 /// What a ring can do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RingFacts {
@@ -274,6 +314,19 @@ mod tests {
             direct: Some(true),
             is_tmpfs: false,
         }
+    }
+
+    #[test]
+    fn descriptors_are_shared_out_within_the_limit() {
+        let shares = |limit, shards| {
+            let shares = FileShares::of(limit, shards);
+            (shares.segments, shares.connections)
+        };
+        assert_eq!(shares(Some(1024), 1), (216, 648));
+        assert_eq!(shares(Some(1024), 4), (36, 108));
+        assert_eq!(shares(Some(64), 4), (16, 16));
+        assert_eq!(shares(Some(1 << 20), 2), (4096, 520_064));
+        assert_eq!(shares(None, 2).0, 4096);
     }
 
     #[test]

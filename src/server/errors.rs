@@ -32,6 +32,7 @@ impl Code for StorageError {
             Self::Offline(_)
             | Self::PartitionOffline(_)
             | Self::DiskFull
+            | Self::OpenRefused(_)
             | Self::Conflict(_)
             | Self::Corrupt(_)
             | Self::Io(_) => ErrorCode::KafkaStorageError,

@@ -69,6 +69,11 @@ impl ControlPlane {
         Self { requests, shards }
     }
 
+    /// Number of shards of the node.
+    pub fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
     /// Asks for a change; completes when it is durable and every shard that it concerns has carried
     /// it out. With `validate_only` it is decided and nothing else.
     pub async fn change<R: Runtime>(&self, rt: &R, change: Change, validate_only: bool) -> Changed {

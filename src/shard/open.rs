@@ -17,7 +17,7 @@ use crate::log::{
 };
 use crate::model::{LeaderEpoch, PartitionId};
 use crate::partition::BatchOpener;
-use crate::rt::{Budget, Deadlines, Runtime};
+use crate::rt::{Budget, Deadlines, FileShares, Runtime};
 
 /// The tail's share of a shard's memory, at most; the rest is for requests, cold reads and writes
 /// under way.
@@ -110,6 +110,7 @@ fn log_options<R: Runtime>(rt: &R, seed: &ShardSeed) -> LogOptions {
         durability,
         flush_interval: Duration::from_millis(bytes(config.corelane_flush_ms)),
         journal_bytes,
+        open_files: FileShares::of_process(seed.control.shard_count()).segments,
         journal_file_bytes: config.journal_file_bytes(),
         tail_bytes: tail_bytes(rt.arena().limit_bytes(), journal_bytes),
         ..LogOptions::new(

@@ -93,6 +93,12 @@ impl File for SimFile {
         self.submit_unit(Work::SetLen(len))
     }
 
+    fn has_hole(&self, offset: u64, len: u64) -> io::Result<bool> {
+        self.check_alive()?;
+        let mut disk = self.open.process.disk();
+        disk.has_hole(self.open.handle, offset, len)
+    }
+
     fn size(&self) -> io::Result<u64> {
         self.check_alive()?;
         self.open.process.disk().size(self.open.handle)

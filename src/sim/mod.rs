@@ -57,7 +57,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-pub use disk::{DiskModel, EIO, ENOSPC, Fault, FaultOn, SimDisk};
+pub use disk::{DiskModel, EIO, EMFILE, ENOSPC, Fault, FaultOn, SimDisk};
 pub use executor::Order;
 pub use file::SimFile;
 pub use many::{SimProcess, SimWorld};

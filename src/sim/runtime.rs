@@ -16,7 +16,7 @@ use super::process::Process;
 use super::world::EventKey;
 use crate::rt::{
     Arena, DirEntry, DiskSpace, LaneReceiver, LaneSender, OpenMode, Runtime, TaskClass,
-    carried_lane,
+    carried_lane, open_error,
 };
 
 /// What the code of one shard runs on; made by [`crate::sim::Sim::runtime`].
@@ -99,7 +99,10 @@ impl Runtime for SimRuntime {
 
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<SimFile> {
         match self.on_path(path, Work::Open { mode }).await {
-            Outcome::Opened(handle) => Ok(SimFile::new(self.process.clone(), handle?)),
+            Outcome::Opened(handle) => {
+                let handle = handle.map_err(open_error)?;
+                Ok(SimFile::new(self.process.clone(), handle))
+            }
             other => other.unexpected(),
         }
     }

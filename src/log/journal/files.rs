@@ -1,5 +1,6 @@
 //! The journal's files: opened under lock, and written with zeros before their first use, because
-//! a durable write into a range that was only reserved costs up to twice as much.
+//! a durable write into a range that was only reserved costs up to twice as much. So are the holes
+//! that a copy of the directory may have: writing there would need room when the disk is full.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,9 +50,9 @@ pub(super) async fn make<R: Runtime>(
     rt.sync_dir(dir).await.map_err(|error| failed(dir, error))
 }
 
-/// Writes zeros where the first write begins, if the file is not that long.
+/// Writes zeros where the first write begins, if nothing is there.
 async fn fill_front<R: Runtime>(rt: &R, file: &R::File) -> io::Result<()> {
-    if file.size()? >= BLOCK_BYTES as u64 {
+    if !file.has_hole(0, BLOCK_BYTES as u64)? {
         return Ok(());
     }
     let bufs = vec![zeros(rt)?.slice(0..BLOCK_BYTES)];
@@ -145,7 +146,7 @@ async fn prepare_step<F: File>(
     let Some(file) = files.get(index) else {
         return Err(io::Error::other("an address beyond the ring"));
     };
-    if file.size()? < offset + bytes {
+    if file.has_hole(offset, bytes)? {
         let bufs = vec![zeros.slice(0..bytes as usize)];
         file.write_at(bufs, offset, WriteMode::Durable).await?;
     }

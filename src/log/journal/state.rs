@@ -60,6 +60,8 @@ pub(super) struct JournalState<T> {
     /// Memory for a write's entry table.
     pub table: Vec<u8>,
     disk_full: bool,
+    /// Writes in flight that have found no room yet.
+    refused_writes: usize,
     waiting: VecDeque<u64>,
     next_ticket: u64,
 }
@@ -99,6 +101,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
             failure: None,
             appended_entries: 0,
             disk_full: false,
+            refused_writes: 0,
             waiting: VecDeque::new(),
             next_ticket: 0,
         };
@@ -171,6 +174,19 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
     /// The ring cannot be prepared further for now.
     pub fn disk_full(&self) {
         self.state.borrow_mut().disk_full = true;
+        self.space_event.notify();
+    }
+
+    /// A write has found no room, and is tried again: until it is done nobody is promised any.
+    pub fn write_refused(&self) {
+        self.state.borrow_mut().refused_writes += 1;
+        tracing::warn!("the disk has no room for a write of the journal; it is tried again");
+        self.space_event.notify();
+    }
+
+    /// A write that had found no room has ended.
+    pub fn write_ended(&self) {
+        self.state.borrow_mut().refused_writes -= 1;
         self.space_event.notify();
     }
 
@@ -363,6 +379,9 @@ impl<T> JournalState<T> {
         }
         if self.closing.is_some() {
             return Some(Err(JournalError::Closed));
+        }
+        if self.refused_writes > 0 {
+            return Some(Err(JournalError::DiskFull));
         }
         let is_first = self.waiting.front().copied() == ticket;
         if (is_first && self.ring.has_room(bytes)) || !holds(Rule::SpaceReserved) {

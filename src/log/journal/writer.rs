@@ -13,9 +13,12 @@ use super::format::{Header, WriteKind};
 use super::group::Group;
 use super::layout::lay_out;
 use super::state::{JournalState, Shared, Slot};
+use crate::log::error::is_disk_full;
 use crate::log::rules::{Rule, holds};
 use crate::rt::{ArenaFull, BLOCK_BYTES, Buf, File, Runtime, WriteMode};
 
+/// How long a write that found no room waits before it is tried again at its place.
+const FULL_DISK_RETRY: Duration = Duration::from_millis(100);
 /// How long to wait for memory when no write in flight is about to give some back.
 const MEMORY_RETRY: Duration = Duration::from_millis(1);
 
@@ -50,7 +53,8 @@ pub(super) async fn write<R: Runtime, T: 'static>(shared: Rc<Shared<R, T>>, file
             Step::Write { kind, address } => match shared.compose(kind, address) {
                 Ok(write) => {
                     dirty[write.file] |= write.mode == WriteMode::Plain;
-                    in_flight.push(submit(files[write.file].clone(), write));
+                    let file = files[write.file].clone();
+                    in_flight.push(submit(shared.clone(), file, write));
                 }
                 Err(ArenaFull { .. }) => {
                     let retry = shared.rt.sleep(MEMORY_RETRY);
@@ -85,8 +89,29 @@ pub(super) async fn write<R: Runtime, T: 'static>(shared: Rc<Shared<R, T>>, file
     shared.task_stopped();
 }
 
-async fn submit<F: File>(file: F, write: Write) -> (u64, io::Result<()>) {
-    let written = file.write_at(write.bufs, write.offset, write.mode).await;
+/// Writes, and again while the disk has no room: the journal's files were filled beforehand, but where
+/// a file system copies on write, or has taken a hole into them, each write takes room all the same.
+async fn submit<R: Runtime, T: 'static>(
+    shared: Rc<Shared<R, T>>,
+    file: R::File,
+    write: Write,
+) -> (u64, io::Result<()>) {
+    let mut is_refused = false;
+    let written = loop {
+        let bufs = write.bufs.clone();
+        match file.write_at(bufs, write.offset, write.mode).await {
+            Err(error) if is_disk_full(&error) && !shared.is_stopping() => {
+                if !std::mem::replace(&mut is_refused, true) {
+                    shared.write_refused();
+                }
+                shared.rt.sleep(FULL_DISK_RETRY).await;
+            }
+            written => break written,
+        }
+    };
+    if is_refused {
+        shared.write_ended();
+    }
     (write.sequence, written)
 }
 

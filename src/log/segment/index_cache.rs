@@ -1,11 +1,11 @@
 //! Indexes of sealed segments, loaded when needed and bounded in memory.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::log::segment::index::SegmentIndex;
-use crate::log::segment::open_files::SegmentKey;
+use crate::log::segment::open_files::{SegmentKey, segments_of};
+use crate::log::segment::recent::Recent;
 use crate::model::PartitionId;
 
 /// Memory that cached indexes may take.
@@ -13,63 +13,51 @@ const LIMIT_BYTES: usize = 16 << 20;
 
 /// The most recently used indexes of a shard.
 #[derive(Debug, Default)]
-pub struct IndexCache {
-    entries: RefCell<BTreeMap<SegmentKey, (Rc<SegmentIndex>, u64)>>,
-    bytes: Cell<usize>,
-    clock: Cell<u64>,
+pub struct IndexCache(RefCell<Cached>);
+
+#[derive(Debug, Default)]
+struct Cached {
+    indexes: Recent<SegmentKey, Rc<SegmentIndex>>,
+    bytes: usize,
 }
 
 impl IndexCache {
     /// The index of a segment, if it is here.
     pub fn get(&self, key: SegmentKey) -> Option<Rc<SegmentIndex>> {
-        let now = self.tick();
-        let mut entries = self.entries.borrow_mut();
-        let (index, used) = entries.get_mut(&key)?;
-        *used = now;
-        Some(index.clone())
+        self.0.borrow_mut().indexes.get(key).cloned()
     }
 
     /// Keeps an index, at the price of the least recently used ones.
     pub fn put(&self, key: SegmentKey, index: Rc<SegmentIndex>) {
-        self.remove(key);
-        self.bytes.set(self.bytes.get() + index.memory_bytes());
-        let now = self.tick();
-        self.entries.borrow_mut().insert(key, (index, now));
-        while self.bytes.get() > LIMIT_BYTES && self.entries.borrow().len() > 1 {
-            let oldest = {
-                let entries = self.entries.borrow();
-                entries
-                    .iter()
-                    .min_by_key(|(_, (_, used))| *used)
-                    .map(|(key, _)| *key)
-            };
-            match oldest {
-                Some(oldest) => self.remove(oldest),
-                None => return,
-            }
+        let cached = &mut *self.0.borrow_mut();
+        cached.bytes += index.memory_bytes();
+        let before = cached.indexes.insert(key, index);
+        cached.count_out(before);
+        while cached.bytes > LIMIT_BYTES && cached.indexes.len() > 1 {
+            let oldest = cached.indexes.remove_oldest();
+            cached.count_out(oldest);
         }
     }
 
     /// Forgets the index of a segment.
     pub fn remove(&self, key: SegmentKey) {
-        if let Some((index, _)) = self.entries.borrow_mut().remove(&key) {
-            self.bytes.set(self.bytes.get() - index.memory_bytes());
-        }
+        let mut cached = self.0.borrow_mut();
+        let gone = cached.indexes.remove(key);
+        cached.count_out(gone);
     }
 
     /// Forgets the indexes of a partition.
     pub fn remove_partition(&self, id: PartitionId) {
-        let keys: Vec<_> = {
-            let entries = self.entries.borrow();
-            entries.keys().filter(|key| key.0 == id).copied().collect()
-        };
-        for key in keys {
-            self.remove(key);
-        }
+        let mut cached = self.0.borrow_mut();
+        let gone = cached.indexes.remove_range(segments_of(id));
+        cached.count_out(gone);
     }
+}
 
-    fn tick(&self) -> u64 {
-        self.clock.set(self.clock.get() + 1);
-        self.clock.get()
+impl Cached {
+    fn count_out(&mut self, gone: impl IntoIterator<Item = Rc<SegmentIndex>>) {
+        for index in gone {
+            self.bytes -= index.memory_bytes();
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! | `position` | a byte of a log, a boundary between batches |
 //! | `index/`, `index_cache`, `index_files` | where in a segment an offset or a time is |
 //! | `open_files` | segment files that are open |
+//! | `recent` | values by key, the least recently used of which goes first |
 //! | `walk` | batch after batch through a file |
 
 pub(in crate::log) mod facts;
@@ -14,4 +15,5 @@ pub(in crate::log) mod index_cache;
 pub(in crate::log) mod index_files;
 pub(in crate::log) mod open_files;
 pub mod position;
+mod recent;
 pub(in crate::log) mod walk;

@@ -1,33 +1,38 @@
 //! A bounded set of open segment files, each locked on the descriptor that writes it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::log::error::StorageError;
 use crate::log::files::lock::open_locked;
 use crate::log::files::partition_files::{SegmentFile, segment_path};
 use crate::log::files::small_file::sync_names;
+use crate::log::segment::recent::Recent;
 use crate::model::{Offset, PartitionId};
-use crate::rt::{Budget, Create, File, OpenMode, Runtime};
+use crate::rt::{Budget, Create, File, OpenMode, Runtime, is_open_refused};
 
 /// Which segment.
 pub type SegmentKey = (PartitionId, Offset);
+
+/// How long somebody who needs a file waits for a descriptor before it is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// All segments of a partition.
+pub(super) fn segments_of(id: PartitionId) -> std::ops::RangeInclusive<SegmentKey> {
+    (id, Offset(i64::MIN))..=(id, Offset(i64::MAX))
+}
 
 /// Open segment files of a shard, the least recently used ones closed.
 pub struct OpenFiles<R: Runtime> {
     rt: R,
     limit: usize,
-    open: RefCell<BTreeMap<SegmentKey, Opened<R::File>>>,
+    open: RefCell<Recent<SegmentKey, R::File>>,
     /// One opening at a time: two of the same file would wait for each other's lock.
     opening: Budget,
-    clock: Cell<u64>,
-}
-
-struct Opened<F> {
-    file: F,
-    used: u64,
+    /// It is told once that there are not enough descriptors.
+    is_told: Cell<bool>,
 }
 
 impl<R: Runtime> OpenFiles<R> {
@@ -38,11 +43,15 @@ impl<R: Runtime> OpenFiles<R> {
             limit: limit.max(1),
             open: RefCell::default(),
             opening: Budget::new(1),
-            clock: Cell::new(0),
+            is_told: Cell::new(false),
         }
     }
 
     /// The segment's data file, opened direct.
+    ///
+    /// # Errors
+    /// One that [`is_open_refused`] knows when there is no descriptor even though half of the files
+    /// that were open are closed; it may be tried again.
     pub async fn get(&self, key: SegmentKey, dir: &Path) -> io::Result<R::File> {
         if let Some(file) = self.cached(key) {
             return Ok(file);
@@ -52,9 +61,24 @@ impl<R: Runtime> OpenFiles<R> {
             return Ok(file);
         }
         let path = segment_path(dir, key.1, SegmentFile::Log);
-        let file = open_locked(&self.rt, &path, OpenMode::DIRECT).await?;
+        let file = self.open(&path, OpenMode::DIRECT).await?;
         self.put(key, file.clone());
         Ok(file)
+    }
+
+    /// As [`OpenFiles::get`], waiting for a descriptor for as long as `goes_on` says.
+    pub async fn get_patiently(
+        &self,
+        key: SegmentKey,
+        dir: &Path,
+        goes_on: impl Fn() -> bool,
+    ) -> io::Result<R::File> {
+        loop {
+            match self.get(key, dir).await {
+                Err(error) if is_open_refused(&error) && goes_on() => self.rt.sleep(RETRY).await,
+                opened => return opened,
+            }
+        }
     }
 
     /// Creates the data file of a segment that begins, durably. What an interrupted attempt left
@@ -68,7 +92,7 @@ impl<R: Runtime> OpenFiles<R> {
             direct: true,
             create: Create::IfMissing,
         };
-        let file = open_locked(&self.rt, &path, mode).await?;
+        let file = self.open(&path, mode).await?;
         if file.size()? > 0 {
             file.set_len(0).await?;
             // Another attempt would find it empty, and not sync it any more.
@@ -82,17 +106,17 @@ impl<R: Runtime> OpenFiles<R> {
 
     /// Closes a segment's file once nobody uses it.
     pub fn forget(&self, key: SegmentKey) {
-        self.open.borrow_mut().remove(&key);
+        self.open.borrow_mut().remove(key);
     }
 
     /// Closes all files of a partition.
     pub fn forget_partition(&self, id: PartitionId) {
-        self.open.borrow_mut().retain(|key, _| key.0 != id);
+        self.open.borrow_mut().remove_range(segments_of(id));
     }
 
     /// Closes all files.
     pub fn clear(&self) {
-        self.open.borrow_mut().clear();
+        self.open.take();
     }
 
     /// The turns of opening.
@@ -101,30 +125,32 @@ impl<R: Runtime> OpenFiles<R> {
         &self.opening
     }
 
+    /// Opens a file under lock. Without a descriptor for it, half of those that are kept for later go.
+    async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<R::File> {
+        match open_locked(&self.rt, path, mode).await {
+            Err(error) if is_open_refused(&error) => {
+                if !self.is_told.replace(true) {
+                    tracing::warn!(%error, "files are closed to open others; this is said once");
+                }
+                let mut open = self.open.borrow_mut();
+                for _ in 0..open.len().div_ceil(2) {
+                    open.remove_oldest();
+                }
+            }
+            opened => return opened,
+        }
+        open_locked(&self.rt, path, mode).await
+    }
+
     fn cached(&self, key: SegmentKey) -> Option<R::File> {
-        let used = self.tick();
-        let mut open = self.open.borrow_mut();
-        let opened = open.get_mut(&key)?;
-        opened.used = used;
-        Some(opened.file.clone())
+        self.open.borrow_mut().get(key).cloned()
     }
 
     fn put(&self, key: SegmentKey, file: R::File) {
-        let used = self.tick();
         let mut open = self.open.borrow_mut();
-        if open.len() >= self.limit
-            && let Some(oldest) = open
-                .iter()
-                .min_by_key(|(_, opened)| opened.used)
-                .map(|(key, _)| *key)
-        {
-            open.remove(&oldest);
+        open.insert(key, file);
+        if open.len() > self.limit {
+            open.remove_oldest();
         }
-        open.insert(key, Opened { file, used });
-    }
-
-    fn tick(&self) -> u64 {
-        self.clock.set(self.clock.get() + 1);
-        self.clock.get()
     }
 }

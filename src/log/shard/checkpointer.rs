@@ -40,7 +40,9 @@ pub async fn run_checkpointer<R: Runtime>(shard: Weak<ShardLogInner<R>>, core: R
         };
         match result {
             Ok(()) => last.written_bytes = core.journal.pressure().written_bytes,
-            Err(StorageError::DiskFull) => core.rt.sleep(FULL_DISK_RETRY).await,
+            Err(StorageError::DiskFull | StorageError::OpenRefused(_)) => {
+                core.rt.sleep(REFUSED_RETRY).await
+            }
             Err(error) => core.take_offline(&error.to_string()),
         }
         if frees {
@@ -49,8 +51,8 @@ pub async fn run_checkpointer<R: Runtime>(shard: Weak<ShardLogInner<R>>, core: R
     }
 }
 
-/// How long a checkpoint that found no room waits before it is tried again.
-const FULL_DISK_RETRY: Duration = Duration::from_millis(500);
+/// How long a checkpoint that found no room, or no descriptor, waits before it is tried again.
+const REFUSED_RETRY: Duration = Duration::from_millis(500);
 
 /// When a checkpoint was made last.
 #[derive(Clone, Copy, Default)]

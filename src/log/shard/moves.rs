@@ -118,7 +118,9 @@ async fn write_segment<R: Runtime>(
     pieces: Vec<Buf>,
 ) -> io::Result<()> {
     let key = (partition.id, plan.from.segment);
-    let file = core.files.get(key, &partition.dir).await?;
+    let is_online = || core.check_online().is_ok();
+    let file = core.files.get_patiently(key, &partition.dir, is_online);
+    let file = file.await?;
     if !pieces.is_empty() {
         write_retrying(core, &file, pieces, plan.from.byte).await?;
         if core.needs_flush() {

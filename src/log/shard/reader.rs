@@ -17,7 +17,7 @@ use crate::log::shard::core::Core;
 use crate::log::shard::log_inner::LogInner;
 use crate::model::Offset;
 use crate::model::batch::BatchView;
-use crate::rt::{Buf, Runtime};
+use crate::rt::{Buf, Runtime, is_open_refused};
 
 /// Longest single read.
 const MAX_READ_BYTES: usize = 1 << 20;
@@ -228,6 +228,9 @@ impl<R: Runtime> LogInner<R> {
         let path = segment_path(&self.dir, part.facts.base_offset, SegmentFile::Log);
         let path = path.display();
         let error = match error {
+            WalkError::Io(error) if is_open_refused(&error) => {
+                return ReadError::Storage(error.into());
+            }
             WalkError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
                 // The log start rises before a segment is removed.
                 if part.facts.end_offset <= self.state.borrow().marks().log_start {
@@ -285,7 +288,7 @@ impl<R: Runtime> LogInner<R> {
         let Some(part) = lacking_part_of(&self.state.borrow(), base_offset) else {
             return Ok(());
         };
-        let (before, in_files) = self.load_index(&part).await?;
+        let (before, in_files) = self.load_index(&part, false).await?;
         // What the files have beyond would stay behind what is written to them next.
         cut_index(&self.core.rt, &self.dir, base_offset, in_files).await?;
         let mut state = self.state.borrow_mut();
@@ -299,7 +302,7 @@ impl<R: Runtime> LogInner<R> {
             return Ok(());
         };
         let _turn = self.core.completing.acquire(1).await;
-        let (before, in_files) = self.load_index(&part).await?;
+        let (before, in_files) = self.load_index(&part, false).await?;
         cut_index(&self.core.rt, &self.dir, rolled.facts.base_offset, in_files).await?;
         rolled.index.put_before(before);
         rolled.indexed = in_files;
@@ -308,7 +311,7 @@ impl<R: Runtime> LogInner<R> {
 
     /// The index of a sealed segment. Files that lack something, after a power cut, are completed.
     async fn load_sealed_index(&self, part: &FilePart) -> io::Result<SegmentIndex> {
-        let (mut index, in_files) = self.load_index(part).await?;
+        let (mut index, in_files) = self.load_index(part, true).await?;
         index.finish();
         if in_files != (index.offsets().len(), index.times().len())
             && let Err(error) = self.write_rest(part, &index, in_files).await
@@ -332,13 +335,17 @@ impl<R: Runtime> LogInner<R> {
 
     /// The index of a part of a segment: what its files have, the rest from its batches. Tells how
     /// many of its entries the files have.
-    async fn load_index(&self, part: &FilePart) -> io::Result<(SegmentIndex, EntryCounts)> {
+    async fn load_index(
+        &self,
+        part: &FilePart,
+        is_sealed: bool,
+    ) -> io::Result<(SegmentIndex, EntryCounts)> {
         let base = part.facts.base_offset;
         let end = (part.end, part.limit);
         let mut index = read_index(&self.core.rt, &self.dir, base, end).await?;
         let last = index.offsets().last();
         let lacks = part.limit.saturating_sub(u64::from(last.position)) > LACK_BYTES;
-        let mut is_right = is_whole(&index, part);
+        let mut is_right = !is_sealed || is_whole(&index, &part.facts);
         let mut in_files = (index.offsets().len(), index.times().len());
         if is_right && lacks {
             is_right = self.index_rest(part, last, &mut index).await?;
@@ -401,12 +408,9 @@ fn lacking_part(index: &SegmentIndex, facts: &SegmentFacts) -> Option<FilePart> 
     })
 }
 
-/// The time index of a whole segment ends with its largest timestamp; of less it is not known.
-fn is_whole(index: &SegmentIndex, part: &FilePart) -> bool {
-    let facts = &part.facts;
-    part.limit < facts.size_bytes
-        || facts.max_timestamp_ms < 0
-        || index.largest_timestamp().timestamp_ms == facts.max_timestamp_ms
+/// The time index of a sealed segment ends with its largest timestamp.
+fn is_whole(index: &SegmentIndex, facts: &SegmentFacts) -> bool {
+    facts.max_timestamp_ms < 0 || index.largest_timestamp().timestamp_ms == facts.max_timestamp_ms
 }
 
 /// Completes the indexes of all active segments behind a start, one after the other and for at most

@@ -214,6 +214,15 @@ impl File for RingFile {
         }
     }
 
+    fn has_hole(&self, offset: u64, len: u64) -> io::Result<bool> {
+        // The end of the file counts as one, also where the file system knows no others.
+        match rustix::fs::seek(&*self.fd, rustix::fs::SeekFrom::Hole(offset)) {
+            Ok(hole) => Ok(hole < offset.saturating_add(len)),
+            Err(rustix::io::Errno::NXIO) => Ok(len > 0),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn size(&self) -> io::Result<u64> {
         Ok(rustix::fs::fstat(&*self.fd)?.st_size as u64)
     }

@@ -12,7 +12,7 @@ use io_uring::{opcode, squeue, types};
 
 use super::held::Held;
 use super::{OpKind, Ring, RingFile, count_of, is_transient, own};
-use crate::rt::{Create, DirEntry, DiskSpace, OpenMode};
+use crate::rt::{Create, DirEntry, DiskSpace, OpenMode, open_error};
 
 /// Paths are taken from the working directory.
 const HERE: types::Fd = types::Fd(libc::AT_FDCWD);
@@ -46,8 +46,8 @@ impl Ring {
                 .mode(0o644)
                 .build()
         };
-        let result = self.on_path(path, OpKind::Open, open).await?;
-        Ok(own(result as i32))
+        let result = self.on_path(path, OpKind::Open, open).await;
+        Ok(own(result.map_err(open_error)? as i32))
     }
 
     /// Renames a file or directory.
@@ -123,7 +123,7 @@ impl Ring {
 /// The entries of a directory, sorted by name.
 pub fn read_dir(path: &Path) -> io::Result<Vec<DirEntry>> {
     let mut entries = Vec::new();
-    for entry in std::fs::read_dir(path)? {
+    for entry in std::fs::read_dir(path).map_err(open_error)? {
         let entry = entry?;
         if let Ok(name) = entry.file_name().into_string() {
             let is_dir = entry.file_type()?.is_dir();

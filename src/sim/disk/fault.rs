@@ -8,6 +8,8 @@ use super::op::Work;
 
 /// EIO.
 pub const EIO: i32 = 5;
+/// EMFILE: no descriptor is left.
+pub const EMFILE: i32 = 24;
 /// ENOSPC, which std calls `StorageFull`.
 pub const ENOSPC: i32 = 28;
 
@@ -41,13 +43,17 @@ pub enum FaultOn {
     Names,
     /// Syncs of a directory, which are among [`FaultOn::Names`].
     SyncDir,
+    /// Opens of a file, which are among [`FaultOn::Names`].
+    Open,
     /// Everything.
     Any,
 }
 
 impl FaultOn {
     fn covers(self, kind: Self) -> bool {
-        self == kind || self == Self::Any || (self == Self::Names && kind == Self::SyncDir)
+        self == kind
+            || self == Self::Any
+            || (self == Self::Names && matches!(kind, Self::SyncDir | Self::Open))
     }
 }
 
@@ -107,6 +113,7 @@ fn kind_of(work: &Work) -> FaultOn {
         Work::Sync => FaultOn::Sync,
         Work::Allocate { .. } | Work::SetLen(_) => FaultOn::Allocate,
         Work::SyncDir => FaultOn::SyncDir,
+        Work::Open { .. } => FaultOn::Open,
         _ => FaultOn::Names,
     }
 }

@@ -37,7 +37,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-pub use fault::{EIO, ENOSPC, Fault, FaultOn};
+pub use fault::{EIO, EMFILE, ENOSPC, Fault, FaultOn};
 pub(super) use state::State;
 
 use self::content::Place;

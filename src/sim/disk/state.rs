@@ -178,6 +178,16 @@ impl State {
         Ok(holder == id)
     }
 
+    pub(in crate::sim) fn has_hole(
+        &mut self,
+        id: HandleId,
+        offset: u64,
+        len: u64,
+    ) -> io::Result<bool> {
+        let shape = self.file_of(id)?.shapes.current();
+        Ok(shape.missing_bytes(offset, len) > 0 || shape.size < offset + len)
+    }
+
     pub(in crate::sim) fn size(&mut self, id: HandleId) -> io::Result<u64> {
         Ok(self.file_of(id)?.shapes.current().size)
     }

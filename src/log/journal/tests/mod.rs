@@ -2,6 +2,7 @@
 
 mod basics;
 mod power;
+mod room;
 mod rot;
 
 use std::cell::RefCell;
