@@ -46,6 +46,15 @@ impl Image {
         self.nodes.iter().map(|(id, state)| (*id, *state))
     }
 
+    /// A node that everything here is of, when `node` is none of the cluster: what it would start from
+    /// is not its own.
+    pub fn owner_other_than(&self, node: NodeId) -> Option<NodeId> {
+        match self.nodes.contains_key(&node) {
+            true => None,
+            false => self.nodes.keys().next().copied(),
+        }
+    }
+
     /// A node by its id.
     pub fn node(&self, id: NodeId) -> Option<NodeState> {
         self.nodes.get(&id).copied()

@@ -73,6 +73,18 @@ fn owner(shard: u16) -> Placement {
 }
 
 #[test]
+fn what_belongs_to_another_node_is_nobody_elses() {
+    assert_eq!(
+        Image::default().owner_other_than(NODE),
+        None,
+        "the first start"
+    );
+    let image = create(&started(2), topic("a", 1, 3));
+    assert_eq!(image.owner_other_than(NODE), None);
+    assert_eq!(image.owner_other_than(NodeId(5)), Some(NODE));
+}
+
+#[test]
 fn another_number_of_shards_deals_partitions_out_anew() {
     let mut image = started(2);
     for number in 0..6 {

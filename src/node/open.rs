@@ -117,8 +117,7 @@ pub async fn open_node<R: Runtime>(
             path: lock_path,
             source,
         })?;
-    let meta = meta_properties(rt, &dir, node).await?;
-    let (log, image) = MetadataLog::open(rt, &dir.join(METADATA_DIR)).await?;
+    let (meta, log, image) = open_metadata(rt, &dir, node).await?;
     let rules = NodeRules::new(node, options.settings.clone(), options.config.clone());
     let mut start = NodeStart {
         cluster_id: meta.cluster_id.into(),
@@ -211,41 +210,71 @@ async fn create_dirs<R: Runtime>(rt: &R, dir: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Who the directory belongs to; a fresh one gets an identity.
-async fn meta_properties<R: Runtime>(
+/// The metadata, and who the directory belongs to: a fresh one gets an identity.
+async fn open_metadata<R: Runtime>(
+    rt: &R,
+    dir: &Path,
+    node: NodeId,
+) -> Result<(MetaProperties, MetadataLog<R>, Image), StartError> {
+    let meta = read_meta(rt, dir, node).await?;
+    let (log, image) = MetadataLog::open(rt, &dir.join(METADATA_DIR)).await?;
+    if let Some(found) = image.owner_other_than(node) {
+        return Err(StartError::OtherNode {
+            path: dir.join(METADATA_DIR),
+            found,
+            configured: node,
+        });
+    }
+    let meta = match meta {
+        Some(meta) => meta,
+        None => write_meta(rt, dir, node).await?,
+    };
+    Ok((meta, log, image))
+}
+
+/// Who the directory belongs to, if it says so.
+async fn read_meta<R: Runtime>(
+    rt: &R,
+    dir: &Path,
+    node: NodeId,
+) -> Result<Option<MetaProperties>, StartError> {
+    let path = dir.join(META_PROPERTIES);
+    let bytes = read_small(rt, &path).await;
+    let bytes = bytes.map_err(|source| StartError::Io {
+        path: path.clone(),
+        source,
+    })?;
+    let Some(bytes) = bytes else {
+        return Ok(None);
+    };
+    let meta =
+        MetaProperties::decode(&bytes).map_err(|source| StartError::Meta { path, source })?;
+    if meta.node_id != node {
+        let (found, configured) = (meta.node_id, node);
+        return Err(StartError::OtherNode {
+            path: dir.to_owned(),
+            found,
+            configured,
+        });
+    }
+    Ok(Some(meta))
+}
+
+/// Gives the directory an identity.
+async fn write_meta<R: Runtime>(
     rt: &R,
     dir: &Path,
     node: NodeId,
 ) -> Result<MetaProperties, StartError> {
     let path = dir.join(META_PROPERTIES);
-    let io = |source| StartError::Io {
-        path: path.clone(),
-        source,
-    };
-    if let Some(bytes) = read_small(rt, &path).await.map_err(io)? {
-        let meta = MetaProperties::decode(&bytes).map_err(|source| StartError::Meta {
-            path: path.clone(),
-            source,
-        })?;
-        if meta.node_id != node {
-            let (found, configured) = (meta.node_id, node);
-            return Err(StartError::OtherNode {
-                path: dir.to_owned(),
-                found,
-                configured,
-            });
-        }
-        return Ok(meta);
-    }
     let random = || uuid::Builder::from_random_bytes(random_bytes(rt)).into_uuid();
     let meta = MetaProperties {
         cluster_id: TopicId(random()).to_string(),
         node_id: node,
         directory_id: DirectoryId(random()),
     };
-    replace_small(rt, &path, meta.encode().into_bytes())
-        .await
-        .map_err(io)?;
+    let written = replace_small(rt, &path, meta.encode().into_bytes()).await;
+    written.map_err(|source| StartError::Io { path, source })?;
     Ok(meta)
 }
 

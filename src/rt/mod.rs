@@ -48,7 +48,7 @@ pub(crate) use lane::{Carrier, Parcel, carried_lane};
 pub use lane::{LaneClosed, LaneReceiver, LaneSender, TrySendError, UNBOUNDED, lane};
 pub use local::{Budget, Event, Permit};
 pub use mark_queue::{Latch, MarkQueue};
-pub use probe::{Fatal, FileShares, Probe, RingFacts};
+pub use probe::{Fatal, FileShares, Probe, RingFacts, is_open_refused, open_error};
 pub use region::BLOCK_BYTES;
 pub use watch::{ReadySet, Watch, Watchers};
 
@@ -249,47 +249,4 @@ pub trait Socket: Clone + 'static {
     fn local_addr(&self) -> io::Result<SocketAddr>;
     /// The other side's address.
     fn peer_addr(&self) -> io::Result<SocketAddr>;
-}
-
-const ENOMEM: i32 = 12;
-const ENFILE: i32 = 23;
-const EMFILE: i32 = 24;
-
-/// An open that the process or the machine has no descriptor (EMFILE, ENFILE) or no memory (ENOMEM)
-/// for. It has changed nothing, and may be tried again. Inside an [`io::Error`]: the same numbers
-/// from any other operation mean something else.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot open a file now: {0}")]
-struct OpenRefused(io::Error);
-
-/// The error of an open, such that [`is_open_refused`] tells whether it may be tried again.
-pub fn open_error(error: io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(ENOMEM | ENFILE | EMFILE) => io::Error::other(OpenRefused(error)),
-        _ => error,
-    }
-}
-
-/// Whether a file, or a directory to sync or list, could not be opened for want of a descriptor or of
-/// memory.
-pub fn is_open_refused(error: &io::Error) -> bool {
-    let inner = error.get_ref();
-    inner.is_some_and(|inner| inner.is::<OpenRefused>())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_opens_are_refused() {
-        for errno in [ENOMEM, ENFILE, EMFILE] {
-            let raw = io::Error::from_raw_os_error(errno);
-            assert!(!is_open_refused(&raw));
-            assert!(is_open_refused(&open_error(raw)));
-        }
-        let missing = open_error(io::ErrorKind::NotFound.into());
-        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
-        assert!(!is_open_refused(&missing));
-    }
 }

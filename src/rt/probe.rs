@@ -1,6 +1,7 @@
 //! What the machine gives: looked at once at start, before any shard runs.
 //!
-//! [`Probe::take`] looks, [`Probe::verdict`] decides and touches nothing.
+//! [`Probe::take`] looks, [`Probe::verdict`] decides and touches nothing. What descriptors are for, and
+//! what it means when there are none, stands here too.
 
 use std::fmt;
 use std::io;
@@ -97,6 +98,32 @@ impl FileShares {
             connections: each.saturating_sub(segments).max(LEAST),
         }
     }
+}
+
+const ENOMEM: i32 = 12;
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+
+/// An open that the process or the machine has no descriptor (EMFILE, ENFILE) or no memory (ENOMEM)
+/// for. It has changed nothing, and may be tried again. Inside an [`io::Error`]: the same numbers
+/// from any other operation mean something else.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open a file now: {0}")]
+struct OpenRefused(io::Error);
+
+/// The error of an open, such that [`is_open_refused`] tells whether it may be tried again.
+pub fn open_error(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(ENOMEM | ENFILE | EMFILE) => io::Error::other(OpenRefused(error)),
+        _ => error,
+    }
+}
+
+/// Whether a file, or a directory to sync or list, could not be opened for want of a descriptor or of
+/// memory.
+pub fn is_open_refused(error: &io::Error) -> bool {
+    let inner = error.get_ref();
+    inner.is_some_and(|inner| inner.is::<OpenRefused>())
 }
 
 /// What a ring can do.
@@ -314,6 +341,18 @@ mod tests {
             direct: Some(true),
             is_tmpfs: false,
         }
+    }
+
+    #[test]
+    fn only_opens_are_refused() {
+        for errno in [ENOMEM, ENFILE, EMFILE] {
+            let raw = io::Error::from_raw_os_error(errno);
+            assert!(!is_open_refused(&raw));
+            assert!(is_open_refused(&open_error(raw)));
+        }
+        let missing = open_error(io::ErrorKind::NotFound.into());
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        assert!(!is_open_refused(&missing));
     }
 
     #[test]

@@ -179,6 +179,11 @@ fn directories_that_cannot_be_used_are_told_with_a_fix() {
     Broker::start(&data, &options).stop();
     let other = refused(&options.clone().set("node.id", 7), &data);
     says(&other, 3, &["belongs to node 0", "--set node.id=0"]);
+    // Kafka's old way to change broker.id. Everything would look empty to another node.
+    std::fs::remove_file(data.join("meta.properties")).expect("is removed");
+    let other = refused(&options.clone().set("node.id", 7), &data);
+    says(&other, 3, &["belongs to node 0", "--set node.id=0"]);
+    assert!(!data.join("meta.properties").exists(), "it was given away");
     std::fs::write(data.join("meta.properties"), "version=1\n").expect("is written");
     says(
         &refused(&options, &data),

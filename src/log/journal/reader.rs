@@ -12,6 +12,7 @@ use super::scan::{ScanError, front_is_intact};
 use crate::log::files::lock::open_locked;
 use crate::log::files::run::RunId;
 use crate::log::rules::{Rule, holds};
+use crate::model::{NodeId, ShardIndex};
 use crate::rt::{BLOCK_BYTES, Buf, File, OpenMode, Runtime};
 
 const READ_BYTES: u64 = 1 << 20;
@@ -148,6 +149,21 @@ impl<R: Runtime> RingReader<R> {
 
     fn is_of_run(&self, header: &Header) -> bool {
         header.identity.run == self.identity.run
+    }
+
+    /// Whose journal it is, when a write of this run says that it is another's, at its front or at
+    /// `start`. Only where its files were brought elsewhere can there be one: runs have random ids.
+    pub async fn other_owner(&mut self, start: u64) -> io::Result<Option<(NodeId, ShardIndex)>> {
+        for address in [start, 0] {
+            let block = self.bytes(address, BLOCK_BYTES).await?;
+            if let Some((header, _)) = Header::decode(&block)
+                && self.is_of_run(&header)
+                && header.identity != self.identity
+            {
+                return Ok(Some((header.identity.node, header.identity.shard)));
+            }
+        }
+        Ok(None)
     }
 
     /// A later run than this one, when it has written: its first write is always at the front.

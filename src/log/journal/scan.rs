@@ -62,6 +62,20 @@ pub enum ScanError {
         /// What the journal says.
         found: RunId,
     },
+    /// The journal of another node, or of another shard, lies where this one's should.
+    #[error(
+        "{} is the journal of node {node}, shard {shard}: bring this one's back, or start under the \
+         node.id that it was written under",
+        dir.display()
+    )]
+    OtherOwner {
+        /// Its directory.
+        dir: PathBuf,
+        /// Whose it is.
+        node: NodeId,
+        /// Which of its shards'.
+        shard: ShardIndex,
+    },
     /// A whole write that this build does not understand.
     #[error("journal write {} has entries that this build cannot read", .0.0)]
     UnknownEntries(Sequence),
@@ -163,6 +177,10 @@ impl<R: Runtime> JournalScan<R> {
         if let Some(found) = reader.later_run().await? {
             let committed = start.run;
             return Err(ScanError::LaterRun { committed, found });
+        }
+        if let Some((node, shard)) = reader.other_owner(start.address).await? {
+            let dir = dir.to_owned();
+            return Err(ScanError::OtherOwner { dir, node, shard });
         }
         Ok(Self {
             reader,

@@ -296,3 +296,34 @@ fn a_dropped_journal_lets_go_of_its_files() {
     })
     .unwrap();
 }
+
+/// Its run is committed, and nothing in it would count: that is no empty journal.
+#[test]
+fn the_journal_of_another_node_or_shard_is_refused() {
+    let disk = SimDisk::new(DiskModel::default());
+    let mut sim = Sim::new(1, &disk);
+    let rt = sim.runtime(0);
+    sim.run(async {
+        let journal = create(&rt, 1, small(), |_, _: Vec<()>| {}).await;
+        let start = journal.position_of(Sequence(0));
+        for number in 0..3 {
+            let mut permit = journal.reserve(10).await.unwrap();
+            let last = journal.append(&mut permit, data(&rt, 1, 0, number * 10, 10, ()));
+            journal.wait_completed(last).await.unwrap();
+        }
+        let later = journal.position_of(Sequence(2));
+        drop(journal);
+        let dir = Path::new(DIR);
+        for start in [start, later] {
+            for (node, shard) in [(NodeId(8), SHARD), (NODE, ShardIndex(0))] {
+                let refused = JournalScan::open(&rt, dir, node, shard, start).await.err();
+                let refused = refused.unwrap().to_string();
+                assert!(refused.contains("journal of node 7, shard 1"), "{refused}");
+            }
+            JournalScan::open(&rt, dir, NODE, SHARD, start)
+                .await
+                .unwrap();
+        }
+    })
+    .unwrap();
+}
