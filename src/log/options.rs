@@ -46,6 +46,8 @@ pub struct LogOptions {
     pub checkpoint_bytes: u64,
     /// Memory of the tail.
     pub tail_bytes: usize,
+    /// Memory for what is known of idempotent producers.
+    pub producer_bytes: usize,
     /// Largest piece of a partition's tail.
     pub chunk_bytes: usize,
     /// Bytes that a partition gathers before they move to its segment.
@@ -78,6 +80,7 @@ impl LogOptions {
             journal_writes_in_flight: 4,
             checkpoint_bytes: 256 << 20,
             tail_bytes: 256 << 20,
+            producer_bytes: 16 << 20,
             chunk_bytes: 1 << 20,
             move_bytes: 512 << 10,
             moves_in_flight: 4,

@@ -100,6 +100,11 @@ impl Budget {
         (self.inner.queue.borrow().is_empty() && self.has_room(amount)).then(|| self.take(amount))
     }
 
+    /// Takes `amount` whether it is there or not: of what is given already and can only be counted.
+    pub fn charge(&self, amount: usize) -> Permit {
+        self.take(amount)
+    }
+
     /// What is taken now.
     pub fn taken(&self) -> usize {
         self.inner.taken.get()
@@ -158,6 +163,15 @@ impl Permit {
             "parts of two budgets cannot be one"
         );
         self.amount += std::mem::take(&mut other.amount);
+    }
+
+    /// Takes more, whether it is there or not, or gives some back, until it holds `amount`.
+    pub fn set_amount(&mut self, amount: usize) {
+        let others = self.inner.taken.get() - self.amount;
+        self.inner.taken.set(others + amount);
+        if amount < std::mem::replace(&mut self.amount, amount) {
+            self.inner.changed.notify();
+        }
     }
 }
 
@@ -228,6 +242,19 @@ mod tests {
         drop(waiting);
         drop(held);
         assert!(budget.try_acquire(1).is_some());
+    }
+
+    #[test]
+    fn what_is_charged_is_counted_and_may_change() {
+        let budget = Budget::new(4);
+        let mut charged = budget.charge(6);
+        assert!(budget.try_acquire(1).is_none());
+        charged.set_amount(3);
+        let one = budget.try_acquire(1).unwrap();
+        charged.set_amount(5);
+        assert_eq!(budget.taken(), 6);
+        drop((charged, one));
+        assert_eq!(budget.taken(), 0);
     }
 
     #[test]

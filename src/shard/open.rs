@@ -30,6 +30,9 @@ const TAIL_SHARE: (usize, usize) = (1, 2);
 const TAIL_OF_JOURNAL: (u64, u64) = (1, 2);
 /// What is made of batches that a topic wants recompressed takes at most this part of a shard's memory.
 const OPENING_SHARE: usize = 16;
+/// The share for what is known of idempotent producers, beside all of these: it is small and may not
+/// wait for them.
+const PRODUCER_SHARE: usize = 16;
 
 /// Everything that one shard is opened with; sent to its thread.
 pub struct ShardSeed {
@@ -113,6 +116,7 @@ fn log_options<R: Runtime>(rt: &R, seed: &ShardSeed) -> LogOptions {
         open_files: FileShares::of_process(seed.control.shard_count()).segments,
         journal_file_bytes: config.journal_file_bytes(),
         tail_bytes: tail_bytes(rt.arena().limit_bytes(), journal_bytes),
+        producer_bytes: rt.arena().limit_bytes() / PRODUCER_SHARE,
         ..LogOptions::new(
             PathBuf::from(config.log_dir()),
             seed.place.node,

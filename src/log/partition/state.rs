@@ -44,7 +44,7 @@ use crate::log::segment::facts::{SegmentFacts, next_reservation};
 use crate::log::segment::index::{IndexedBatch, SegmentIndex};
 use crate::log::segment::position::{Boundary, Position, block_floor};
 use crate::model::batch::{BatchView, HEADER_BYTES, stamp};
-use crate::model::{LeaderEpoch, Offset};
+use crate::model::{LeaderEpoch, Offset, ProducerId};
 use crate::rt::{BLOCK_BYTES, Buf, BufMut, Permit};
 
 /// A partition's log.
@@ -659,6 +659,11 @@ impl State {
     }
 
     // --- the front ---
+
+    /// Forgets a producer, to make room for others.
+    pub fn forget_producer(&mut self, producer: ProducerId) {
+        self.now.producers.forget(producer);
+    }
 
     /// Forgets producers that have been silent for too long, and gives what retention no longer keeps.
     pub fn retain(&mut self, now_ms: i64) -> RetentionPlan {

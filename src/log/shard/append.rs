@@ -55,7 +55,13 @@ impl<R: Runtime> PartitionLog<R> {
             return Ok(duplicate);
         }
         let room = self.0.make_room(&batch, now_ms).await?;
-        self.0.accept(&batch, producer.as_ref(), room, now_ms)
+        let appended = self.0.accept(&batch, producer.as_ref(), room, now_ms)?;
+        if producer.is_some() {
+            let memory = &self.0.core.producer_memory;
+            memory.count(&self.0);
+            memory.make_room();
+        }
+        Ok(appended)
     }
 }
 

@@ -18,6 +18,7 @@ use crate::log::error::StorageError;
 use crate::log::files::run::RunId;
 use crate::log::journal::{Entry, Journal, JournalError, JournalPermit, PartitionEvent, Sequence};
 use crate::log::options::{Durability, LogOptions};
+use crate::log::partition::producers::ProducerMemory;
 use crate::log::segment::index_cache::IndexCache;
 use crate::log::segment::open_files::{OpenFiles, SegmentKey};
 use crate::log::segment::position::Boundary;
@@ -63,6 +64,7 @@ pub struct Core<R: Runtime> {
     pub damage: Damage,
     /// Memory of all tails.
     pub tail_memory: Budget,
+    pub producer_memory: ProducerMemory<LogInner<R>>,
     /// Whose turn it is to wait for tail memory piece by piece.
     pub memory_turn: Budget,
     /// Whose turn it is to complete an index from files that nobody else may cut meanwhile.
@@ -108,6 +110,7 @@ impl<R: Runtime> Core<R> {
             indexes: IndexCache::default(),
             damage: Damage::default(),
             tail_memory: Budget::new(options.tail_bytes),
+            producer_memory: ProducerMemory::new(options.producer_bytes),
             memory_turn: Budget::new(1),
             completing: Budget::new(1),
             cold_reads: Budget::new(options.cold_reads.max(1)),

@@ -7,9 +7,10 @@ use std::rc::{Rc, Weak};
 use crate::log::error::StorageError;
 use crate::log::partition::marks::Marks;
 use crate::log::partition::move_plan::Urgency;
+use crate::log::partition::producers::{KnowsProducers, ProducerAccount, ProducerStates};
 use crate::log::partition::state::State;
 use crate::log::shard::core::{Core, Journaled};
-use crate::model::{Offset, PartitionId};
+use crate::model::{Offset, PartitionId, ProducerId};
 use crate::rt::{Budget, MarkQueue, Runtime};
 
 /// Whoever is told of what happens to a partition's log, in the same step, so that nobody sees the one
@@ -31,6 +32,7 @@ pub struct LogInner<R: Runtime> {
     pub turn: Budget,
     /// Who waits for the durable offset.
     pub durable: MarkQueue<Offset>,
+    pub producer_account: ProducerAccount,
     pub watcher: RefCell<Option<Rc<dyn LogWatcher>>>,
     /// Borrowed for a moment at a time, never across an await.
     pub state: RefCell<State>,
@@ -68,6 +70,20 @@ impl<R: Runtime> Drop for InUse<R> {
         if !self.0.state.borrow().is_usable() {
             self.0.core.tell_progress();
         }
+    }
+}
+
+impl<R: Runtime> KnowsProducers for LogInner<R> {
+    fn with_producers<T>(&self, look: impl FnOnce(&ProducerStates) -> T) -> T {
+        look(self.state.borrow().snapshot().producers())
+    }
+
+    fn forget_producer(&self, producer: ProducerId) {
+        self.state.borrow_mut().forget_producer(producer);
+    }
+
+    fn account(&self) -> &ProducerAccount {
+        &self.producer_account
     }
 }
 

@@ -34,6 +34,7 @@ impl<R: Runtime> PartitionLog<R> {
     pub async fn enforce_retention(&self, now_ms: i64) -> Result<usize, StorageError> {
         self.0.check_usable()?;
         let plan = self.0.state.borrow_mut().retain(now_ms);
+        self.0.core.producer_memory.count(&self.0);
         if plan.roll_active {
             self.0.roll_before(plan.log_start_offset, now_ms).await?;
         }

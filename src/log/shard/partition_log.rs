@@ -8,8 +8,8 @@ use crate::log::partition::marks::Marks;
 use crate::log::partition::producers::ProducerStates;
 use crate::log::partition::tail::{ReadAsk, ReadBatches};
 use crate::log::shard::log_inner::{LogInner, LogWatcher};
-use crate::model::{LeaderEpoch, Offset, PartitionId};
-use crate::rt::{Latch, Runtime};
+use crate::model::{LeaderEpoch, Offset, PartitionId, ProducerId};
+use crate::rt::{Budget, Latch, Runtime};
 
 /// Where a batch went. It is safe once [`PartitionLog::wait_durable`] of its end has completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +154,17 @@ impl<R: Runtime> PartitionLog<R> {
             .segments()
             .map(|segment| segment.size_bytes)
             .sum()
+    }
+
+    /// Memory for what is known of the shard's producers, in bytes.
+    pub fn producer_memory(&self) -> &Budget {
+        self.0.core.producer_memory.budget()
+    }
+
+    /// Whether the partition knows a producer.
+    pub fn knows_producer(&self, producer: ProducerId) -> bool {
+        let state = self.0.state.borrow();
+        state.snapshot().producers().get(producer).is_some()
     }
 
     /// The idempotent producers that the partition knows.

@@ -292,6 +292,7 @@ fn open_partition<R: Runtime>(
     if let Some(reason) = lacks {
         partition.state.borrow_mut().take_offline_for_now(reason);
     }
+    core.producer_memory.count(&partition);
     partition
 }
 
@@ -303,6 +304,7 @@ fn restore<R: Runtime>(core: &Rc<Core<R>>, log: Restored, told: &ToldPartition) 
     Rc::new(LogInner {
         dir: dir.join(partition_dir(&topic, id.index)),
         core: core.clone(),
+        producer_account: core.producer_memory.account(),
         id,
         topic,
         turn: Budget::new(1),

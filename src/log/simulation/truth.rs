@@ -149,9 +149,9 @@ impl PartitionTruth {
             let entry = |(id, entry): (_, &crate::log::partition::producers::ProducerEntry)| {
                 (
                     id,
-                    entry.epoch,
-                    entry.batches().to_vec(),
-                    entry.last_timestamp_ms,
+                    entry.epoch(),
+                    entry.batches().copied().collect::<Vec<_>>(),
+                    entry.last_timestamp_ms(),
                 )
             };
             states.iter().map(entry).collect::<Vec<_>>()

@@ -3,6 +3,7 @@
 mod descriptors;
 mod disk_errors;
 mod indexes;
+mod producers;
 mod reads;
 
 use std::path::Path;

@@ -5,6 +5,7 @@
 //! nothing. Raising the log start (retention, DeleteRecords) leaves this state alone, as in Kafka.
 
 mod entry;
+mod memory;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -12,12 +13,13 @@ mod tests;
 use std::collections::BTreeMap;
 
 pub use entry::{NO_SEQUENCE, ProducerEntry, REMEMBERED_BATCHES, RememberedBatch, last_sequence};
+pub use memory::{KnowsProducers, ProducerAccount, ProducerMemory};
 pub use snapshot::ProducerSnapshotError;
 
 use crate::model::batch::BatchView;
 use crate::model::{Offset, ProducerEpoch, ProducerId};
 
-/// How many producers a partition remembers unless told otherwise (about 200 bytes each).
+/// How many producers a partition remembers unless told otherwise.
 pub const DEFAULT_MAX_PRODUCERS: usize = 10_000;
 
 /// What an idempotent batch says of itself, before it has an offset.
@@ -102,6 +104,7 @@ pub enum ProducerError {
 pub struct ProducerStates {
     producers: BTreeMap<ProducerId, ProducerEntry>,
     max_producers: usize,
+    memory_bytes: usize,
 }
 
 impl Default for ProducerStates {
@@ -120,6 +123,7 @@ impl ProducerStates {
         Self {
             producers: BTreeMap::new(),
             max_producers: max_producers.max(1),
+            memory_bytes: 0,
         }
     }
 
@@ -150,10 +154,52 @@ impl ProducerStates {
         if !self.producers.contains_key(&batch.producer_id) {
             self.make_room();
         }
-        self.producers
+        let mut before = 0;
+        let entry = self
+            .producers
             .entry(batch.producer_id)
-            .or_insert_with(|| ProducerEntry::new(batch.producer_epoch))
-            .apply(batch, base_offset, now_ms);
+            .and_modify(|known| before = known.memory_bytes())
+            .or_insert_with(|| ProducerEntry::new(batch.producer_epoch));
+        entry.apply(batch, base_offset, now_ms);
+        self.memory_bytes = self.memory_bytes + entry.memory_bytes() - before;
+    }
+
+    /// Forgets one producer.
+    pub fn forget(&mut self, producer_id: ProducerId) {
+        if let Some(entry) = self.producers.remove(&producer_id) {
+            self.memory_bytes -= entry.memory_bytes();
+        }
+    }
+
+    /// What all of it takes of a shard's memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    /// Some producer that may be forgotten, and when it has appended last, in Unix milliseconds; which one,
+    /// a random number says.
+    pub fn sample(&self, random: u64) -> Option<(ProducerId, i64)> {
+        let (first, last) = (
+            self.producers.keys().next()?,
+            self.producers.keys().next_back()?,
+        );
+        let ids = last.0.abs_diff(first.0).saturating_add(1);
+        let from = ProducerId(first.0.saturating_add_unsigned(random % ids));
+        let (id, entry) = self.producers.range(from..).next()?;
+        let may_go = entry.txn_first_offset().is_none();
+        may_go.then(|| (*id, entry.last_append_ms()))
+    }
+
+    /// Takes one in that a snapshot has; false where it is known already.
+    fn insert(&mut self, id: ProducerId, entry: ProducerEntry) -> bool {
+        self.memory_bytes += entry.memory_bytes();
+        match self.producers.insert(id, entry) {
+            None => true,
+            Some(before) => {
+                self.memory_bytes -= before.memory_bytes();
+                false
+            }
+        }
     }
 
     /// Forgets producers that have appended nothing for `expiration_ms`
@@ -161,8 +207,12 @@ impl ProducerStates {
     pub fn remove_expired(&mut self, now_ms: i64, expiration_ms: i64) -> usize {
         let before = self.producers.len();
         self.producers.retain(|_, entry| {
-            entry.current_txn_first_offset.is_some()
-                || now_ms.saturating_sub(entry.last_append_ms) < expiration_ms
+            let stays = entry.txn_first_offset().is_some()
+                || now_ms.saturating_sub(entry.last_append_ms()) < expiration_ms;
+            if !stays {
+                self.memory_bytes -= entry.memory_bytes();
+            }
+            stays
         });
         before - self.producers.len()
     }
@@ -195,13 +245,13 @@ impl ProducerStates {
         let mut by_age: Vec<_> = self
             .producers
             .iter()
-            .filter(|(_, entry)| entry.current_txn_first_offset.is_none())
-            .map(|(id, entry)| (entry.last_append_ms, entry.last_offset(), *id))
+            .filter(|(_, entry)| entry.txn_first_offset().is_none())
+            .map(|(id, entry)| (entry.last_append_ms(), entry.last_offset(), *id))
             .collect();
         by_age.sort_unstable();
         let surplus = self.producers.len() - self.max_producers + 1 + self.max_producers / 16;
         for (_, _, id) in by_age.into_iter().take(surplus) {
-            self.producers.remove(&id);
+            self.forget(id);
         }
     }
 }

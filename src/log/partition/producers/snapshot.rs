@@ -58,14 +58,14 @@ impl ProducerStates {
         let mut body = Vec::with_capacity(4 + self.len() * KAFKA_ENTRY_BYTES);
         body.put_i32(i32::try_from(self.len()).unwrap_or(i32::MAX));
         for (id, entry) in self.iter().take(i32::MAX as usize) {
-            let last = entry.batches().last();
+            let last = entry.newest();
             body.put_i64(id.0);
-            body.put_i16(entry.epoch.0);
+            body.put_i16(entry.epoch().0);
             body.put_i32(entry.last_sequence());
             body.put_i64(entry.last_offset().0);
             body.put_i32(last.map_or(0, |batch| batch.offset_delta));
-            body.put_i64(entry.last_timestamp_ms);
-            body.put_i32(entry.coordinator_epoch);
+            body.put_i64(entry.last_timestamp_ms());
+            body.put_i32(entry.coordinator_epoch());
             put_txn(&mut body, entry);
         }
         seal(KAFKA_VERSION, &body)
@@ -87,7 +87,7 @@ impl ProducerStates {
         let mut states = Self::new(max_producers);
         for _ in 0..count {
             let (id, entry) = kafka_entry(&mut body, now_ms)?;
-            if states.producers.insert(id, entry).is_some() {
+            if !states.insert(id, entry) {
                 return Err(ProducerSnapshotError::Malformed("producer listed twice"));
             }
         }
@@ -101,12 +101,12 @@ impl ProducerStates {
         body.put_u32(u32::try_from(self.len()).unwrap_or(u32::MAX));
         for (id, entry) in self.iter().take(u32::MAX as usize) {
             body.put_i64(id.0);
-            body.put_i16(entry.epoch.0);
-            body.put_i32(entry.coordinator_epoch);
+            body.put_i16(entry.epoch().0);
+            body.put_i32(entry.coordinator_epoch());
             put_txn(&mut body, entry);
-            body.put_i64(entry.last_timestamp_ms);
-            body.put_i64(entry.last_append_ms);
-            body.put_u8(entry.batches.len() as u8);
+            body.put_i64(entry.last_timestamp_ms());
+            body.put_i64(entry.last_append_ms());
+            body.put_u8(entry.batches().count() as u8);
             for batch in entry.batches() {
                 put_batch(&mut body, batch);
             }
@@ -128,7 +128,7 @@ impl ProducerStates {
             if entry.last_offset() >= end_offset {
                 return Err(ProducerSnapshotError::Malformed("batch beyond the end"));
             }
-            if states.producers.insert(id, entry).is_some() {
+            if !states.insert(id, entry) {
                 return Err(ProducerSnapshotError::Malformed("producer listed twice"));
             }
         }
@@ -159,7 +159,7 @@ fn open(version: i16, mut bytes: &[u8]) -> Result<&[u8], ProducerSnapshotError> 
 }
 
 fn put_txn(body: &mut Vec<u8>, entry: &ProducerEntry) {
-    body.put_i64(entry.current_txn_first_offset.map_or(-1, |offset| offset.0));
+    body.put_i64(entry.txn_first_offset().map_or(-1, |offset| offset.0));
 }
 
 fn put_batch(body: &mut Vec<u8>, batch: &RememberedBatch) {
@@ -201,24 +201,24 @@ fn kafka_entry(
     let id = ProducerId(body.try_get_i64()?);
     let mut entry = ProducerEntry::new(ProducerEpoch(body.try_get_i16()?));
     let last = get_numbers(body)?;
-    entry.last_timestamp_ms = last.timestamp_ms;
     // An offset of −1 is a producer of which only markers are known.
     if last.last_offset.0 >= 0 {
-        entry.batches.push(checked(last)?);
+        entry.remember(checked(last)?);
     }
-    entry.coordinator_epoch = body.try_get_i32()?;
-    entry.current_txn_first_offset = get_txn(body)?;
-    entry.last_append_ms = now_ms;
+    entry.set_last_timestamp_ms(last.timestamp_ms);
+    entry.set_coordinator_epoch(body.try_get_i32()?);
+    entry.set_txn_first_offset(get_txn(body)?);
+    entry.set_last_append_ms(now_ms);
     Ok((id, entry))
 }
 
 fn full_entry(body: &mut &[u8]) -> Result<(ProducerId, ProducerEntry), ProducerSnapshotError> {
     let id = ProducerId(body.try_get_i64()?);
     let mut entry = ProducerEntry::new(ProducerEpoch(body.try_get_i16()?));
-    entry.coordinator_epoch = body.try_get_i32()?;
-    entry.current_txn_first_offset = get_txn(body)?;
-    entry.last_timestamp_ms = body.try_get_i64()?;
-    entry.last_append_ms = body.try_get_i64()?;
+    entry.set_coordinator_epoch(body.try_get_i32()?);
+    entry.set_txn_first_offset(get_txn(body)?);
+    let last_timestamp_ms = body.try_get_i64()?;
+    entry.set_last_append_ms(body.try_get_i64()?);
     let count = usize::from(body.try_get_u8()?);
     if count > REMEMBERED_BATCHES {
         return Err(ProducerSnapshotError::Malformed("too many batches"));
@@ -228,7 +228,8 @@ fn full_entry(body: &mut &[u8]) -> Result<(ProducerId, ProducerEntry), ProducerS
         if batch.base_offset() <= entry.last_offset() {
             return Err(ProducerSnapshotError::Malformed("batches out of order"));
         }
-        entry.batches.push(batch);
+        entry.remember(batch);
     }
+    entry.set_last_timestamp_ms(last_timestamp_ms);
     Ok((id, entry))
 }

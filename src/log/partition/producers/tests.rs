@@ -97,7 +97,7 @@ fn a_new_epoch_begins_at_zero_and_forgets_the_old_batches() {
     log.accepts(batch(0, 0, 5));
     assert_eq!(log.produce(batch(1, 5, 1)), out_of_order(0, 5));
     log.accepts(batch(1, 0, 5));
-    assert_eq!(log.states.get(ProducerId(7)).unwrap().batches().len(), 1);
+    assert_eq!(log.states.get(ProducerId(7)).unwrap().batches().count(), 1);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn an_open_transaction_does_not_expire() {
     let mut log = Log::default();
     log.accepts(batch(0, 0, 1));
     let entry = log.states.producers.get_mut(&ProducerId(7)).unwrap();
-    entry.current_txn_first_offset = Some(Offset(0));
+    entry.set_txn_first_offset(Some(Offset(0)));
     assert_eq!(log.states.remove_expired(i64::MAX, 100), 0);
 }
 
@@ -183,6 +183,49 @@ fn beyond_the_bound_the_least_recent_producers_go() {
     // One for the newcomer and two, a sixteenth, ahead of time.
     let known: Vec<_> = states.iter().map(|(id, _)| id.0).collect();
     assert_eq!(known, std::iter::once(0).chain(4..=32).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_known_of_a_producer_is_small_and_counted() {
+    assert_eq!(size_of::<ProducerEntry>(), 40);
+    let mut states = ProducerStates::default();
+    for n in 0..40 {
+        let of = ProducerBatch {
+            producer_id: ProducerId(n % 7),
+            ..batch((n / 21) as i16, n as i32, 1)
+        };
+        states.apply(&of, Offset(n), NOW_MS + n);
+        let sum = |states: &ProducerStates| -> usize {
+            states.iter().map(|(_, entry)| entry.memory_bytes()).sum()
+        };
+        assert_eq!(states.memory_bytes(), sum(&states));
+        let last = states.get(of.producer_id).unwrap().last_append_ms();
+        assert_eq!(last, NOW_MS + n);
+    }
+    states.forget(ProducerId(3));
+    states.forget(ProducerId(99));
+    assert_eq!(states.len(), 6);
+    states.remove_expired(i64::MAX, 1);
+    assert_eq!(states.memory_bytes(), 0);
+}
+
+#[test]
+fn a_sample_is_of_those_that_are_known() {
+    let mut states = ProducerStates::default();
+    assert_eq!(states.sample(5), None);
+    let of = |id| ProducerBatch {
+        producer_id: ProducerId(id),
+        ..batch(0, 0, 1)
+    };
+    for id in [3, 900, 901] {
+        states.apply(&of(id), Offset(id), NOW_MS + id);
+    }
+    let mut drawn: Vec<_> = (0..2000)
+        .filter_map(|random| states.sample(random))
+        .collect();
+    drawn.sort_unstable();
+    drawn.dedup();
+    assert_eq!(drawn, [3, 900, 901].map(|id| (ProducerId(id), NOW_MS + id)));
 }
 
 #[test]
@@ -341,7 +384,7 @@ proptest! {
         let (mut log, mut naive) = (Log::default(), Naive::default());
         for (n, (id, epoch, sequence, records)) in steps.into_iter().enumerate() {
             // Half of the batches continue where the producer stands, or nothing would get far.
-            let next = log.states.get(ProducerId(id)).map(|entry| (entry.epoch.0, entry.last_sequence()));
+            let next = log.states.get(ProducerId(id)).map(|entry| (entry.epoch().0, entry.last_sequence()));
             let (epoch, sequence) = match next {
                 Some((epoch, last)) if n % 2 == 0 => (epoch, last.wrapping_add(1) & i32::MAX),
                 _ => (epoch, sequence),
