@@ -46,6 +46,10 @@
 //! - **Plain sends at the tail.** On loopback, zero-copy sends are always copied and were slower
 //!   (2.2 against 5.35 GB/s at 1 MiB). sendfile blocks the executor on cold pages.
 //!
+//! - **A full disk refuses, and remembers whom.** A batch that waited for space would keep its memory and
+//!   its connection, and the requests that could free space would wait behind it. What was refused is
+//!   awaited instead ([ordering](super::ordering)), so that no batch overtakes it.
+//!
 //! # Building
 //!
 //! - **One generic for the outside world** ([`crate::rt::Runtime`]), and only where I/O is, so that the

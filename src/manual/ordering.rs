@@ -15,8 +15,11 @@
 //! - Batches become durable in the order of their offsets: the journal is one stream per shard, and
 //!   an acknowledgement waits for every earlier write of the shard. What a crash takes is always an
 //!   end of what was not acknowledged, never a hole.
-//! - A consumer reads below the high watermark only. With one replica that is the durable offset, so
-//!   no read can show what a crash could take back (at level `fsync`).
+//! - A consumer reads below the high watermark only, with `isolation.level=read_committed` below the last
+//!   stable offset. With one replica the high watermark is the durable offset, so no read can show what
+//!   a crash could take back (at level `fsync`); without transactions both are the same.
+//! - Log start ≤ last stable ≤ high watermark ≤ durable ≤ log end, and none that a consumer sees goes
+//!   back: checked whenever one moves. A partition that breaks the order goes offline.
 //!
 //! # Per connection
 //!
@@ -33,10 +36,17 @@
 //!
 //! # Idempotent producers
 //!
-//! - Each partition remembers the last five batches of each producer (KIP-98), up to 10,000 producers.
-//!   A retry of one of them gets its first offsets, and is answered once *those* are durable.
+//! - Each partition remembers the last five batches of each producer (KIP-98), up to 10,000 producers;
+//!   all partitions of a shard together as many as fit a sixteenth of its share of `corelane.memory`
+//!   (a producer that has written once takes 105 bytes, one that goes on 260). Beyond that those that
+//!   have been silent for longest are forgotten, in favour of new ones
+//!   (`log/partition/producers/memory.rs`). A retry of a remembered batch gets its first offsets, and is answered once *those* are durable.
 //! - A gap in the sequence is OUT_OF_ORDER_SEQUENCE_NUMBER, an older epoch INVALID_PRODUCER_EPOCH; a
 //!   partition that does not know the producer takes any sequence, as Kafka does.
+//! - A batch that was refused for a time (no space, too many open files, a damaged frame) is awaited:
+//!   those behind it get the same retriable answer until it has come again, its producer has a higher
+//!   epoch, or 120 s have passed. Otherwise a small batch 1 could be taken after batch 0 had found no
+//!   room, and 0 would be out of order for ever (`partition/refusals.rs` has the example).
 //! - The check and the assignment of offsets are one step. The state is rebuilt exactly by
 //!   recovery: the checkpoint has all remembered batches as of its end, and the batches behind it
 //!   are applied again.

@@ -1,7 +1,9 @@
 //! Why a producer's batch is refused.
 
 use crate::compress::{CompressError, DecompressError};
-use crate::model::batch::{InvalidBatch, InvalidRecords, RejectedRecord, SealError};
+use crate::model::batch::{
+    InvalidBatch, InvalidBatchKind, InvalidRecords, RejectedRecord, SealError,
+};
 
 /// Why a batch is refused; nothing of it is stored.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +36,11 @@ pub enum AdmissionError {
 }
 
 impl AdmissionError {
+    /// Whether its producer is told to send the batch again as it is.
+    pub fn comes_again(&self) -> bool {
+        matches!(self, Self::Batch(invalid) if invalid.kind() == InvalidBatchKind::CorruptMessage)
+    }
+
     /// The records that made the whole batch fail, as far as they are known (KIP-467).
     pub fn rejected_records(&self) -> impl Iterator<Item = &RejectedRecord> {
         match self {

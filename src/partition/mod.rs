@@ -8,6 +8,7 @@
 //! | `admission`, `admission_error` | the gateway: what a topic asks of a batch |
 //! | `opener` | records checked, and compressed anew, piece by piece in reserved memory |
 //! | `produce`, `fetch`, `offsets` | what clients ask for |
+//! | `refusals` | batches that were refused for a time, and are awaited; pure |
 //! | `watermarks` | how far a partition may be seen; pure |
 //! | `role` | what this shard is to it, and who waits for which mark |
 
@@ -17,19 +18,22 @@ mod fetch;
 mod offsets;
 mod opener;
 mod produce;
+mod refusals;
 mod role;
 mod watermarks;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use admission::{AdmissionRules, Admitted};
 pub use admission_error::AdmissionError;
 pub use fetch::{Diverging, FetchAsk, FetchError, Fetched};
 pub use offsets::{EpochError, OffsetAsk, OffsetFound};
 pub use opener::BatchOpener;
-pub use produce::{Accepted, Acknowledged, Acks, ProduceError};
+pub use produce::{Accepted, Acknowledged, Acks, ProduceAsk, ProduceError};
+pub use refusals::EarlierBatchAwaited;
 pub use role::Role;
 pub use watermarks::{Isolation, Watermarks};
 
@@ -37,6 +41,7 @@ use crate::config::{BrokerConfig, TopicConfig};
 use crate::log::{LogConfig, PartitionLog, StorageError};
 use crate::model::{LeaderEpoch, PartitionId};
 use crate::rt::{ReadySet, Runtime, Watch};
+use refusals::Refusals;
 use role::RoleState;
 
 /// A partition that this shard leads. Clones are the same one.
@@ -48,6 +53,7 @@ struct Inner<R: Runtime> {
     topic: Arc<str>,
     log: PartitionLog<R>,
     state: Rc<RoleState>,
+    refusals: Refusals,
     config: RefCell<Rc<PartitionConfig>>,
 }
 
@@ -111,9 +117,11 @@ impl<R: Runtime> Partition<R> {
         let state = RoleState::new(role, &log.marks()).map_err(StorageError::PartitionOffline)?;
         let state = Rc::new(state);
         log.watch(state.clone());
+        let refusals = Refusals::new(log.producer_memory().clone());
         Ok(Self {
             inner: Rc::new(Inner {
                 topic,
+                refusals,
                 log,
                 state,
                 config: RefCell::new(config),
@@ -168,6 +176,11 @@ impl<R: Runtime> Partition<R> {
     /// Why it cannot be used, if so.
     pub fn failure(&self) -> Option<StorageError> {
         self.inner.log.failure()
+    }
+
+    /// Forgets what no client will send again.
+    pub fn forget_refusals(&self, now: Duration) {
+        self.inner.refusals.forget_expired(now);
     }
 
     /// Another configuration from now on.

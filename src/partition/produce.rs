@@ -1,8 +1,13 @@
 //! Produce to one partition: accepted first, acknowledged later.
 
+use std::time::Duration;
+
+use super::refusals::EarlierBatchAwaited;
 use super::{AdmissionError, BatchOpener, Partition};
-use crate::log::{AppendError, StorageError};
+use crate::log::partition::producers::{ProducerBatch, ProducerError};
+use crate::log::{AppendError, Appended, StorageError};
 use crate::model::Offset;
+use crate::model::batch::BatchView;
 use crate::rt::{Latch, Runtime};
 
 /// A batch in the log: its offsets and its place in the order are fixed, but it may still be lost.
@@ -21,6 +26,19 @@ pub enum Acks {
     Leader,
     /// acks=all: it is so on every replica in sync.
     All,
+}
+
+/// What a Produce request says beside its records, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct ProduceAsk {
+    /// Whether the request's version allows zstd (KIP-110).
+    pub is_zstd_allowed: bool,
+    /// What its acknowledgement waits for.
+    pub acks: Acks,
+    /// [`Runtime::now`].
+    pub now: Duration,
+    /// [`Runtime::wall_clock_ms`].
+    pub now_ms: i64,
 }
 
 /// A batch that is as safe as the durability level promises.
@@ -43,6 +61,9 @@ pub enum ProduceError {
     /// The log did not take it.
     #[error(transparent)]
     Append(#[from] AppendError),
+    /// One before it was refused, and has to come first.
+    #[error(transparent)]
+    Awaited(#[from] EarlierBatchAwaited),
 }
 
 impl<R: Runtime> std::fmt::Debug for Accepted<R> {
@@ -62,18 +83,25 @@ impl<R: Runtime> Partition<R> {
     pub async fn produce(
         &self,
         records: &[u8],
-        is_zstd_allowed: bool,
-        acks: Acks,
+        ask: ProduceAsk,
         opener: &BatchOpener,
-        now_ms: i64,
         pause: &impl AsyncFn(),
     ) -> Result<Accepted<R>, ProduceError> {
         let config = self.inner.config.borrow().clone();
-        let admitted = config
-            .rules
-            .admit(records, is_zstd_allowed, opener, now_ms, pause)
-            .await?;
-        let appended = self.inner.log.append(&admitted.batch, now_ms).await?;
+        let rules = &config.rules;
+        let admitted = rules.admit(records, ask.is_zstd_allowed, opener, ask.now_ms, pause);
+        let admitted = match admitted.await {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                let sent = BatchView::first(records).ok();
+                let producer = sent.and_then(|batch| ProducerBatch::of(&batch));
+                if let Some(producer) = producer.filter(|_| error.comes_again()) {
+                    self.inner.refusals.refused(&producer, ask.now);
+                }
+                return Err(error.into());
+            }
+        };
+        let appended = self.append(&admitted.batch, ask).await?;
         // A duplicate keeps the time that it was given when it came first.
         let log_append_time_ms = match appended.duplicate {
             true => appended.log_append_time_ms,
@@ -83,9 +111,43 @@ impl<R: Runtime> Partition<R> {
             partition: self.clone(),
             base_offset: appended.base_offset,
             end_offset: appended.end_offset,
-            acks,
+            acks: ask.acks,
             log_append_time_ms,
         })
+    }
+}
+
+impl<R: Runtime> Partition<R> {
+    /// Appends a batch in the order of its producer, also where one before it was refused for a time.
+    async fn append(&self, batch: &[u8], ask: ProduceAsk) -> Result<Appended, ProduceError> {
+        let (log, refusals) = (&self.inner.log, &self.inner.refusals);
+        let view = BatchView::first(batch).ok();
+        let Some(producer) = view.and_then(|view| ProducerBatch::of(&view)) else {
+            return Ok(log.append(batch, ask.now_ms).await?);
+        };
+        refusals.check(&producer, ask.now)?;
+        let producer_id = producer.producer_id;
+        let may_be_behind = refusals.may_be_behind(&producer, ask.now);
+        if may_be_behind && !log.knows_producer(producer_id) {
+            return Err(EarlierBatchAwaited { producer_id }.into());
+        }
+        match log.append(batch, ask.now_ms).await {
+            Ok(appended) => {
+                refusals.taken(&producer);
+                Ok(appended)
+            }
+            Err(AppendError::Producer(ProducerError::OutOfOrderSequence { .. }))
+                if may_be_behind =>
+            {
+                Err(EarlierBatchAwaited { producer_id }.into())
+            }
+            Err(error) => {
+                if matches!(error, AppendError::DiskFull | AppendError::Storage(_)) {
+                    refusals.refused(&producer, ask.now);
+                }
+                Err(error.into())
+            }
+        }
     }
 }
 

@@ -98,6 +98,8 @@ impl Code for ProduceError {
         match self {
             Self::Refused(error) => error.code(),
             Self::Append(error) => error.code(),
+            // Retriable, as the answer to the batch that has to come first was.
+            Self::Awaited(_) => ErrorCode::KafkaStorageError,
         }
     }
 }

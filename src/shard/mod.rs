@@ -231,6 +231,7 @@ impl<R: Runtime> Shard<R> {
     /// Removes what retention no longer keeps, of every partition in turn.
     pub async fn enforce_retention(&self) {
         for (at, partition) in self.partitions().into_iter().enumerate() {
+            partition.forget_refusals(self.inner.rt.now());
             let now_ms = self.inner.rt.wall_clock_ms();
             match partition.log().enforce_retention(now_ms).await {
                 Ok(0) => {}

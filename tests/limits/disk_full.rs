@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use corelane::wire::ErrorCode;
 
-use crate::common::{Batch, Broker, Connection, Noise, Options, skip};
+use crate::common::{Batch, Broker, Connection, Noise, Options, Read, skip};
 
 const DISK_MIB: u64 = 224;
 const TOPIC: &str = "full";
@@ -121,6 +121,72 @@ fn a_full_disk_stops_writing_and_nothing_else() {
         "after a restart"
     );
     broker.kill();
+}
+
+/// The first batch of a new producer finds no room, and the small one behind it would: were it taken,
+/// the first one could never follow.
+#[test]
+fn a_producer_whose_batch_finds_no_room_goes_on_in_order() {
+    let Some(disk) = SmallDisk::make() else {
+        return skip("a full disk: no right to mount a file system");
+    };
+    let broker = Broker::start(&disk.mount.join("data"), &Options::new(1));
+    wait_for_journal(&disk.mount.join("data"));
+    let mut connection = broker.connect();
+    assert_eq!(connection.create_topic(TOPIC, 1, &[]), ErrorCode::None);
+    let mut noise = Noise::new(2);
+    // Space is reserved in steps: these leave some behind them, which a small batch finds.
+    for _ in 0..3 {
+        let batch = Batch::of([noise.bytes(300_000)]).bytes();
+        connection.produce(TOPIC, 0, &batch).expect("room");
+    }
+    let ballast = disk.mount.join("ballast");
+    take_all(&ballast);
+    let of_producer = |sequence: i32, value: Vec<u8>| {
+        let producer = Some((77, 0, sequence));
+        let batch = Batch::of([value]);
+        Batch { producer, ..batch }.bytes()
+    };
+    let large = of_producer(0, noise.bytes(900_000));
+    let small = of_producer(1, b"second".to_vec());
+    for batch in [&large, &small] {
+        connection.send_batch(TOPIC, 0, batch).expect("sent");
+    }
+    for which in ["the large one", "the small one behind it"] {
+        let code = connection
+            .receive_ack()
+            .expect("an answer")
+            .expect_err(which);
+        assert!(code.is_retriable(), "{which}: {code:?}");
+    }
+    // Others wait for nobody.
+    let anonymous = Batch::of([b"x".to_vec()]).bytes();
+    assert_eq!(connection.produce(TOPIC, 0, &anonymous), Ok(3));
+    std::fs::remove_file(&ballast).expect("the ballast");
+    let began = Instant::now();
+    while let Err(code) = connection.produce(TOPIC, 0, &large) {
+        assert!(code.is_retriable(), "{code:?}");
+        let waited = began.elapsed();
+        assert!(waited < RESUME_LIMIT, "writing does not resume: {code:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(connection.produce(TOPIC, 0, &small), Ok(5));
+    let sizes = |read: Vec<Read>| -> Vec<_> {
+        let value = |read: Read| read.value.map_or(0, |value| value.len());
+        read.into_iter().map(value).collect()
+    };
+    let read = sizes(connection.read_partition(TOPIC, 0, 3));
+    assert_eq!(read, [1, 900_000, 6]);
+    broker.kill();
+}
+
+/// Fills the disk to its last block.
+fn take_all(ballast: &Path) {
+    use std::io::Write;
+    let mut file = std::fs::File::create(ballast).expect("a file");
+    for piece in [1 << 20, 4096] {
+        while file.write_all(&vec![1; piece]).is_ok() {}
+    }
 }
 
 /// One record of 512 KiB.

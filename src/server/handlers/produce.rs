@@ -9,7 +9,7 @@ use futures_util::future::select;
 use crate::cluster::Image;
 use crate::log::StorageError;
 use crate::model::{Offset, PartitionIndex, TopicId};
-use crate::partition::{Accepted, Acks, ProduceError};
+use crate::partition::{Accepted, Acks, ProduceAsk, ProduceError};
 use crate::rt::{Latch, Runtime};
 use crate::server::connection::Reply;
 use crate::server::context::Context;
@@ -122,18 +122,16 @@ async fn accept<R: Runtime>(
         .records
         .map(|records| records.bytes())
         .unwrap_or_default();
-    let is_zstd_allowed = call.header.version >= FIRST_VERSION_WITH_ZSTD;
-    let now_ms = context.shard.rt().wall_clock_ms();
-    let pause = async || context.shard.rt().yield_now().await;
+    let rt = context.shard.rt();
+    let ask = ProduceAsk {
+        is_zstd_allowed: call.header.version >= FIRST_VERSION_WITH_ZSTD,
+        acks,
+        now: rt.now(),
+        now_ms: rt.wall_clock_ms(),
+    };
+    let pause = async || rt.yield_now().await;
     match partition
-        .produce(
-            records,
-            is_zstd_allowed,
-            acks,
-            context.shard.opener(),
-            now_ms,
-            &pause,
-        )
+        .produce(records, ask, context.shard.opener(), &pause)
         .await
     {
         Ok(accepted) => Outcome::Accepted(accepted),
@@ -258,7 +256,7 @@ impl From<ProduceError> for Refusal {
                 .rejected_records()
                 .map(|record| (record.index, record.reason.to_string()))
                 .collect(),
-            ProduceError::Append(_) => Vec::new(),
+            ProduceError::Append(_) | ProduceError::Awaited(_) => Vec::new(),
         };
         Self {
             code: error.code(),
