@@ -166,10 +166,12 @@ mod planted {
 
     /// What a whole node's clients notice when it is left out, each within `NODE_PLANTED_SEEDS` (60)
     /// seeds: an answer that comes too early, and what a start makes of the disk.
-    const SEEN_BY_CLIENTS: [Rule; 3] = [
+    const SEEN_BY_CLIENTS: [Rule; 5] = [
         Rule::AckWaitsForDurable,
-        Rule::JournaledBeforeMove,
         Rule::CarryUnfinishedBlock,
+        Rule::ReplayNotBelowMark,
+        Rule::RunCheck,
+        Rule::MetadataDurableFirst,
     ];
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::topics::create_automatically;
+use crate::cluster::controller::check_topic_name;
 use crate::cluster::{Image, PartitionState, Placement, Topic};
 use crate::model::{BrokerId, PartitionIndex, ShardIndex, TopicId};
 use crate::rt::Runtime;
@@ -98,11 +99,11 @@ async fn asked_topic<R: Runtime>(
         return describe(topic, operations);
     }
     if !(may_create && context.shard.config().auto_create_topics_enable) {
-        return missing(
-            Some(name),
-            TopicId::ZERO,
-            ErrorCode::UnknownTopicOrPartition,
-        );
+        let code = match check_topic_name(name) {
+            Ok(()) => ErrorCode::UnknownTopicOrPartition,
+            Err(error) => error.code(),
+        };
+        return missing(Some(name), TopicId::ZERO, code);
     }
     let created = create_automatically(context, name).await;
     match (created, context.shard.image().topic(name)) {

@@ -19,6 +19,8 @@ mod faults;
 mod history;
 mod load;
 mod machine;
+#[cfg(test)]
+mod refusals;
 
 use std::cell::RefCell;
 use std::future::Future;
