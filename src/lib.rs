@@ -77,7 +77,9 @@
 //! [`PartitionLog::read`](log::PartitionLog::read) below the high watermark, or the last stable offset: shares of the tail's
 //! memory where it reaches far enough back, otherwise `read_cold` (`log/shard/reader.rs`), direct reads of
 //! the segment with every CRC checked, and base offset and leader epoch, which the CRC leaves out,
-//! against what the log knows. With too little to answer, it has the partitions watched
+//! against what the log knows. Memory for it is taken first (`ResponseRoom`, `server/memory/`), the
+//! response is cut to what there is, and gives it back when it is written or waits for more. With too
+//! little to answer, it has the partitions watched
 //! ([`Partition::watch`](partition::Partition::watch)) and waits until one of them puts its place into
 //! the request's [`ReadySet`](rt::ReadySet), and looks at those alone again, or for the deadline. A
 //! session keeps its `ReadySet`, its watches and the partitions' slots from request to request, so that

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::log::partition::producers::ProducerError;
-use crate::rt::is_open_refused;
+use crate::rt::{ArenaFull, is_open_refused};
 
 /// Whether there is no room, on the device or in a quota: no failure, as there may be later.
 pub(super) fn is_disk_full(error: &io::Error) -> bool {
@@ -109,6 +109,9 @@ impl From<io::Error> for AppendError {
 /// Why nothing could be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
+    /// The shard has no memory for it now.
+    #[error("{0}")]
+    NoMemory(ArenaFull),
     /// OFFSET_OUT_OF_RANGE: below the log start, or beyond the log end.
     #[error("offset out of range")]
     OutOfRange,

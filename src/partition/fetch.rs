@@ -60,6 +60,11 @@ pub enum FetchError {
 }
 
 impl<R: Runtime> Partition<R> {
+    /// Whether there may be something to read from an offset on.
+    pub fn has_more(&self, offset: Offset, isolation: Isolation) -> bool {
+        offset < self.watermarks().end_for(isolation)
+    }
+
     /// Reads whole batches below the mark that the isolation level sets. Beyond it, but not beyond
     /// the log end, there is nothing to read yet and no error.
     pub async fn fetch(&self, ask: FetchAsk) -> Result<Fetched, FetchError> {
@@ -80,8 +85,9 @@ impl<R: Runtime> Partition<R> {
         if ask.offset < marks.log_start || ask.offset > marks.log_end {
             return Err(ReadError::OutOfRange.into());
         }
-        // Most of the partitions that a consumer asks for have nothing new.
-        if ask.offset >= end {
+        // Most of the partitions that a consumer asks for have nothing new, and a full response has
+        // room for nothing.
+        if ask.offset >= end || (ask.max_bytes == 0 && !ask.whole_first) {
             return Ok(fetched);
         }
         let read = self.log().read(ReadAsk {

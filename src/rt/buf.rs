@@ -274,6 +274,16 @@ impl Buf {
         self.storage.registration()
     }
 
+    /// Bytes of the memory that it keeps from being given back, its own among them.
+    pub fn memory_bytes(&self) -> usize {
+        self.storage.capacity()
+    }
+
+    /// Whether both keep the same memory.
+    pub fn shares_memory_with(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.storage, &other.storage)
+    }
+
     /// A share of a part, counted from this share's start.
     ///
     /// # Panics

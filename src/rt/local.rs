@@ -148,6 +148,15 @@ impl Permit {
         self.amount
     }
 
+    /// Takes over what `other`, a part of the same budget, holds.
+    pub fn join(&mut self, mut other: Self) {
+        assert!(
+            Rc::ptr_eq(&self.inner, &other.inner),
+            "parts of two budgets cannot be one"
+        );
+        self.amount += std::mem::take(&mut other.amount);
+    }
+
     /// Gives back what it holds beyond `amount`.
     pub fn shrink_to(&mut self, amount: usize) {
         let given_back = self.amount.saturating_sub(amount);
@@ -156,13 +165,11 @@ impl Permit {
         self.inner.changed.notify();
     }
 
-    /// Takes over what `other`, a part of the same budget, holds.
-    pub fn join(&mut self, mut other: Self) {
-        assert!(
-            Rc::ptr_eq(&self.inner, &other.inner),
-            "parts of two budgets cannot be one"
-        );
-        self.amount += std::mem::take(&mut other.amount);
+    /// Holds `amount` more, whether or not it is there: for what cannot be made smaller any more.
+    /// Whoever asks next waits until it is paid back.
+    pub fn overdraw(&mut self, amount: usize) {
+        self.amount += amount;
+        self.inner.taken.set(self.inner.taken.get() + amount);
     }
 
     /// Takes more, whether it is there or not, or gives some back, until it holds `amount`.

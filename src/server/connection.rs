@@ -6,14 +6,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::future::{Either, LocalBoxFuture, select};
 
-use super::request::ResponseFrame;
+use super::request::{Outgoing, ResponseFrame};
 use crate::net::{Frame, FrameError, FrameReader, Stream};
 use crate::rt::{Budget, Buf, Event, Permit, Runtime};
 
@@ -72,8 +73,34 @@ pub struct Connection<R: Runtime> {
 
 struct PendingReply {
     response: LocalBoxFuture<'static, ResponseFrame>,
+    /// The response, when it came while an earlier one was being written.
+    came: Option<ResponseFrame>,
+    /// What the response is charged with, from when it is there.
+    response_memory: Option<Permit>,
     _memory: Permit,
     _slot: Permit,
+}
+
+impl PendingReply {
+    /// The response's pieces, if they are there.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Vec<Buf>>> {
+        let came = match self.came.take() {
+            Some(came) => came,
+            None => ready!(self.response.as_mut().poll(context)),
+        };
+        Poll::Ready(came.map(|Outgoing { pieces, memory }| {
+            self.response_memory = memory;
+            pieces
+        }))
+    }
+
+    /// Goes on with what the response waits for, and never completes.
+    async fn go_on(&mut self) {
+        if self.came.is_none() {
+            self.came = Some((&mut self.response).await);
+        }
+        std::future::pending().await
+    }
 }
 
 impl std::fmt::Debug for PendingReply {
@@ -163,6 +190,8 @@ impl<R: Runtime> Connection<R> {
                 Reply::Respond(response) => {
                     let pending = PendingReply {
                         response,
+                        came: None,
+                        response_memory: None,
                         _memory: memory,
                         _slot: slot,
                     };
@@ -198,7 +227,7 @@ impl<R: Runtime> Connection<R> {
             let Some(mut first) = first else {
                 return Ok(());
             };
-            let Some(mut pieces) = (&mut first.response).await else {
+            let Some(mut pieces) = poll_fn(|context| first.poll(context)).await else {
                 // There is no response that could be sent: the closed connection says so.
                 return Ok(());
             };
@@ -206,7 +235,7 @@ impl<R: Runtime> Connection<R> {
             while bytes_of(&pieces) < TOGETHER_BYTES && unfinished.is_none() {
                 let next = self.replies.borrow_mut().pop_front();
                 let Some(mut next) = next else { break };
-                match futures_util::poll!(&mut next.response) {
+                match poll_fn(|context| Poll::Ready(next.poll(context))).await {
                     Poll::Ready(None) => return self.write(rt, pieces).await,
                     Poll::Ready(Some(response)) => {
                         pieces.extend(response);
@@ -215,7 +244,16 @@ impl<R: Runtime> Connection<R> {
                     Poll::Pending => unfinished = Some(next),
                 }
             }
-            self.write(rt, pieces).await?;
+            let write = pin!(self.write(rt, pieces));
+            match &mut unfinished {
+                // It may be reading, with a share of what there is for reads: a client that does
+                // not take what is written now must not keep that from others.
+                Some(next) => match select(write, pin!(next.go_on())).await {
+                    Either::Left((written, _)) => written?,
+                    Either::Right(((), _)) => {}
+                },
+                None => write.await?,
+            }
             drop(served);
         }
     }

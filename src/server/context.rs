@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::fetch_session::SessionCache;
+use super::memory::ResponseMemory;
 use super::session::Session;
 use crate::rt::Runtime;
 use crate::shard::Shard;
@@ -18,6 +19,8 @@ pub struct Context<R: Runtime> {
     pub sessions: Rc<RefCell<SessionCache>>,
     /// What was refused of late.
     pub refusals: Rc<Refusals>,
+    /// Memory for responses that carry records.
+    pub responses: ResponseMemory,
 }
 
 impl<R: Runtime> Clone for Context<R> {
@@ -26,6 +29,7 @@ impl<R: Runtime> Clone for Context<R> {
             shard: self.shard.clone(),
             sessions: self.sessions.clone(),
             refusals: self.refusals.clone(),
+            responses: self.responses.clone(),
         }
     }
 }

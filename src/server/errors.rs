@@ -108,6 +108,8 @@ impl Code for ReadError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::OutOfRange => ErrorCode::OffsetOutOfRange,
+            // Retriable, whatever is asked.
+            Self::NoMemory(_) => ErrorCode::KafkaStorageError,
             Self::Storage(error) => error.code(),
         }
     }

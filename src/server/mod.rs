@@ -9,7 +9,7 @@
 //! | `router` | the way of a request: authorize, handle, quota, throttle, encode |
 //! | `request` | what handlers get, and the frames they give |
 //! | `gate` | where an authorizer and quotas come in |
-//! | `memory` | how a shard's memory is divided among what clients make it hold |
+//! | `memory/` | how a shard's memory is divided among what clients make it hold; the responses' part |
 //! | `context` | what the handlers of a shard share |
 //! | `locate` | from what a request names to a partition, or to where else it is |
 //! | `handlers/` | a file per API family |

@@ -5,12 +5,20 @@ use std::rc::Rc;
 use super::context::Context;
 use super::gate;
 use super::session::Session;
-use crate::rt::{Buf, Runtime};
+use crate::rt::{Buf, Permit, Runtime};
 use crate::wire::{ApiKey, DecodeError, Message, Piece, RequestHeader, Response, encode_response};
 
-/// A response frame, its length prefix included, in the pieces it is written from. None where it
-/// could not be encoded: the connection is closed instead.
-pub type ResponseFrame = Option<Vec<Buf>>;
+/// A response on its way out. None where it could not be encoded: the connection is closed instead.
+pub type ResponseFrame = Option<Outgoing>;
+
+/// A response frame.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The pieces it is written from, its length prefix included.
+    pub pieces: Vec<Buf>,
+    /// What it is charged with until it is written.
+    pub memory: Option<Permit>,
+}
 
 /// What a request's header says, but for the client id, which the session has.
 #[derive(Clone, Copy, Debug)]
@@ -90,28 +98,39 @@ impl Call {
         context: &Context<R>,
         message: M,
     ) -> ResponseFrame {
-        self.respond_with(context, message, &[])
+        self.respond_with(context, message, &[], None)
     }
 
     /// The frame of a response whose records (`Records::Elsewhere`, in order) are `records`, each
-    /// the pieces of one partition.
+    /// the pieces of one partition, and charged to `memory`.
     pub fn respond_with<'a, R: Runtime, M: Response<'a>>(
         &self,
         context: &Context<R>,
         mut message: M,
         records: &[Vec<Buf>],
+        memory: Option<Permit>,
     ) -> ResponseFrame {
         gate::throttle(context, &self.session, &mut message);
-        encode(self.header, &message, records)
+        let pieces = encode(self.header, &message, records)?;
+        Some(Outgoing { pieces, memory })
     }
 }
 
+/// The frame of a message that nothing is charged for.
+pub fn plain_response<'a, M: Response<'a>>(header: Header, message: &M) -> ResponseFrame {
+    let pieces = encode(header, message, &[])?;
+    Some(Outgoing {
+        pieces,
+        memory: None,
+    })
+}
+
 /// The frame of a message, and of records beside it.
-pub fn encode<'a, M: Response<'a>>(
+fn encode<'a, M: Response<'a>>(
     header: Header,
     message: &M,
     records: &[Vec<Buf>],
-) -> ResponseFrame {
+) -> Option<Vec<Buf>> {
     let mut framing = Vec::new();
     let encoded = encode_response(&mut framing, header.version, header.correlation_id, message);
     let encoded = match encoded {

@@ -15,7 +15,7 @@ use super::connection::{Reply, Service};
 use super::context::Context;
 use super::gate::authorize;
 use super::handlers;
-use super::request::{Call, Header, encode};
+use super::request::{Call, Header, plain_response};
 use super::session::Session;
 use crate::net::FrameError;
 use crate::rt::{Buf, Runtime};
@@ -89,7 +89,10 @@ impl<R: Runtime> Service for Router<R> {
                     version: 0,
                     correlation_id,
                 };
-                return Reply::ready(encode(header, &handlers::unsupported_api_versions(), &[]));
+                return Reply::ready(plain_response(
+                    header,
+                    &handlers::unsupported_api_versions(),
+                ));
             }
             Err(error) => return self.refuse(&"a frame", &error),
         };

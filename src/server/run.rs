@@ -23,14 +23,15 @@ pub async fn serve<R: Runtime>(
     stopped: impl Future<Output = ()>,
 ) {
     let config = shard.config();
+    let plan = MemoryPlan::of(shard.rt().arena().limit_bytes(), &config);
     let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     let sessions = SessionCache::new(slots, SESSIONS_PER_CONNECTION);
     let context = Context {
         shard: shard.clone(),
         sessions: Rc::new(RefCell::new(sessions)),
         refusals: Rc::default(),
+        responses: plan.response_memory(),
     };
-    let plan = MemoryPlan::of(shard.rt().arena().limit_bytes(), &config);
     let connections = Connections::new(context, &plan);
     for (index, listener) in listeners.into_iter().enumerate() {
         connections.accept_from(index, listener);

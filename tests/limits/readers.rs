@@ -1,7 +1,9 @@
 //! Clients that ask and do not take what they asked for, and what a Fetch waits for.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use corelane::model::batch::Batches;
 use corelane::model::{Offset, PartitionIndex};
 use corelane::wire::messages::*;
 use corelane::wire::{ErrorCode, decode_response};
@@ -147,5 +149,143 @@ fn a_session_with_an_unknown_topic_waits_as_well() {
             took >= Duration::from_millis(450),
             "answered after {took:?}"
         );
+    }
+}
+
+/// Records of `t` as they are read by one who goes from its beginning to its end, and how long that
+/// took.
+fn read_through(connection: &mut Connection, partition: i32, records: i64) -> Duration {
+    let began = Instant::now();
+    let mut next = 0;
+    while next < records {
+        let asked = ask([topic("t", partition, next)]);
+        let frame = connection.call(VERSION, &asked).expect("an answer");
+        let (_, response) = decode_response::<FetchResponse>(&frame, VERSION).expect("a response");
+        let partition = &response.responses[0].partitions[0];
+        assert_eq!(partition.error_code, ErrorCode::None);
+        let records = partition
+            .records
+            .as_ref()
+            .map_or(&[][..], |records| records.bytes());
+        for batch in Batches::new(records) {
+            next = batch.expect("a whole batch").1.end_offset().0;
+        }
+    }
+    began.elapsed()
+}
+
+/// What eight readers that do not read hold, each of other records, keeps nobody from writing and
+/// reading, nor the broker from stopping.
+#[test]
+fn readers_that_do_not_read_stop_nobody() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = Options::new(1).set("corelane.memory", 96 << 20);
+    let broker = Broker::start(&dir.path().join("data"), &options);
+    fill(&broker, 80);
+    let readers: Vec<_> = (0..8).map(|nth| silent_reader(&broker, nth * 8)).collect();
+    std::thread::sleep(Duration::from_millis(500));
+    let began = Instant::now();
+    let mut connection = broker.connect();
+    assert_eq!(connection.create_topic("other", 1, &[]), ErrorCode::None);
+    for bytes in [1_000, 400_000, 1_000, 400_000] {
+        let batch = Batch::of([vec![3; bytes]]).bytes();
+        assert!(connection.produce("other", 0, &batch).is_ok());
+    }
+    assert_eq!(connection.read_partition("other", 0, 0).len(), 4);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    let took = read_through(&mut connection, 0, 80);
+    println!("80 MB from disk beside readers that do not read: {took:?}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert!(
+        broker.resident_bytes() < 160 << 20,
+        "{} bytes",
+        broker.resident_bytes()
+    );
+    drop(readers);
+    assert!(broker.stop().success());
+}
+
+/// Consumers that catch up on many partitions at once, more than there is memory for.
+#[test]
+fn consumers_that_catch_up_share_what_memory_there_is() {
+    const PARTITIONS: i32 = 60;
+    const RECORDS: i64 = 12;
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = Options::new(1).set("corelane.memory", 96 << 20);
+    let broker = Broker::start(&dir.path().join("data"), &options);
+    let mut connection = broker.connect();
+    assert_eq!(
+        connection.create_topic("t", PARTITIONS, &[]),
+        ErrorCode::None
+    );
+    for partition in 0..PARTITIONS {
+        for _ in 0..RECORDS {
+            let batch = Batch::of([vec![partition as u8; 100_000]]).bytes();
+            assert!(connection.produce("t", partition, &batch).is_ok());
+        }
+    }
+    let address = broker.address();
+    let consumers: Vec<_> = (0..10)
+        .map(|_| std::thread::spawn(move || catch_up(address, PARTITIONS, RECORDS)))
+        .collect();
+    let began = Instant::now();
+    while consumers.iter().any(|consumer| !consumer.is_finished()) {
+        let waited = began.elapsed();
+        assert!(
+            waited < Duration::from_secs(60),
+            "not done after {waited:?}"
+        );
+        let asked = Instant::now();
+        let batch = Batch::of([vec![3; 1_000]]).bytes();
+        assert!(connection.produce("t", 0, &batch).is_ok());
+        let took = asked.elapsed();
+        assert!(
+            took < Duration::from_secs(5),
+            "a write beside them took {took:?}"
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    println!("ten consumers caught up in {:?}", began.elapsed());
+    for consumer in consumers {
+        consumer.join().expect("no error on the way");
+    }
+}
+
+/// Reads all partitions from their beginning in one request after another, and fails at any error.
+fn catch_up(address: SocketAddr, partitions: i32, records: i64) {
+    let mut connection = Connection::open(address).expect("the broker accepts");
+    let mut next = vec![0; partitions as usize];
+    while next.iter().any(|offset| *offset < records) {
+        let wanted = |(partition, offset): (usize, &i64)| FetchPartition {
+            partition: PartitionIndex(partition as i32),
+            fetch_offset: Offset(*offset),
+            partition_max_bytes: 1 << 20,
+            ..Default::default()
+        };
+        let mut partitions: Vec<_> = next.iter().enumerate().map(wanted).collect();
+        partitions.sort_by_key(|partition| partition.fetch_offset);
+        let asked = ask([FetchTopic {
+            topic: "t".into(),
+            partitions: partitions.into_iter().collect(),
+            ..Default::default()
+        }]);
+        let frame = connection.call(VERSION, &asked).expect("an answer");
+        let (_, response) = decode_response::<FetchResponse>(&frame, VERSION).expect("a response");
+        for partition in response
+            .responses
+            .iter()
+            .flat_map(|topic| &topic.partitions)
+        {
+            assert_eq!(partition.error_code, ErrorCode::None);
+            let bytes = partition
+                .records
+                .as_ref()
+                .map_or(&[][..], |records| records.bytes());
+            for batch in Batches::new(bytes) {
+                let end = batch.expect("a whole batch").1.end_offset().0;
+                next[partition.partition_index.0 as usize] = end;
+            }
+        }
     }
 }

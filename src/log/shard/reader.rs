@@ -225,6 +225,11 @@ impl<R: Runtime> LogInner<R> {
 
     /// What a failed read of a segment means for whoever asked. Other partitions are not concerned.
     pub fn read_failed(&self, error: WalkError, part: &FilePart) -> ReadError {
+        if let WalkError::Io(error) = &error
+            && let Some(full) = error.get_ref().and_then(|inner| inner.downcast_ref())
+        {
+            return ReadError::NoMemory(*full);
+        }
         let path = segment_path(&self.dir, part.facts.base_offset, SegmentFile::Log);
         let path = path.display();
         let error = match error {

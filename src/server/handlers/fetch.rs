@@ -6,8 +6,9 @@ use std::time::Duration;
 use futures_util::future::select;
 
 use crate::cluster::Image;
+use crate::log::ReadError;
 use crate::model::{LeaderEpoch, LookupMap, Offset, PartitionIndex, TopicId};
-use crate::partition::{FetchAsk, Fetched, Isolation, Partition, Role};
+use crate::partition::{FetchAsk, FetchError, Fetched, Isolation, Partition, Role};
 use crate::rt::{Buf, Runtime};
 use crate::server::connection::Reply;
 use crate::server::context::Context;
@@ -16,6 +17,7 @@ use crate::server::fetch_session::{
     FetchPlan, PartitionAnswer, PartitionAsk, PartitionKey, Planned, SessionAsk, TopicKey,
 };
 use crate::server::locate::{NotHere, Redirects, TopicRef};
+use crate::server::memory::{ResponseRoom, memory_of};
 use crate::server::request::{Call, ResponseFrame};
 use crate::shard::PartitionSlot;
 use crate::wire::messages::{
@@ -36,9 +38,13 @@ struct Round<R: Runtime> {
     /// wait for.
     places: LookupMap<u32, usize>,
     bytes: usize,
+    /// Memory for what is read.
+    room: ResponseRoom,
     /// How many of the partitions are not in the metadata.
     unknown: usize,
     has_news: bool,
+    /// Whether there was no memory for some partition.
+    is_short: bool,
 }
 
 struct Answer<R: Runtime> {
@@ -47,6 +53,8 @@ struct Answer<R: Runtime> {
     fetched: Fetched,
     partition: Option<(PartitionSlot, Partition<R>)>,
     leader: Option<LeaderIdAndEpoch>,
+    /// Whether there is more to read, and was no memory for it.
+    is_short: bool,
 }
 
 /// Bounds of one response.
@@ -109,34 +117,52 @@ async fn serve<R: Runtime>(
     mut plan: FetchPlan,
     bounds: Bounds,
 ) -> ResponseFrame {
-    let mut round = Round::new();
+    let mut round = Round::new(context.responses.room());
     let mut due = std::mem::take(&mut plan.partitions);
     loop {
-        let looked_at = round.read(context, &plan, due, bounds).await;
+        let mut looked_at = round.read(context, &plan, due, bounds).await;
         // What is not there is answered with the rest, as in Kafka: it is known before anything is
         // read, and if it ended the wait, a consumer of one topic that is gone and one that is
         // not would ask without a pause. With nothing else there is nothing to wait for.
         round.has_news |= round.unknown == plan.asked;
         let left = bounds.deadline.saturating_sub(context.shard.rt().now());
-        if round.bytes >= bounds.min_bytes || round.has_news || left.is_zero() {
-            return respond(context, call, &plan, bounds, round);
+        let has_enough = round.bytes >= bounds.min_bytes || (round.is_short && round.bytes > 0);
+        if has_enough || round.has_news || left.is_zero() {
+            let put_back = round.take_put_back();
+            looked_at.extend(round.read(context, &plan, put_back, bounds).await);
+            if round.bytes > 0 || !round.is_short || left.is_zero() {
+                return respond(context, call, &plan, bounds, round);
+            }
         }
         for place in looked_at {
             round.watch(place, &plan);
         }
+        round.put_back();
         let deadline = context.shard.deadlines().until(bounds.deadline);
-        select(pin!(plan.ready.wait()), deadline).await;
+        let is_short = round.is_short;
+        match is_short {
+            // Whatever there is to read, there is no memory for it.
+            true => _ = select(pin!(round.room.wait()), deadline).await,
+            false => _ = select(pin!(plan.ready.wait()), deadline).await,
+        }
+        round.is_short = false;
         let planned = |at: u32| match round.places.get(&at) {
             Some(place) => Some(round.answers.get(*place)?.planned.clone()),
             None => plan.planned(at),
         };
         due = plan.ready.take().into_iter().filter_map(planned).collect();
+        if is_short {
+            let short = round.answers.iter().filter(|answer| answer.is_short);
+            due.extend(short.map(|answer| answer.planned.clone()));
+        }
     }
 }
 
 impl<R: Runtime> Round<R> {
-    fn new() -> Self {
+    fn new(room: ResponseRoom) -> Self {
         Self {
+            room,
+            is_short: false,
             answers: Vec::new(),
             places: LookupMap::default(),
             bytes: 0,
@@ -165,8 +191,11 @@ impl<R: Runtime> Round<R> {
                 max_bytes: bounds.max_bytes.saturating_sub(self.bytes),
                 ..bounds
             };
-            let answer = read_one(context, &image, plan, planned, left, self.bytes == 0).await;
+            let is_first = self.bytes == 0;
+            let room = &mut self.room;
+            let answer = read_one(context, &image, plan, planned, left, is_first, room).await;
             self.bytes += answer.fetched.bytes;
+            self.is_short |= answer.is_short;
             // One that goes while the request waits is an error of reading, which is told at once.
             match answer.is_unknown() && before.is_none() {
                 true => self.unknown += 1,
@@ -180,6 +209,27 @@ impl<R: Runtime> Round<R> {
             looked_at.push(place);
         }
         looked_at
+    }
+
+    /// Drops what was read before the request waits, which may take as long as its client likes:
+    /// the memory is for those who are answered. That it is there stays known.
+    fn put_back(&mut self) {
+        self.room.clear();
+        for answer in &mut self.answers {
+            answer.fetched.records.clear();
+        }
+    }
+
+    /// The partitions of which something was read that was put back: it is read again to be sent.
+    fn take_put_back(&mut self) -> Vec<Planned> {
+        let mut put_back = Vec::new();
+        for answer in &mut self.answers {
+            if answer.fetched.bytes > 0 && answer.fetched.records.is_empty() {
+                self.bytes -= std::mem::take(&mut answer.fetched.bytes);
+                put_back.push(answer.planned.clone());
+            }
+        }
+        put_back
     }
 
     /// Has changes of a partition reported from what was read on.
@@ -199,20 +249,10 @@ async fn read_one<R: Runtime>(
     planned: Planned,
     left: Bounds,
     is_first: bool,
+    room: &mut ResponseRoom,
 ) -> Answer<R> {
     let ask = planned.ask;
-    let mut answer = Answer {
-        planned,
-        code: ErrorCode::None,
-        fetched: Fetched {
-            high_watermark: Offset(-1),
-            last_stable: Offset(-1),
-            log_start: Offset(-1),
-            ..Fetched::default()
-        },
-        partition: None,
-        leader: None,
-    };
+    let mut answer = Answer::unread(planned);
     let (slot, partition) = match find(context, image, plan, &answer.planned) {
         Ok(found) => found,
         Err(NotHere { code, leader }) => {
@@ -220,7 +260,7 @@ async fn read_one<R: Runtime>(
             return answer;
         }
     };
-    let ask = FetchAsk {
+    let mut ask = FetchAsk {
         offset: Offset(ask.fetch_offset),
         max_bytes: usize::try_from(ask.max_bytes)
             .unwrap_or(0)
@@ -230,14 +270,32 @@ async fn read_one<R: Runtime>(
         current_leader_epoch: LeaderEpoch(ask.current_leader_epoch),
         last_fetched_epoch: LeaderEpoch(ask.last_fetched_epoch),
     };
-    match partition.fetch(ask).await {
+    let is_full = ask.max_bytes == 0 && !is_first;
+    if !is_full && partition.has_more(ask.offset, ask.isolation) {
+        match room.take(ask.max_bytes) {
+            Some(bytes) => ask.max_bytes = ask.max_bytes.min(bytes),
+            // It is left out, and its turn comes when there is memory: nothing waits for memory
+            // while it holds some.
+            None => {
+                answer.is_short = true;
+                (ask.max_bytes, ask.whole_first) = (0, false);
+            }
+        }
+    }
+    let fetched = partition.fetch(ask).await;
+    let used = fetched
+        .as_ref()
+        .map_or(0, |fetched| memory_of(&fetched.records));
+    room.settle(used);
+    match fetched {
         Ok(fetched) => answer.fetched = fetched,
+        Err(FetchError::Read(ReadError::NoMemory(_))) => {
+            answer.is_short = true;
+            answer.tell_marks(&partition);
+        }
         Err(error) => {
             answer.code = error.code();
-            let marks = partition.watermarks();
-            answer.fetched.log_start = marks.log_start;
-            answer.fetched.high_watermark = marks.high_watermark;
-            answer.fetched.last_stable = marks.last_stable;
+            answer.tell_marks(&partition);
         }
     }
     answer.partition = Some((slot, partition));
@@ -275,12 +333,36 @@ impl TopicKey {
 }
 
 impl<R: Runtime> Answer<R> {
+    fn unread(planned: Planned) -> Self {
+        Self {
+            planned,
+            code: ErrorCode::None,
+            fetched: Fetched {
+                high_watermark: Offset(-1),
+                last_stable: Offset(-1),
+                log_start: Offset(-1),
+                ..Fetched::default()
+            },
+            partition: None,
+            leader: None,
+            is_short: false,
+        }
+    }
+
     /// Whether the metadata has no such partition.
     fn is_unknown(&self) -> bool {
         matches!(
             self.code,
             ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId
         )
+    }
+
+    /// Takes the marks of a partition of which nothing was read.
+    fn tell_marks(&mut self, partition: &Partition<R>) {
+        let marks = partition.watermarks();
+        self.fetched.log_start = marks.log_start;
+        self.fetched.high_watermark = marks.high_watermark;
+        self.fetched.last_stable = marks.last_stable;
     }
 
     /// Whether the client must hear of it at once.
@@ -356,7 +438,8 @@ fn respond<R: Runtime>(
     let mut redirects = Redirects::default();
     let mut topics: Vec<FetchableTopicResponse> = Vec::new();
     let mut records: Vec<Vec<Buf>> = Vec::new();
-    for answer in round.answers {
+    let (answers, memory) = (round.answers, round.room.into_permit());
+    for answer in answers {
         if plan.session_id != 0 && !tell_session(plan, &answer, bounds.isolation) {
             continue;
         }
@@ -387,7 +470,7 @@ fn respond<R: Runtime>(
         node_endpoints: redirects.into_endpoints(),
         ..Default::default()
     };
-    call.respond_with(context, response, &records)
+    call.respond_with(context, response, &records, memory)
 }
 
 /// Tells the session what was found and asks it whether the client must be told; a full response

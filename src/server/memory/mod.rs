@@ -1,5 +1,9 @@
 //! How a shard's memory is divided among what clients make it hold.
 
+mod responses;
+
+pub use responses::{ResponseMemory, ResponseRoom, memory_of};
+
 use crate::config::BrokerConfig;
 use crate::net::FrameMemory;
 use crate::rt::Budget;
@@ -25,6 +29,10 @@ pub struct MemoryPlan {
     pub request_bytes: usize,
     /// The largest request, for which there is always room.
     pub largest_request_bytes: usize,
+    /// Responses that carry records and are not written yet.
+    pub response_bytes: usize,
+    /// The same, for small ones alone.
+    pub small_response_bytes: usize,
 }
 
 impl MemoryPlan {
@@ -39,6 +47,8 @@ impl MemoryPlan {
             small_request_bytes: small,
             request_bytes: requests - small,
             largest_request_bytes: largest.min(share),
+            response_bytes: share - share / SMALL_SHARE,
+            small_response_bytes: share / SMALL_SHARE,
         }
     }
 
@@ -50,6 +60,11 @@ impl MemoryPlan {
             completing: Budget::new(self.largest_request_bytes),
             has_deadlines: true,
         }
+    }
+
+    /// What responses are charged to.
+    pub fn response_memory(&self) -> ResponseMemory {
+        ResponseMemory::new(self.response_bytes, self.small_response_bytes)
     }
 
     /// Limits of the configuration that the memory does not allow, and how to mend it.
