@@ -7,7 +7,7 @@
 use corelane::log::simulation::{
     Ending, Report, count_steps, emptied, full_disk, late_write, lost_metadata, missing_dir,
     missing_segment, offline_keeps_all, recovery_time, rotten_checkpoint, rotten_journal,
-    rotten_log_start, run_cut_at, run_failing_disk, try_seed,
+    rotten_log_start, run_cut_at, run_failing_disk, try_seed, unflushed_log_start,
 };
 use corelane::sim::node::{NodeReport, run_node_seed};
 
@@ -86,6 +86,7 @@ fn damaged_files() {
     for seed in 0..number("SEEDS", 100).min(20) {
         offline_keeps_all(seed).expect("rot");
         full_disk(seed).expect("full disk");
+        unflushed_log_start(seed).expect("a log start that was not flushed");
         missing_dir(seed).expect("directory");
         missing_segment(seed).expect("segment");
         rotten_checkpoint(seed).expect("checkpoint");
@@ -146,6 +147,7 @@ mod planted {
             Rule::Locks => late_write,
             Rule::RotIsNotTorn => rotten_journal,
             Rule::MetadataDurableFirst => lost_metadata,
+            Rule::FlushBeforeRecovery => unflushed_log_start,
             _ => |seed| try_seed(seed, Ending::Either).map(|_| ()),
         }
     }

@@ -47,11 +47,14 @@ pub enum Rule {
     SealCutDurable,
     /// A batch is accepted only once the journal and its segment have room for it.
     SpaceReserved,
+    /// Recovery flushes the journals before it reads them: after a kill they may hold writes that a
+    /// power cut would still take.
+    FlushBeforeRecovery,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::AckWaitsForDurable,
         Self::AckWaitsForPrefix,
         Self::JournaledBeforeMove,
@@ -72,6 +75,7 @@ impl Rule {
         Self::TopicIdCheck,
         Self::SealCutDurable,
         Self::SpaceReserved,
+        Self::FlushBeforeRecovery,
     ];
 }
 

@@ -102,8 +102,8 @@
 //! # Checkpoint
 //!
 //! Two files, rewritten in place in turns; the newest one of the committed run is never the one that
-//! is overwritten. Room is reserved in steps of 256 KiB, ahead of need, so that a checkpoint can be
-//! written on a full disk.
+//! is overwritten. Room is reserved in steps of 256 KiB before what needs it is made (a partition, a
+//! segment, a producer), so that a checkpoint can be written on a full disk.
 //!
 //! ```text
 //! | block 0: header 64, zeros | content ... |

@@ -130,6 +130,30 @@ impl<R: Runtime> CheckpointSlots<R> {
         Ok(sequence)
     }
 
+    /// Content that both slots have room for.
+    pub fn room_bytes(&self) -> usize {
+        let room = self.slots.iter().map(|slot| slot.room_bytes).min();
+        room.unwrap_or(0).saturating_sub(BLOCK_BYTES as u64) as usize
+    }
+
+    /// Makes room for a content of that length in both slots, and for half as much again if the disk
+    /// has it.
+    ///
+    /// # Errors
+    /// `DiskFull`: there is no less room than before.
+    pub async fn make_room(&mut self, content_bytes: usize) -> Result<(), CheckpointError> {
+        for slot in &mut self.slots {
+            if slot
+                .grow_for(content_bytes + content_bytes / 2)
+                .await
+                .is_err()
+            {
+                slot.grow_for(content_bytes).await?;
+            }
+        }
+        Ok(())
+    }
+
     fn newest_of(&self, run: RunId) -> Option<usize> {
         let sequence_of = |index: &usize| {
             let (of, sequence) = self.slots[*index].holds?;

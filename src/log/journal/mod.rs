@@ -131,6 +131,9 @@ pub enum JournalError {
     /// The journal was closed.
     #[error("the journal is closed")]
     Closed,
+    /// Whoever waited for space needs it no more.
+    #[error("the space is no longer wanted")]
+    Unwanted,
     /// The files could not be opened or prepared.
     #[error("{}: {source}", path.display())]
     Open {
@@ -234,8 +237,21 @@ impl<R: Runtime, T: 'static> Journal<R, T> {
     /// # Errors
     /// `DiskFull` while the ring cannot be prepared further, `TooLarge`, `Failed`, `Closed`.
     pub async fn reserve(&self, payload_bytes: usize) -> Result<JournalPermit<R, T>, JournalError> {
+        self.reserve_while(payload_bytes, || true).await
+    }
+
+    /// The same, as long as the space is wanted; that is asked again behind
+    /// [`Journal::wake_waiting`].
+    ///
+    /// # Errors
+    /// `Unwanted` as well.
+    pub async fn reserve_while(
+        &self,
+        payload_bytes: usize,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<JournalPermit<R, T>, JournalError> {
         let bytes = self.shared.cost(payload_bytes)?;
-        self.shared.take_space(bytes).await?;
+        self.shared.take_space(bytes, is_wanted).await?;
         Ok(JournalPermit {
             shared: self.shared.clone(),
             bytes,
@@ -293,6 +309,17 @@ impl<R: Runtime, T: 'static> Journal<R, T> {
     /// at most [`Journal::completed_end`] (anything later counts as that).
     pub fn position_of(&self, sequence: Sequence) -> JournalStart {
         self.shared.position_of(sequence)
+    }
+
+    /// Whoever waits for space looks whether it is still wanted.
+    pub fn wake_waiting(&self) {
+        self.shared.space_freed();
+    }
+
+    /// Whether the disk has no room for what would let space be given back. While that is so, whoever
+    /// finds none gets `DiskFull` instead of waiting.
+    pub fn set_stuck(&self, stuck: bool) {
+        self.shared.set_stuck(stuck);
     }
 
     /// Ends the journal as a failed write of its own does: nothing is written any more, and whoever

@@ -37,7 +37,12 @@ impl<R: Runtime> RingReader<R> {
         for index in 0..geometry.file_count {
             let path = path_of(dir, index);
             match open_locked(rt, &path, OpenMode::DIRECT).await {
-                Ok(file) => files.push((path, file)),
+                Ok(file) => {
+                    if holds(Rule::FlushBeforeRecovery) {
+                        file.sync().await?;
+                    }
+                    files.push((path, file));
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let file_bytes = geometry.file_bytes;
                     return Err(ScanError::Missing { path, file_bytes });

@@ -62,6 +62,7 @@ pub(super) struct JournalState<T> {
     disk_full: bool,
     /// Writes in flight that have found no room yet.
     refused_writes: usize,
+    stuck: bool,
     waiting: VecDeque<u64>,
     next_ticket: u64,
 }
@@ -102,6 +103,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
             appended_entries: 0,
             disk_full: false,
             refused_writes: 0,
+            stuck: false,
             waiting: VecDeque::new(),
             next_ticket: 0,
         };
@@ -133,13 +135,20 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
         Ok(cost)
     }
 
-    pub async fn take_space(&self, bytes: u64) -> Result<(), JournalError> {
+    pub async fn take_space(
+        &self,
+        bytes: u64,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<(), JournalError> {
         if let Some(taken) = self.state.borrow_mut().try_take(bytes, None) {
             return taken;
         }
         let turn = Turn::new(self);
         self.pressed_event.notify();
-        let look = || self.state.borrow_mut().try_take(bytes, Some(turn.ticket));
+        let look = || match is_wanted() {
+            true => self.state.borrow_mut().try_take(bytes, Some(turn.ticket)),
+            false => Some(Err(JournalError::Unwanted)),
+        };
         self.space_event.wait_until(look).await
     }
 
@@ -187,6 +196,11 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
     /// A write that had found no room has ended.
     pub fn write_ended(&self) {
         self.state.borrow_mut().refused_writes -= 1;
+        self.space_event.notify();
+    }
+
+    pub fn set_stuck(&self, stuck: bool) {
+        self.state.borrow_mut().stuck = stuck;
         self.space_event.notify();
     }
 
@@ -388,7 +402,8 @@ impl<T> JournalState<T> {
             self.ring.promise(bytes);
             return Some(Ok(()));
         }
-        (self.disk_full && !self.ring.is_prepared()).then_some(Err(JournalError::DiskFull))
+        let has_none = self.stuck || (self.disk_full && !self.ring.is_prepared());
+        has_none.then_some(Err(JournalError::DiskFull))
     }
 
     fn reached(&self, reached: bool) -> Option<Result<(), JournalError>> {

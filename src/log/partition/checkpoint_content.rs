@@ -10,12 +10,16 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+use std::cell::Cell;
+
 use bytes::{Buf, BufMut, TryGetError};
 
 use crate::log::journal::JournalStart;
 use crate::log::partition::snapshot::{Snapshot, SnapshotError};
 
 const VERSION: u16 = 3;
+const COUNT_AT: usize = 2 + JournalStart::BYTES;
+const LENGTH_BYTES: usize = 4;
 
 /// Why bytes are not a checkpoint's content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,21 +53,97 @@ pub struct Content {
     pub partitions: Vec<Snapshot>,
 }
 
+/// A checkpoint's bytes, partition by partition: they need not be encoded in one go.
+pub struct ContentWriter {
+    out: Vec<u8>,
+    count: u32,
+}
+
+impl ContentWriter {
+    /// Of no partitions yet; room for about so many bytes.
+    pub fn new(journal_start: &JournalStart, capacity_bytes: usize) -> Self {
+        let mut out = Vec::with_capacity(capacity_bytes);
+        out.put_u16(VERSION);
+        out.put_slice(&journal_start.encode());
+        out.put_u32(0);
+        Self { out, count: 0 }
+    }
+
+    /// Adds a partition; gives the length of its part.
+    pub fn push(&mut self, snapshot: &Snapshot) -> usize {
+        let before = self.out.len();
+        self.out.put_u32(0);
+        snapshot.encode(&mut self.out);
+        let length = self.out.len() - before;
+        self.put_at(before, (length - LENGTH_BYTES) as u32);
+        self.count += 1;
+        length
+    }
+
+    /// All of it.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.put_at(COUNT_AT, self.count);
+        self.out
+    }
+
+    fn put_at(&mut self, at: usize, number: u32) {
+        if let Some(field) = self.out.get_mut(at..at + LENGTH_BYTES) {
+            field.copy_from_slice(&number.to_be_bytes());
+        }
+    }
+}
+
+/// Room for the checkpoints to come, counted before it is needed: whoever adds to what they hold takes it
+/// first, so that a checkpoint can always be written, on a full disk as well.
+#[derive(Debug, Default)]
+pub struct CheckpointRoom {
+    room_bytes: Cell<usize>,
+    needed_bytes: Cell<usize>,
+    /// What was taken since the last checkpoint began.
+    taken_bytes: Cell<usize>,
+}
+
+impl CheckpointRoom {
+    /// Takes room for so many bytes more, if it is there.
+    pub fn take(&self, bytes: usize) -> bool {
+        let needed = self.needed_bytes.get() + bytes;
+        let fits = needed <= self.room_bytes.get();
+        if fits {
+            self.needed_bytes.set(needed);
+            self.taken_bytes.set(self.taken_bytes.get() + bytes);
+        }
+        fits
+    }
+
+    /// What the next checkpoint needs at most.
+    pub fn needed_bytes(&self) -> usize {
+        self.needed_bytes.get()
+    }
+
+    /// The slots have so much room, each.
+    pub fn set_room(&self, bytes: usize) {
+        self.room_bytes.set(bytes);
+    }
+
+    /// A checkpoint begins to be taken.
+    pub fn begin(&self) {
+        self.taken_bytes.set(0);
+    }
+
+    /// It was taken, and needs so much at most.
+    pub fn end(&self, bytes: usize) {
+        self.needed_bytes.set(bytes + self.taken_bytes.get());
+    }
+}
+
 impl Content {
     /// Its bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(256 + 256 * self.partitions.len());
-        out.put_u16(VERSION);
-        out.put_slice(&self.journal_start.encode());
-        out.put_u32(self.partitions.len() as u32);
-        let mut snapshot = Vec::new();
+        let mut writer = ContentWriter::new(&self.journal_start, 256 + 256 * self.partitions.len());
         for partition in &self.partitions {
-            snapshot.clear();
-            partition.encode(&mut snapshot);
-            out.put_u32(snapshot.len() as u32);
-            out.put_slice(&snapshot);
+            writer.push(partition);
         }
-        out
+        writer.finish()
     }
 
     /// Reads what [`Content::encode`] wrote.
@@ -94,5 +174,25 @@ impl Content {
             }),
             false => Err(ContentError::Malformed("bytes behind the end")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_taken_before_it_is_needed() {
+        let room = CheckpointRoom::default();
+        room.set_room(1_000);
+        assert!(room.take(600) && room.take(400));
+        assert!(!room.take(1), "and nothing was taken");
+        room.begin();
+        room.set_room(2_000);
+        assert!(room.take(300));
+        // What was taken while the checkpoint was may not be in it.
+        room.end(900);
+        assert_eq!(room.needed_bytes(), 1_200);
+        assert!(room.take(800) && !room.take(1));
     }
 }

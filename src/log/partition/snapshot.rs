@@ -30,7 +30,9 @@ use bytes::{Buf, BufMut, TryGetError};
 
 use crate::log::journal::{EventChange, PartitionEvent};
 use crate::log::partition::epochs::EpochCache;
-use crate::log::partition::producers::{DEFAULT_MAX_PRODUCERS, ProducerBatch, ProducerStates};
+use crate::log::partition::producers::{
+    DEFAULT_MAX_PRODUCERS, ProducerBatch, ProducerStates, REMEMBERED_BATCHES,
+};
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::position::{Boundary, Position};
@@ -38,8 +40,13 @@ use crate::model::batch::BatchView;
 use crate::model::{LeaderEpoch, Offset, PartitionId, PartitionIndex, TopicId};
 
 const VERSION: u16 = 1;
-const SEGMENT_BYTES: usize = 56;
 const EPOCH_BYTES: usize = 12;
+/// What one more segment takes of a checkpoint.
+pub const SEGMENT_BYTES: usize = 56;
+/// What one more producer takes of it, with all the batches that are remembered of it.
+pub const PRODUCER_BYTES: usize = 39 + 24 * REMEMBERED_BATCHES;
+/// All that is always there, and its length.
+const FIXED_BYTES: usize = 192;
 
 /// Why bytes are not a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -316,6 +323,14 @@ impl Snapshot {
         }
     }
 
+    /// What it takes in a checkpoint at most, as long as it has no more segments and producers.
+    pub fn most_bytes(&self) -> usize {
+        let texts = self.topic.len() + self.offline.as_ref().map_or(0, String::len);
+        let epochs = (self.epochs.entries().len() + 1) * EPOCH_BYTES;
+        let segments = (self.complete.len() + 1) * SEGMENT_BYTES;
+        FIXED_BYTES + texts + epochs + segments + self.producers.len() * PRODUCER_BYTES
+    }
+
     /// Its bytes, behind what is in `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.put_u16(VERSION);
@@ -570,6 +585,31 @@ pub(in crate::log) mod tests {
         let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(digits).collect();
         assert_eq!(Snapshot::decode(&bytes), Ok(example(9)));
         assert_eq!(bytes_of(&example(9)), bytes);
+    }
+
+    #[test]
+    fn it_takes_no_more_than_it_says() {
+        let mut snapshot = example(9);
+        for number in 0..300 {
+            let (base, epoch) = (snapshot.end.offset.0, 3 + number / 100);
+            let producer = ProducerBatch {
+                producer_id: ProducerId(i64::from(number % 40)),
+                producer_epoch: ProducerEpoch(0),
+                first_sequence: number / 40,
+                last_offset_delta: 0,
+                max_timestamp_ms: 0,
+                is_control: false,
+            };
+            snapshot.apply_batch(&AppliedBatch {
+                producer: Some(&producer),
+                ..batch(base, base, 100, epoch)
+            });
+            if number % 50 == 0 {
+                snapshot.begin_segment(0);
+            }
+            let bytes = bytes_of(&snapshot).len() + 4;
+            assert!(bytes <= snapshot.most_bytes(), "{number}: {bytes}");
+        }
     }
 
     #[test]

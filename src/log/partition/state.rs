@@ -278,6 +278,11 @@ impl State {
 
     // --- accepting ---
 
+    /// Whether the next checkpoint has one more producer with it.
+    pub fn is_new_producer(&self, producer: &ProducerBatch) -> bool {
+        self.now.producers.get(producer.producer_id).is_none()
+    }
+
     /// What the partition's producers say to a batch.
     pub fn judge(&self, producer: &ProducerBatch) -> Result<Verdict, ProducerError> {
         self.now.producers.check(producer)
@@ -519,11 +524,6 @@ impl State {
     }
 
     // --- write-back ---
-
-    /// Whether something accepted is not in segment files.
-    pub fn is_behind(&self) -> bool {
-        self.now.written_back < self.now.end.at
-    }
 
     /// Bytes that could be written back, as far as the segment goes that is next.
     pub fn write_back_bytes(&self) -> u64 {

@@ -12,6 +12,7 @@ use crate::log::journal::{Entry, JournalError, JournalPermit};
 use crate::log::partition::effects::{AcceptedEntry, Reservation};
 use crate::log::partition::move_plan::Urgency;
 use crate::log::partition::producers::{ProducerBatch, Verdict};
+use crate::log::partition::snapshot::{PRODUCER_BYTES, SEGMENT_BYTES};
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::position::Position;
 use crate::log::shard::core::{Journaled, Token};
@@ -54,7 +55,7 @@ impl<R: Runtime> PartitionLog<R> {
         if let Some(duplicate) = self.0.judge(producer.as_ref(), &batch)? {
             return Ok(duplicate);
         }
-        let room = self.0.make_room(&batch, now_ms).await?;
+        let room = self.0.make_room(&batch, producer.as_ref(), now_ms).await?;
         let appended = self.0.accept(&batch, producer.as_ref(), room, now_ms)?;
         if producer.is_some() {
             let memory = &self.0.core.producer_memory;
@@ -93,18 +94,28 @@ impl<R: Runtime> LogInner<R> {
     async fn make_room(
         self: &Rc<Self>,
         batch: &BatchView<'_>,
+        producer: Option<&ProducerBatch>,
         now_ms: i64,
     ) -> Result<Room<R>, AppendError> {
         let bytes = batch.bytes().len();
         self.check_size(bytes as u64)?;
-        if self.state.borrow().rolls_for(batch, now_ms) {
+        let (rolls, is_new_producer) = {
+            let state = self.state.borrow();
+            let is_new = producer.is_some_and(|producer| state.is_new_producer(producer));
+            (state.rolls_for(batch, now_ms), is_new)
+        };
+        if is_new_producer {
+            self.reserve_checkpoint(PRODUCER_BYTES).await?;
+        }
+        if rolls {
             self.roll(now_ms).await?;
         }
         if holds(Rule::SpaceReserved) {
             self.reserve_segment(bytes as u64).await?;
         }
         // What is carried again is less than a block.
-        let permit = self.core.journal.reserve(bytes + BLOCK_BYTES).await;
+        let permit = self.reserve_journal(bytes + BLOCK_BYTES).await;
+        self.check_usable()?;
         let permit = permit.map_err(|error| journal_full(error, bytes))?;
         let memory = self.make_memory(bytes).await?;
         Ok(Room { permit, memory })
@@ -243,9 +254,18 @@ impl<R: Runtime> LogInner<R> {
         }
     }
 
+    /// Room for what the batch brings to the checkpoints to come.
+    async fn reserve_checkpoint(&self, bytes: usize) -> Result<(), AppendError> {
+        match holds(Rule::SpaceReserved) {
+            true => Ok(self.core.reserve_checkpoint(bytes).await?),
+            false => Ok(()),
+        }
+    }
+
     /// Begins the next segment. Its name is the log end, so everything below must be journaled
     /// first: no file may tell of what the journal does not hold.
     pub async fn roll(self: &Rc<Self>, now_ms: i64) -> Result<(), AppendError> {
+        self.reserve_checkpoint(SEGMENT_BYTES).await?;
         self.wait_own_entries().await?;
         let end = self.state.borrow().marks().log_end;
         let created = self.core.files.create((self.id, end), &self.dir).await;
@@ -293,7 +313,9 @@ impl<R: Runtime> LogInner<R> {
         let AcceptedEntry {
             base_offset, end, ..
         } = accepted;
-        self.list_behind();
+        if self.work.listed.get().is_none() {
+            self.list_waiting();
+        }
         let entry = Entry::Data {
             partition: self.id,
             leader_epoch: accepted.leader_epoch,

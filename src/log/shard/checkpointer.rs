@@ -8,17 +8,16 @@ use std::time::Duration;
 use futures_util::future::select;
 
 use crate::log::error::StorageError;
-use crate::log::files::checkpoint_slots::{CheckpointError, CheckpointSlots};
 use crate::log::files::partition_files::{SegmentFile, segment_path};
 use crate::log::journal::Sequence;
-use crate::log::partition::checkpoint_content::Content;
+use crate::log::partition::checkpoint_content::ContentWriter;
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::index_files::IndexTail;
 use crate::log::segment::open_files::SegmentKey;
 use crate::log::shard::core::Core;
 use crate::log::shard::log_inner::LogInner;
-use crate::log::shard::moves::move_all;
+use crate::log::shard::moves::write_back_below;
 use crate::log::shard::shard_log::ShardLogInner;
 use crate::rt::{File, Runtime};
 
@@ -39,9 +38,13 @@ pub async fn run_checkpointer<R: Runtime>(shard: Weak<ShardLogInner<R>>, core: R
             false => write_checkpoint(&shard).await,
         };
         match result {
-            Ok(()) => last.written_bytes = core.journal.pressure().written_bytes,
-            Err(StorageError::DiskFull | StorageError::OpenRefused(_)) => {
-                core.rt.sleep(REFUSED_RETRY).await
+            Ok(()) => {
+                core.journal.set_stuck(false);
+                last.written_bytes = core.journal.pressure().written_bytes;
+            }
+            Err(error @ (StorageError::DiskFull | StorageError::OpenRefused(_))) => {
+                core.journal.set_stuck(error == StorageError::DiskFull);
+                core.rt.sleep(REFUSED_RETRY).await;
             }
             Err(error) => core.take_offline(&error.to_string()),
         }
@@ -89,31 +92,26 @@ fn due<R: Runtime>(core: &Core<R>, last: Last) -> Option<Due> {
     asked.then_some(Due::Now { frees: false })
 }
 
-/// Moves what the journal holds now, then writes a checkpoint and lets the journal go so far.
+/// Writes back what the journal holds now, then writes a checkpoint and lets the journal go so far.
 pub async fn free_journal<R: Runtime>(shard: &ShardLogInner<R>) -> Result<(), StorageError> {
-    let target = shard.core.journal.completed_end();
-    let is_behind = |partition: &LogInner<R>| {
-        let needed = partition.state.borrow().needs_journal_from();
-        needed.is_some_and(|first| first < target)
-    };
-    move_all(&shard.core, shard.all(), is_behind).await?;
+    write_back_below(&shard.core, shard.core.journal.completed_end()).await?;
     write_checkpoint(shard).await
 }
 
 /// Writes a checkpoint of this moment; durable when it returns.
 pub async fn write_checkpoint<R: Runtime>(shard: &ShardLogInner<R>) -> Result<(), StorageError> {
     let core = &shard.core;
-    let _turn = shard.checkpoint_turn.acquire(1).await;
+    let _turn = core.checkpoint_turn.acquire(1).await;
     let asked = core.checkpoints.asked.get();
-    let (content, start) = capture(shard);
+    let (bytes, start) = capture(shard).await;
     // What it describes must be in the journal before it may be told.
     wait_last_entry(core).await?;
     sync_segments(shard).await?;
     grow_indexes(shard).await;
-    let bytes = content.encode();
-    let mut slots = shard.slots.borrow_mut().take().ok_or(closed())?;
+    let mut slots = core.slots.borrow_mut().take().ok_or(closed())?;
     let written = slots.write_next(Some(core.run), core.run, &bytes).await;
-    shard.slots.replace(Some(slots));
+    core.checkpoint_room.set_room(slots.room_bytes());
+    core.slots.replace(Some(slots));
     written?;
     core.journal.trim(start);
     core.checkpoints
@@ -127,25 +125,42 @@ fn closed() -> StorageError {
     StorageError::Offline("the log is closed".into())
 }
 
-/// Everything a checkpoint says, at one moment.
-fn capture<R: Runtime>(shard: &ShardLogInner<R>) -> (Content, Sequence) {
+/// Partitions that are looked at without letting others run: far less than a millisecond.
+const SLICE_PARTITIONS: usize = 256;
+/// Bytes that are encoded without letting others run.
+const SLICE_BYTES: usize = 64 << 10;
+
+/// Everything that a checkpoint says, taken in slices: each partition's part is of one moment, those of
+/// others may be of another. What the journal must keep is looked up before the first, as it only
+/// becomes less.
+async fn capture<R: Runtime>(shard: &ShardLogInner<R>) -> (Vec<u8>, Sequence) {
     let core = &shard.core;
     let mut start = core.journal.completed_end();
-    let mut partitions = Vec::new();
-    for partition in shard.all() {
-        let state = partition.state.borrow();
-        if holds(Rule::TrimKeepsUnmoved)
-            && let Some(oldest) = state.needs_journal_from()
-        {
-            start = start.min(oldest);
-        }
-        partitions.push(state.snapshot().clone());
+    if holds(Rule::TrimKeepsUnmoved)
+        && let Some(oldest) = core.oldest_waiting()
+    {
+        start = start.min(oldest);
     }
-    let content = Content {
-        journal_start: core.journal.position_of(start),
-        partitions,
-    };
-    (content, start)
+    core.checkpoint_room.begin();
+    let capacity = core.checkpoint_room.needed_bytes();
+    let mut content = ContentWriter::new(&core.journal.position_of(start), capacity);
+    let (mut most_bytes, mut slice_bytes) = (0, 0);
+    for (number, partition) in shard.all().iter().enumerate() {
+        {
+            let state = partition.state.borrow();
+            if state.is_deleted() {
+                continue;
+            }
+            slice_bytes += content.push(state.snapshot());
+            most_bytes += state.snapshot().most_bytes();
+        }
+        if number % SLICE_PARTITIONS == SLICE_PARTITIONS - 1 || slice_bytes > SLICE_BYTES {
+            slice_bytes = 0;
+            core.rt.yield_now().await;
+        }
+    }
+    core.checkpoint_room.end(most_bytes);
+    (content.finish(), start)
 }
 
 /// Waits until the shard's last entry is safely in the journal.
@@ -213,9 +228,12 @@ async fn sync_segment<R: Runtime>(
 
 /// Index files of active segments get the entries of what is safely in the journal.
 async fn grow_indexes<R: Runtime>(shard: &ShardLogInner<R>) {
-    for partition in shard.all() {
-        if let Err(error) = grow_index(&partition).await {
+    for (number, partition) in shard.all().iter().enumerate() {
+        if let Err(error) = grow_index(partition).await {
             tracing::warn!(dir = %partition.dir.display(), %error, "index not written");
+        }
+        if number % SLICE_PARTITIONS == SLICE_PARTITIONS - 1 {
+            shard.core.rt.yield_now().await;
         }
     }
 }
@@ -241,15 +259,3 @@ async fn grow_index<R: Runtime>(partition: &Rc<LogInner<R>>) -> io::Result<()> {
     }
     Ok(())
 }
-
-impl From<CheckpointError> for StorageError {
-    fn from(error: CheckpointError) -> Self {
-        match error {
-            CheckpointError::DiskFull { .. } => Self::DiskFull,
-            other => Self::Offline(other.to_string()),
-        }
-    }
-}
-
-/// A shard's slots while nobody writes them.
-pub type Slots<R> = std::cell::RefCell<Option<CheckpointSlots<R>>>;

@@ -2,7 +2,7 @@
 //!
 //! | event | notified when | who waits |
 //! |---|---|---|
-//! | [`Core::progress`], told by `tell_progress` | an entry has completed, a move has ended, a checkpoint is asked for or done, something cannot be used, the log closes | appends for memory and before a roll, checkpoints, `move_all`, deletions |
+//! | [`Core::progress`], told by `tell_progress` | an entry has completed, a move has ended, a checkpoint is asked for or done, something cannot be used, the log closes | appends for memory and before a roll, checkpoints, `write_back_below`, deletions |
 //! | [`Core::move_wanted`] | `move_queue` has grown, the log closes or goes offline | movers |
 //! | [`Core::went_offline`] | the directory goes offline | the shard, to tell the others |
 //! | [`LogInner::durable`], a queue | the durable offset has moved, or it cannot be used | acknowledgements, each until it has passed theirs |
@@ -11,19 +11,22 @@
 //! | [`Journal::pressed`] | space runs short | the checkpointer |
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::{Rc, Weak};
 
 use crate::log::error::StorageError;
+use crate::log::files::checkpoint_slots::{CheckpointError, CheckpointSlots};
 use crate::log::files::run::RunId;
 use crate::log::journal::{Entry, Journal, JournalError, JournalPermit, PartitionEvent, Sequence};
 use crate::log::options::{Durability, LogOptions};
+use crate::log::partition::checkpoint_content::CheckpointRoom;
 use crate::log::partition::producers::ProducerMemory;
 use crate::log::segment::index_cache::IndexCache;
 use crate::log::segment::open_files::{OpenFiles, SegmentKey};
 use crate::log::segment::position::Boundary;
 use crate::log::shard::damage::Damage;
 use crate::log::shard::log_inner::LogInner;
+use crate::model::PartitionId;
 use crate::rt::{Budget, Event, Runtime, WriteMode};
 
 /// What the journal hands back once the writes that hold an entry have completed.
@@ -81,20 +84,34 @@ pub struct Core<R: Runtime> {
     pub move_wanted: Event,
     /// The owner of each chunk that may be given up, in the order in which their last bytes moved.
     pub evictable: RefCell<VecDeque<Weak<LogInner<R>>>>,
-    /// Partitions with bytes that are not in segment files, each once.
-    pub behind: RefCell<VecDeque<Weak<LogInner<R>>>>,
+    /// Partitions of which only the journal has something, by the earliest write that may hold it.
+    pub waiting: WaitingList<R>,
+    /// Where the last [`Core::press_moves`] ended in it.
+    pub pressed_to: Cell<Option<WaitingKey>>,
     /// Segment files written without a promise, to be synced by the next checkpoint.
     pub unsynced: RefCell<BTreeSet<SegmentKey>>,
     /// The write to which the last entry of this run went.
     last_entry: Cell<Option<Sequence>>,
     /// Checkpoints asked for, and done.
     pub checkpoints: CheckpointRequests,
+    /// The checkpoint slots, while nobody writes them; none when the log is closed.
+    pub slots: RefCell<Option<CheckpointSlots<R>>>,
+    /// Who writes them.
+    pub checkpoint_turn: Budget,
+    /// Room in them.
+    pub checkpoint_room: CheckpointRoom,
     /// The log is being closed: background tasks end.
     pub closing: Cell<bool>,
     offline: RefCell<Option<String>>,
     /// Notified when the directory goes offline.
     pub went_offline: Event,
 }
+
+/// A partition's place among those of which only the journal has something.
+pub type WaitingKey = (Sequence, PartitionId);
+
+/// Those partitions, in the order in which the journal wants to forget them.
+pub type WaitingList<R> = RefCell<BTreeMap<WaitingKey, Weak<LogInner<R>>>>;
 
 /// Who waits for a checkpoint.
 #[derive(Debug, Default)]
@@ -104,8 +121,19 @@ pub struct CheckpointRequests {
 }
 
 impl<R: Runtime> Core<R> {
-    pub fn new(rt: R, options: LogOptions, run: RunId, journal: Journal<R, Token<R>>) -> Self {
+    pub fn new(
+        rt: R,
+        options: LogOptions,
+        run: RunId,
+        journal: Journal<R, Token<R>>,
+        slots: CheckpointSlots<R>,
+    ) -> Self {
+        let checkpoint_room = CheckpointRoom::default();
+        checkpoint_room.set_room(slots.room_bytes());
         Self {
+            slots: RefCell::new(Some(slots)),
+            checkpoint_turn: Budget::new(1),
+            checkpoint_room,
             files: OpenFiles::new(rt.clone(), options.open_files),
             indexes: IndexCache::default(),
             damage: Damage::default(),
@@ -119,7 +147,8 @@ impl<R: Runtime> Core<R> {
             move_queue: RefCell::default(),
             move_wanted: Event::new(),
             evictable: RefCell::default(),
-            behind: RefCell::default(),
+            waiting: RefCell::default(),
+            pressed_to: Cell::new(None),
             unsynced: RefCell::default(),
             last_entry: Cell::new(None),
             checkpoints: CheckpointRequests::default(),
@@ -205,6 +234,34 @@ impl<R: Runtime> Core<R> {
             .max(self.journal.completed_end())
     }
 
+    /// Takes room for what will be in checkpoints from now on, so that none has to grow on a full disk.
+    ///
+    /// # Errors
+    /// `DiskFull`: there is none, and nothing was taken. Any other is final.
+    pub async fn reserve_checkpoint(&self, bytes: usize) -> Result<(), StorageError> {
+        if self.checkpoint_room.take(bytes) {
+            return Ok(());
+        }
+        let _turn = self.checkpoint_turn.acquire(1).await;
+        let needed = self.checkpoint_room.needed_bytes() + bytes;
+        let closed = || StorageError::Offline("the log is closed".into());
+        let mut slots = self.slots.borrow_mut().take().ok_or_else(closed)?;
+        let made = slots.make_room(needed).await;
+        self.checkpoint_room.set_room(slots.room_bytes());
+        self.slots.replace(Some(slots));
+        made.map_err(|error| self.failed(error.into()))?;
+        match self.checkpoint_room.take(bytes) {
+            true => Ok(()),
+            false => Err(StorageError::DiskFull),
+        }
+    }
+
+    /// The earliest journal write that may hold what no segment file has.
+    pub fn oldest_waiting(&self) -> Option<Sequence> {
+        let waiting = self.waiting.borrow();
+        waiting.first_key_value().map(|((first, _), _)| *first)
+    }
+
     /// Something moved on.
     pub fn tell_progress(&self) {
         self.progress_count.set(self.progress_count.get() + 1);
@@ -234,6 +291,15 @@ impl From<JournalError> for StorageError {
     fn from(error: JournalError) -> Self {
         match error {
             JournalError::DiskFull => Self::DiskFull,
+            other => Self::Offline(other.to_string()),
+        }
+    }
+}
+
+impl From<CheckpointError> for StorageError {
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::DiskFull { .. } => Self::DiskFull,
             other => Self::Offline(other.to_string()),
         }
     }

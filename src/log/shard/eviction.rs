@@ -1,6 +1,7 @@
 //! Memory of the tails: which chunks may be given up, and who must move so that more may.
 
-use std::rc::{Rc, Weak};
+use std::ops::Bound;
+use std::rc::Rc;
 
 use crate::log::partition::move_plan::Urgency;
 use crate::log::shard::core::Core;
@@ -30,21 +31,29 @@ impl<R: Runtime> Core<R> {
         }
     }
 
-    /// Lets the next partitions that have bytes to move do so; those that cannot move all of them
-    /// yet have another turn after the others.
+    /// Lets the next partitions that have bytes to write back do so; the others have their turn at the
+    /// next call.
     pub fn press_moves(&self) {
         const AT_ONCE: usize = 64;
         let pressed: Vec<_> = {
-            let mut behind = self.behind.borrow_mut();
-            let count = behind.len().min(AT_ONCE);
-            behind.drain(..count).collect()
+            let waiting = self.waiting.borrow();
+            let behind = match self.pressed_to.get() {
+                Some(last) => (Bound::Excluded(last), Bound::Unbounded),
+                None => (Bound::Unbounded, Bound::Unbounded),
+            };
+            let next = waiting.range(behind).take(AT_ONCE);
+            next.map(|(key, partition)| (*key, partition.clone()))
+                .collect()
         };
-        for partition in pressed.iter().filter_map(Weak::upgrade) {
-            partition.work.is_listed_behind.set(false);
-            if partition.state.borrow().is_behind() {
-                partition.list_behind();
-                partition.request_move(Urgency::Everything);
-            }
+        // From the front again, behind the last of them.
+        let last = pressed.last().map(|(key, _)| *key);
+        self.pressed_to
+            .set(last.filter(|_| pressed.len() == AT_ONCE));
+        for partition in pressed
+            .iter()
+            .filter_map(|(_, partition)| partition.upgrade())
+        {
+            partition.request_move(Urgency::Everything);
         }
     }
 }
@@ -57,11 +66,22 @@ impl<R: Runtime> LogInner<R> {
         self.core.evictable.borrow_mut().extend(owners);
     }
 
-    /// Lists the partition among those that have bytes to write back, unless it is listed.
-    pub fn list_behind(self: &Rc<Self>) {
-        if !self.work.is_listed_behind.replace(true) {
-            let entry = Rc::downgrade(self);
-            self.core.behind.borrow_mut().push_back(entry);
+    /// Lists the partition by what only the journal has of it, if anything.
+    pub fn list_waiting(self: &Rc<Self>) {
+        let first = {
+            let state = self.state.borrow();
+            state.needs_journal_from().filter(|_| state.is_usable())
+        };
+        let listed = self.work.listed.replace(first);
+        if listed == first {
+            return;
+        }
+        let mut waiting = self.core.waiting.borrow_mut();
+        if let Some(listed) = listed {
+            waiting.remove(&(listed, self.id));
+        }
+        if let Some(first) = first {
+            waiting.insert((first, self.id), Rc::downgrade(self));
         }
     }
 }

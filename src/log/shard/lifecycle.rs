@@ -58,6 +58,7 @@ async fn refuse_records<R: Runtime>(core: &Core<R>, dir: &Path) -> Result<(), St
 pub async fn delete<R: Runtime>(partition: &Rc<LogInner<R>>) -> Result<(), StorageError> {
     let core = partition.core.clone();
     partition.state.borrow_mut().delete();
+    partition.list_waiting();
     partition.tell_failed();
     core.tell_progress();
     // An append that is under way ends with an error, a move with the file as it is.

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 
 use crate::log::error::StorageError;
+use crate::log::journal::{JournalError, JournalPermit, Sequence};
 use crate::log::partition::marks::Marks;
 use crate::log::partition::move_plan::Urgency;
 use crate::log::partition::producers::{KnowsProducers, ProducerAccount, ProducerStates};
 use crate::log::partition::state::State;
-use crate::log::shard::core::{Core, Journaled};
+use crate::log::shard::core::{Core, Journaled, Token};
 use crate::model::{Offset, PartitionId, ProducerId};
 use crate::rt::{Budget, MarkQueue, Runtime};
 
@@ -48,8 +49,8 @@ pub struct Work {
     users: Cell<usize>,
     /// The write-back that it is in the queue for.
     pub wanted: Cell<Option<Urgency>>,
-    /// Whether [`Core::behind`] names it.
-    pub is_listed_behind: Cell<bool>,
+    /// Its place in [`Core::waiting`].
+    pub listed: Cell<Option<Sequence>>,
 }
 
 impl Work {
@@ -113,7 +114,7 @@ impl<R: Runtime> LogInner<R> {
 
     /// Marks were changed: whoever waits for them goes on. Where they are out of order, here or in the
     /// partition above, the partition cannot be used any more.
-    pub fn marks_changed(&self) {
+    pub fn marks_changed(self: &Rc<Self>) {
         let (marks, is_usable) = {
             let state = self.state.borrow();
             (state.marks(), state.is_usable())
@@ -129,15 +130,17 @@ impl<R: Runtime> LogInner<R> {
         match is_usable && told.is_ok() {
             true => self.durable.reach(marks.durable),
             false => {
+                self.list_waiting();
                 self.tell_failed();
                 self.core.tell_progress();
             }
         }
     }
 
-    /// It cannot be used any more: nobody waits for its marks.
+    /// It cannot be used any more: nobody waits for its marks, or for room to append to it.
     pub fn tell_failed(&self) {
         self.durable.release_all();
+        self.core.journal.wake_waiting();
         let watcher = self.watcher.borrow().clone();
         if let Some(watcher) = watcher {
             watcher.failed();
@@ -159,6 +162,16 @@ impl<R: Runtime> LogInner<R> {
         }
         self.marks_changed();
         self.core.tell_progress();
+    }
+
+    /// Space in the journal, for as long as the partition can be used.
+    pub async fn reserve_journal(
+        &self,
+        bytes: usize,
+    ) -> Result<JournalPermit<R, Token<R>>, JournalError> {
+        let journal = &self.core.journal;
+        let is_wanted = || self.state.borrow().is_usable();
+        journal.reserve_while(bytes, is_wanted).await
     }
 
     /// Puts the partition in the queue for write-backs, or makes its place there more urgent.

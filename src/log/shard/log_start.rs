@@ -70,8 +70,9 @@ impl<R: Runtime> LogInner<R> {
         }
         let core = &self.core;
         for _ in 0..2 {
-            let mut permit = core.journal.reserve(0).await?;
+            let permit = self.reserve_journal(0).await;
             self.check_usable()?;
+            let mut permit = permit?;
             let change = EventChange::LogStart(log_start);
             let event = self.state.borrow_mut().next_event(change);
             let entry = Entry::Event {

@@ -6,6 +6,7 @@ use std::rc::{Rc, Weak};
 use crate::log::error::{StorageError, is_disk_full};
 use crate::log::files::partition_files::{SegmentFile, segment_path};
 use crate::log::files::small_file::write_small;
+use crate::log::journal::Sequence;
 use crate::log::partition::effects::{SealedSegment, WriteBack};
 use crate::log::partition::move_plan::{MovePlan, Urgency};
 use crate::log::rules::{Rule, holds};
@@ -160,6 +161,7 @@ async fn advance_marks<R: Runtime>(
     plan: &MovePlan,
 ) {
     let sealed = partition.state.borrow_mut().written_back(plan);
+    partition.list_waiting();
     partition.release_chunks();
     partition.marks_changed();
     core.tell_progress();
@@ -195,26 +197,35 @@ pub async fn wait_idle<R: Runtime>(partition: &LogInner<R>) {
     partition.core.progress.wait_until(look).await;
 }
 
-/// Moves everything that `partitions` have accepted below a point in the journal.
-pub async fn move_all<R: Runtime>(
+/// Writes back everything that only the journal has below one of its writes. The oldest are asked for,
+/// some at a time: as they are done, others are the oldest.
+pub async fn write_back_below<R: Runtime>(
     core: &Rc<Core<R>>,
-    partitions: Vec<Rc<LogInner<R>>>,
-    is_behind: impl Fn(&LogInner<R>) -> bool,
+    target: Sequence,
 ) -> Result<(), StorageError> {
-    let mut behind = partitions;
+    const AT_A_TIME: usize = 64;
     loop {
         core.check_online()?;
         let seen = core.progress_count.get();
-        behind.retain(|partition| {
-            partition.state.borrow().check_usable().is_ok() && is_behind(partition)
-        });
-        if behind.is_empty() {
+        let oldest: Vec<_> = {
+            let waiting = core.waiting.borrow();
+            let below = waiting.iter().take_while(|((first, _), _)| *first < target);
+            below.take(AT_A_TIME).map(|(_, one)| one.clone()).collect()
+        };
+        if oldest.is_empty() {
             return Ok(());
         }
-        for partition in &behind {
+        let mut is_any_asked = false;
+        for partition in oldest.iter().filter_map(Weak::upgrade) {
+            // One that cannot be used any more leaves the list.
+            partition.list_waiting();
             partition.request_move(Urgency::Everything);
+            is_any_asked |= partition.work.wanted.get().is_some();
         }
-        core.progress_since(seen).await;
+        match is_any_asked {
+            true => core.progress_since(seen).await,
+            false => core.rt.yield_now().await,
+        }
     }
 }
 
@@ -223,5 +234,5 @@ pub fn drop_gone<R: Runtime>(core: &Core<R>) {
     let is_there = |entry: &Weak<LogInner<R>>| entry.strong_count() > 0;
     core.move_queue.borrow_mut().retain(is_there);
     core.evictable.borrow_mut().retain(is_there);
-    core.behind.borrow_mut().retain(is_there);
+    core.waiting.borrow_mut().retain(|_, entry| is_there(entry));
 }

@@ -13,18 +13,18 @@ use crate::log::files::checkpoint_slots::CheckpointSlots;
 use crate::log::files::partition_dirs;
 use crate::log::files::partition_files::partition_dir;
 use crate::log::files::run::RunId;
-use crate::log::journal::{Journal, JournalIdentity};
+use crate::log::journal::{Journal, JournalIdentity, Sequence};
 use crate::log::options::{JOURNAL_DIR, LogOptions, PartitionSpec, ToldPartition};
 use crate::log::partition::effects::Restored;
 use crate::log::partition::snapshot::Snapshot;
 use crate::log::partition::state::State;
 use crate::log::recovery::RecoveredPartition;
 use crate::log::segment::index::SegmentIndex;
-use crate::log::shard::checkpointer::{self, Slots, run_checkpointer};
+use crate::log::shard::checkpointer::{self, run_checkpointer};
 use crate::log::shard::core::{Core, hand_back};
 use crate::log::shard::lifecycle;
 use crate::log::shard::log_inner::{LogInner, Work};
-use crate::log::shard::moves::{move_all, run_mover};
+use crate::log::shard::moves::{run_mover, write_back_below};
 use crate::log::shard::partition_log::PartitionLog;
 use crate::log::shard::reader::complete_indexes;
 use crate::model::{Offset, PartitionId, RESERVED_TOPIC_NAME};
@@ -41,8 +41,6 @@ impl<R: Runtime> Clone for ShardLog<R> {
 
 pub(in crate::log) struct ShardLogInner<R: Runtime> {
     pub core: Rc<Core<R>>,
-    pub slots: Slots<R>,
-    pub checkpoint_turn: Budget,
     partitions: RefCell<BTreeMap<PartitionId, Rc<LogInner<R>>>>,
 }
 
@@ -78,11 +76,9 @@ impl<R: Runtime> ShardLog<R> {
         let journal = options.journal();
         let journal =
             Journal::create(rt.clone(), &journal_dir, identity, journal, on_completed).await?;
-        let core = Rc::new(Core::new(rt, options, run, journal));
+        let core = Rc::new(Core::new(rt, options, run, journal, slots));
         let shard = Rc::new(ShardLogInner {
             core,
-            slots: RefCell::new(Some(slots)),
-            checkpoint_turn: Budget::new(1),
             partitions: RefCell::default(),
         });
         for recovered in recovered {
@@ -95,6 +91,13 @@ impl<R: Runtime> ShardLog<R> {
                 .borrow_mut()
                 .insert(partition.id, partition);
         }
+        let all = shard.all();
+        let most_bytes = |partition: &Rc<LogInner<R>>| {
+            let state = partition.state.borrow();
+            state.snapshot().most_bytes()
+        };
+        let needed = all.iter().map(most_bytes).sum();
+        shard.core.checkpoint_room.end(needed);
         start_tasks(&shard);
         Ok(Self(shard))
     }
@@ -115,6 +118,8 @@ impl<R: Runtime> ShardLog<R> {
             let why = format!("topic {RESERVED_TOPIC_NAME:?} would share directories with shards");
             return Err(StorageError::Conflict(why));
         }
+        let empty = Snapshot::empty(spec.id, &spec.topic, core.rt.wall_clock_ms());
+        core.reserve_checkpoint(empty.most_bytes()).await?;
         let dir = core
             .options
             .data_dir
@@ -122,7 +127,7 @@ impl<R: Runtime> ShardLog<R> {
         let made = lifecycle::create_dir(core, &spec, &dir).await;
         made.map_err(|error| core.failed(error))?;
         let empty = Restored {
-            snapshot: Snapshot::empty(spec.id, &spec.topic, core.rt.wall_clock_ms()),
+            snapshot: empty,
             index: SegmentIndex::new(Offset::ZERO),
         };
         let told = ToldPartition {
@@ -194,16 +199,22 @@ impl<R: Runtime> ShardLog<R> {
     /// that nothing is missing.
     pub async fn close(&self) -> Result<(), StorageError> {
         let core = &self.0.core;
-        let has_unmoved =
-            |partition: &LogInner<R>| partition.state.borrow().needs_journal_from().is_some();
-        move_all(core, self.0.all(), has_unmoved).await?;
+        write_back_below(core, Sequence(u64::MAX)).await?;
         core.closing.set(true);
         core.tell_progress();
         core.move_wanted.notify();
-        checkpointer::write_checkpoint(&self.0).await?;
+        let is_clean = match checkpointer::write_checkpoint(&self.0).await {
+            Err(StorageError::DiskFull) => {
+                tracing::warn!(
+                    "no disk space for a last checkpoint: the next start replays the journal"
+                );
+                false
+            }
+            written => written.map(|()| true)?,
+        };
         cut_reserved(self.0.all()).await;
-        core.journal.close(true).await?;
-        self.0.slots.borrow_mut().take();
+        core.journal.close(is_clean).await?;
+        core.slots.borrow_mut().take();
         core.files.clear();
         Ok(())
     }

@@ -157,6 +157,58 @@ pub fn emptied(seed: u64) -> Result<(), String> {
     })
 }
 
+/// A process is killed with a log start on its way to the journal, and the power goes while the next
+/// one recovers: what that has seen of it, and removed segments for, must not go with the power.
+///
+/// # Errors
+/// The promise that was broken.
+pub fn unflushed_log_start(seed: u64) -> Result<(), String> {
+    const ATTEMPTS: u64 = 8;
+    (0..ATTEMPTS).try_for_each(|attempt| caught(|| unflushed_once(seed * ATTEMPTS + attempt)))
+}
+
+fn unflushed_once(seed: u64) -> Result<(), String> {
+    let mut rng = Rng::new(!seed);
+    let mut scene = Scene::new(seed, ALWAYS);
+    scene.plan.config.segment_bytes = 1000;
+    scene.plan.config.retention_bytes = -1;
+    scene.life(async |node, rng| {
+        let id = create_named(node, "t", rng).await?;
+        for _ in 0..6 {
+            append(node, id, rng).await?;
+            node.runtimes[0].sleep(SOON).await;
+        }
+        Ok(())
+    })?;
+    let mut sim = Sim::new(rng.next_u64(), &scene.disk);
+    let rt = sim.runtime(0);
+    let opened: Result<_, String> = uncut(sim.run(async {
+        let recovered = life::recover_all(&scene.disk, &rt, &scene.plan, &scene.truth).await?;
+        life::open(
+            vec![rt.clone()],
+            recovered,
+            &scene.plan,
+            scene.truth.clone(),
+        )
+        .await
+    }))?;
+    let node = opened?;
+    let log = node.partition(scene.partition()?).ok_or("no partition")?;
+    let before = log.marks().durable;
+    if let Some(known) = scene.truth.borrow_mut().partitions.get_mut(&log.id()) {
+        known.asked_log_starts.insert(before);
+    }
+    sim.cut_at_io(sim.io_count() + 1 + rng.below(4));
+    let _ = sim.run(log.delete_records(before));
+    sim.process_kill();
+    let mut sim = Sim::new(rng.next_u64(), &scene.disk);
+    let rt = sim.runtime(0);
+    sim.cut_at_io(1 + rng.below(100));
+    let _ = sim.run(life::recover_unchecked(&rt, &scene.plan, &scene.truth));
+    sim.power_cut();
+    scene.life(async |_, _| Ok(()))
+}
+
 /// How long recovery takes of so many partitions with a batch each, where every operation of the
 /// disk takes a tenth of a millisecond.
 ///

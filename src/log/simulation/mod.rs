@@ -28,7 +28,9 @@ use truth::Truth;
 pub use damage::{
     full_disk, missing_dir, missing_segment, offline_keeps_all, rotten_checkpoint, rotten_log_start,
 };
-pub use directed::{emptied, late_write, lost_metadata, recovery_time, rotten_journal};
+pub use directed::{
+    emptied, late_write, lost_metadata, recovery_time, rotten_journal, unflushed_log_start,
+};
 
 /// How lives end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

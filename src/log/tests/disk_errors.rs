@@ -238,3 +238,48 @@ fn what_a_creation_left_unfinished_is_discarded() {
         assert!(!live(names().await));
     });
 }
+
+/// Room in the checkpoint comes first: one that has to grow on a full disk would hold up the journal,
+/// and with it everybody.
+#[test]
+fn what_checkpoints_have_no_room_for_is_not_made() {
+    let mut scene = Scene::new();
+    let made = scene.live(async |_, shard| {
+        scene.disk.inject(Fault {
+            on: FaultOn::Allocate,
+            path: "/checkpoint-".into(),
+            skip: 0,
+            times: u32::MAX,
+            errno: ENOSPC,
+        });
+        let mut made = 0;
+        let refused = loop {
+            assert!(made < 1_000, "the slots have 256 KiB");
+            let spec = PartitionSpec {
+                topic: format!("{}{made}", "x".repeat(200)),
+                ..scene.spec(id(made + 1))
+            };
+            match shard.create_partition(spec).await {
+                Ok(_) => made += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused, StorageError::DiskFull);
+        assert_eq!(shard.offline_reason(), None);
+        for topic in 1..=made {
+            fill(&shard.partition(id(topic)).unwrap(), 1).await;
+        }
+        shard.checkpoint().await.unwrap();
+        shard.delete_partition(id(1)).await.unwrap();
+        shard.close().await.unwrap();
+        made
+    });
+    for number in 1..made {
+        scene.known.push(KnownPartition {
+            id: id(number + 1),
+            topic: format!("{}{number}", "x".repeat(200)),
+            shard: ShardIndex(0),
+        });
+    }
+    scene.live(async |_, shard| assert_eq!(shard.partitions().len() as u128, made - 1));
+}

@@ -327,3 +327,36 @@ fn the_journal_of_another_node_or_shard_is_refused() {
     })
     .unwrap();
 }
+
+#[test]
+fn waiting_for_space_ends_when_it_is_not_wanted_or_cannot_come() {
+    let disk = SimDisk::new(DiskModel::default());
+    let mut sim = Sim::new(1, &disk);
+    let rt = sim.runtime(0);
+    sim.run(async {
+        let journal = Rc::new(create(&rt, 1, small(), |_, _: Vec<()>| {}).await);
+        let mut held = Vec::new();
+        while let Some(permit) = journal.reserve(1_000).now_or_never() {
+            held.push(permit.unwrap());
+        }
+        let wanted = Rc::new(std::cell::Cell::new(true));
+        let (waits_on, still) = (journal.clone(), wanted.clone());
+        let waiting = async move {
+            let reserved = waits_on.reserve_while(1_000, || still.get()).await;
+            matches!(reserved.err(), Some(JournalError::Unwanted))
+        };
+        let ends = async {
+            rt.yield_now().await;
+            wanted.set(false);
+            journal.wake_waiting();
+        };
+        assert!(futures_util::future::join(waiting, ends).await.0);
+        journal.set_stuck(true);
+        let stuck = journal.reserve(1_000).await.err();
+        assert!(matches!(stuck, Some(JournalError::DiskFull)));
+        journal.set_stuck(false);
+        held.clear();
+        journal.reserve(1_000).await.unwrap();
+    })
+    .unwrap();
+}
