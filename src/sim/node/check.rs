@@ -26,10 +26,10 @@ pub(super) async fn check(scene: &Scene) -> Result<(), String> {
         for partition in &topic.partitions {
             let name = (name.clone(), partition.index);
             let what = format!("reading {name:?}");
-            let records = scene.within(&what, read(&client, &name)).await?;
-            let records = records.map_err(|error| format!("{what}: {error}"))?;
+            let read = scene.within(&what, read(&client, &name)).await?;
+            let (start, records) = read.map_err(|error| format!("{what}: {error}"))?;
             let mut history = scene.history.borrow_mut();
-            check_partition(&history, &name, &records)?;
+            check_partition(&history, &name, start, &records)?;
             history.records += records.len() as u64;
         }
     }
@@ -91,14 +91,26 @@ async fn check_config(
     }
 }
 
-/// Everything in a partition.
-async fn read(client: &Client<SimRuntime>, name: &PartitionName) -> Result<Records, String> {
-    let listed = client.list_offsets(&name.0, &[name.1], When::End).await;
+async fn offset(
+    client: &Client<SimRuntime>,
+    name: &PartitionName,
+    when: When,
+) -> Result<i64, String> {
+    let listed = client.list_offsets(&name.0, &[name.1], when).await;
     let listed = listed.map_err(|error| error.to_string())?;
-    let end = listed.get(&name.1).and_then(|listed| listed.offset);
-    let end = end.map_or(0, |offset| offset.0);
+    let offset = listed.get(&name.1).and_then(|listed| listed.offset);
+    offset.map_or(
+        Err(format!("no offset for {when:?}")),
+        |offset| Ok(offset.0),
+    )
+}
+
+/// Where a partition's log starts, and everything in it.
+async fn read(client: &Client<SimRuntime>, name: &PartitionName) -> Result<(i64, Records), String> {
+    let start = offset(client, name, When::Start).await?;
+    let end = offset(client, name, When::End).await?;
     let mut consumer = Consumer::new(client.clone(), ConsumerOptions::default());
-    consumer.assign(&name.0, name.1, Offset(0));
+    consumer.assign(&name.0, name.1, Offset(start));
     let (mut records, mut codecs) = (Records::new(), Codecs::new());
     while consumer
         .position(&name.0, name.1)
@@ -119,11 +131,10 @@ async fn read(client: &Client<SimRuntime>, name: &PartitionName) -> Result<Recor
             }
         }
     }
-    let expected: Vec<i64> = (0..end).collect();
-    match records.keys().copied().eq(expected) {
-        true => Ok(records),
+    match records.keys().copied().eq(start..end) {
+        true => Ok((start, records)),
         false => Err(format!(
-            "of offsets 0 to {end} there are {:?}",
+            "of offsets {start} to {end} there are {:?}",
             records.keys()
         )),
     }
@@ -132,9 +143,16 @@ async fn read(client: &Client<SimRuntime>, name: &PartitionName) -> Result<Recor
 fn check_partition(
     history: &History,
     name: &PartitionName,
+    start: i64,
     records: &Records,
 ) -> Result<(), String> {
     let wrong = |what: String| Err(format!("{name:?}: {what}"));
+    let (asked, acknowledged) = history.trimmed.get(name).copied().unwrap_or_default();
+    if !(acknowledged..=asked).contains(&start) {
+        return wrong(format!(
+            "the log starts at {start}; {acknowledged} was acknowledged, {asked} asked for"
+        ));
+    }
     let sent = history.batches.get(name).map_or(&[][..], Vec::as_slice);
     let known: BTreeSet<RecordId> = sent.iter().flat_map(|batch| batch.records()).collect();
     let mut newest: BTreeMap<u32, u32> = BTreeMap::new();
@@ -151,7 +169,8 @@ fn check_partition(
         let Some(base) = batch.acknowledged_at else {
             continue;
         };
-        for (id, offset) in batch.records().zip(base..) {
+        let kept = batch.records().zip(base..);
+        for (id, offset) in kept.filter(|(_, offset)| *offset >= start) {
             if records.get(&offset) != Some(&id) {
                 let found = records.get(&offset);
                 return wrong(format!(
@@ -161,7 +180,7 @@ fn check_partition(
         }
     }
     for (offset, id) in history.shown.get(name).into_iter().flatten() {
-        if records.get(offset) != Some(id) {
+        if *offset >= start && records.get(offset) != Some(id) {
             return wrong(format!("{id:?} was shown at {offset} and is gone"));
         }
     }

@@ -51,6 +51,9 @@ pub(super) struct History {
     pub(super) topics: BTreeMap<String, TopicHistory>,
     /// By partition, in the order in which they were sent.
     pub(super) batches: BTreeMap<PartitionName, Vec<SentBatch>>,
+    /// Log starts that DeleteRecords has been asked for: the highest, and the highest that was
+    /// answered ok.
+    pub(super) trimmed: BTreeMap<PartitionName, (i64, i64)>,
     /// Producers whose records must be there at most once and in order.
     pub(super) idempotent: BTreeSet<u32>,
     /// What a consumer was shown, by offset.
@@ -74,12 +77,18 @@ impl Answer {
 impl RecordId {
     /// The record's value: it says who it is, and is as long as that decides.
     pub(super) fn value(self) -> Vec<u8> {
-        let len = 12 + (self.number as usize * 7919 + self.producer as usize * 104_729) % 900;
+        let lot = self.number as usize * 7919 + self.producer as usize * 104_729;
+        let longest = if self.producer.is_multiple_of(4) {
+            60_000
+        } else {
+            900
+        };
+        let len = 12 + lot % longest;
         let mut value = Vec::with_capacity(len);
         value.extend_from_slice(&self.producer.to_be_bytes());
         value.extend_from_slice(&self.number.to_be_bytes());
         let filler = self.number.wrapping_mul(31).wrapping_add(self.producer);
-        value.extend((0..len - 8).map(|at| (filler.wrapping_add(at as u32 / 5)) as u8));
+        value.resize(len, filler as u8);
         value
     }
 
@@ -133,6 +142,14 @@ impl History {
             .iter()
             .filter(|(_, topic)| topic.deleted.is_none());
         live.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Behind the last record of a partition of which a producer knows the offset.
+    pub(super) fn known_end(&self, partition: &PartitionName) -> i64 {
+        let batches = self.batches.get(partition).into_iter().flatten();
+        let ends =
+            batches.filter_map(|batch| Some(batch.acknowledged_at? + i64::from(batch.count)));
+        ends.max().unwrap_or(0)
     }
 
     /// Notes a record that a consumer was shown.

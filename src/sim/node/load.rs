@@ -111,6 +111,7 @@ async fn change_topics(scene: Scene, shared: Rc<Shared>, mut rng: Rng) {
             }
             4 | 5 => grow(&scene, &client, any(&mut rng), &mut rng).await,
             6 if live.len() > 3 => delete(&scene, &client, any(&mut rng)).await,
+            7 => trim(&scene, &client, any(&mut rng), &mut rng).await,
             _ => configure(&scene, &client, any(&mut rng), &mut rng).await,
         }
         scene.rt.sleep(Duration::from_millis(rng.below(400))).await;
@@ -181,6 +182,27 @@ async fn delete(scene: &Scene, client: &Client<SimRuntime>, name: String) {
     let answer = Answer::of(&client.delete_topic(&name).await);
     note(answer);
     scene.history.borrow_mut().note_change(answer);
+}
+
+/// Deletes some first part of a partition's records.
+async fn trim(scene: &Scene, client: &Client<SimRuntime>, topic: String, rng: &mut Rng) {
+    let (name, start) = {
+        let mut history = scene.history.borrow_mut();
+        let partitions = history.topics[&topic].partitions.first().copied();
+        let partition = rng.below(partitions.unwrap_or(1) as u64) as i32;
+        let name = (topic, partition);
+        let start = rng.below(history.known_end(&name) as u64 + 1) as i64;
+        let trimmed = history.trimmed.entry(name.clone()).or_default();
+        trimmed.0 = trimmed.0.max(start);
+        (name, start)
+    };
+    let asked = [(name.1, Offset(start))].into();
+    let answer = Answer::of(&client.delete_records(&name.0, &asked).await);
+    let mut history = scene.history.borrow_mut();
+    history.note_change(answer);
+    if let (Some(trimmed), Answer::Ok) = (history.trimmed.get_mut(&name), answer) {
+        trimmed.1 = trimmed.1.max(start);
+    }
 }
 
 async fn configure(scene: &Scene, client: &Client<SimRuntime>, name: String, rng: &mut Rng) {
