@@ -38,7 +38,7 @@
 //!
 //! - Each partition remembers the last five batches of each producer (KIP-98), up to 10,000 producers;
 //!   all partitions of a shard together as many as fit a sixteenth of its share of `corelane.memory`
-//!   (a producer that has written once takes 105 bytes, one that goes on 260). Beyond that those that
+//!   (a producer that has written once takes 96 bytes, one that goes on 240). Beyond that those that
 //!   have been silent for longest are forgotten, in favour of new ones
 //!   (`log/partition/producers/memory.rs`). A retry of a remembered batch gets its first offsets, and is answered once *those* are durable.
 //! - A gap in the sequence is OUT_OF_ORDER_SEQUENCE_NUMBER, an older epoch INVALID_PRODUCER_EPOCH; a

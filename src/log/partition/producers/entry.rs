@@ -89,11 +89,11 @@ const NO_MORE: More = More {
     last_timestamp_ms: None,
 };
 
-/// Memory of an entry. A map of ids that rise fills half of each node: 11 places of 48 bytes for six
-/// producers, the allocator's and the inner nodes' part added. Measured: 105.
-const ENTRY_BYTES: usize = 105;
-/// Memory of what few producers have, the allocator's part included.
-const MORE_BYTES: usize = size_of::<More>() + 16;
+/// Memory of an entry with its place in the map, measured with 1,000 and more of them: 96 bytes where ids
+/// rise, which fills half of each node, 77 where they come in any order.
+const ENTRY_BYTES: usize = 96;
+/// Memory of what few producers have, the allocator's part included; measured.
+const MORE_BYTES: usize = size_of::<More>() + 8;
 
 impl ProducerEntry {
     pub(super) fn new(epoch: ProducerEpoch) -> Self {

@@ -8,9 +8,9 @@
 //!
 //! Who goes is found by sampling, as a list in the order of the last append would cost as much as half
 //! of what it orders: of 16 producers drawn at random the one that has been silent for longest. With
-//! 16 MiB there is room for 160,000 producers that have written once. When the next one comes, and
-//! 1,000 of them have written within the last minute and the others before, the 16 are all from that
-//! minute once in 10^35 draws.
+//! 16 MiB there is room for 170,000 producers that have written once, to one of few partitions. When the
+//! next one comes, and 1,000 of them have written within the last minute and the others before, the 16
+//! are all from that minute once in 10^35 draws.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -21,8 +21,8 @@ use crate::rt::{Budget, Permit};
 
 /// How many producers are drawn before one goes.
 const DRAWN: usize = 16;
-/// How many go at most for one batch, which adds one at most.
-const GO_AT_ONCE: usize = 4;
+/// How many go at most for one batch: more than it adds, be it the first producer of its partition.
+const GO_AT_ONCE: usize = 8;
 
 /// Who knows producers: a partition's log. Nobody may hold its state when the memory asks.
 pub trait KnowsProducers {

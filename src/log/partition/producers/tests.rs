@@ -196,7 +196,8 @@ fn what_is_known_of_a_producer_is_small_and_counted() {
         };
         states.apply(&of, Offset(n), NOW_MS + n);
         let sum = |states: &ProducerStates| -> usize {
-            states.iter().map(|(_, entry)| entry.memory_bytes()).sum()
+            let entries = states.iter().map(|(_, entry)| entry.memory_bytes());
+            FIRST_NODE_BYTES + entries.sum::<usize>()
         };
         assert_eq!(states.memory_bytes(), sum(&states));
         let last = states.get(of.producer_id).unwrap().last_append_ms();
