@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -46,15 +47,29 @@ pub struct Refusals {
 impl Refusals {
     const PAUSE: Duration = Duration::from_secs(1);
 
-    /// Says in the log why a client's connection is closed.
-    pub fn tell(&self, now: Duration, session: &Session, what: &dyn Display, error: &dyn Display) {
+    /// How many others were not told of, if it is time to tell of one.
+    fn due(&self, now: Duration) -> Option<u64> {
         let is_due = |told_at| now.saturating_sub(told_at) >= Self::PAUSE;
         if !self.told_at.get().is_none_or(is_due) {
             self.untold.set(self.untold.get() + 1);
-            return;
+            return None;
         }
         self.told_at.set(Some(now));
-        let others = self.untold.take();
+        Some(self.untold.take())
+    }
+
+    /// Says in the log why a connection is not taken.
+    pub fn tell_of_connection(&self, now: Duration, client: Option<IpAddr>, why: &dyn Display) {
+        if let Some(others) = self.due(now) {
+            tracing::warn!(?client, %why, others, "connection refused");
+        }
+    }
+
+    /// Says in the log why a client's connection is closed.
+    pub fn tell(&self, now: Duration, session: &Session, what: &dyn Display, error: &dyn Display) {
+        let Some(others) = self.due(now) else {
+            return;
+        };
         let (client, software) = (session.endpoints().remote, session.software());
         let (client_id, principal) = (&*session.client_id(), session.principal());
         let (software, version) = (&software.name, &software.version);

@@ -14,7 +14,7 @@ use super::router::Router;
 use super::session::{Endpoints, Session};
 use crate::config::Listener as ListenerConfig;
 use crate::net::{FrameMemory, FrameReader, Stream};
-use crate::rt::{Event, Listener, Runtime, TaskClass};
+use crate::rt::{Event, FileShares, Listener, Runtime, TaskClass};
 
 /// How often silent connections are looked for, as a part of the time they may be silent.
 const IDLE_CHECKS: u32 = 10;
@@ -28,6 +28,8 @@ pub struct Connections<R: Runtime> {
     context: Context<R>,
     memory: FrameMemory,
     largest_request_bytes: usize,
+    /// How many connections there are file descriptors for.
+    descriptors: usize,
     open: RefCell<BTreeMap<u64, Open<R>>>,
     next: Cell<u64>,
     stopping: Cell<bool>,
@@ -40,8 +42,10 @@ type Open<R> = (IpAddr, Rc<Connection<R>>);
 impl<R: Runtime> Connections<R> {
     /// None yet; their requests take what the plan allows.
     pub fn new(context: Context<R>, plan: &MemoryPlan) -> Rc<Self> {
+        let shards = context.shard.topology().listeners.len();
         Rc::new(Self {
             context,
+            descriptors: FileShares::of_process(shards).connections,
             memory: plan.frame_memory(),
             largest_request_bytes: plan.largest_request_bytes,
             open: RefCell::default(),
@@ -61,8 +65,11 @@ impl<R: Runtime> Connections<R> {
                     Ok(socket) => connections.take(index, socket),
                     Err(_) if connections.stopping.get() => return,
                     Err(error) => {
-                        tracing::warn!(%error, "a connection cannot be accepted");
-                        connections.context.shard.rt().sleep(ACCEPT_PAUSE).await;
+                        // Too many open files, most of all. Those that wait are taken later.
+                        let rt = connections.context.shard.rt();
+                        let refusals = &connections.context.refusals;
+                        refusals.tell_of_connection(rt.now(), None, &error);
+                        rt.sleep(ACCEPT_PAUSE).await;
                     }
                 }
             }
@@ -114,8 +121,12 @@ impl<R: Runtime> Connections<R> {
         let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
             return;
         };
-        if self.stopping.get() || self.is_full_for(peer.ip()) {
-            tracing::debug!(%peer, "connection refused: too many are open");
+        if self.stopping.get() {
+            return stream.shutdown();
+        }
+        if let Some(why) = self.is_full_for(peer.ip()) {
+            let (now, refusals) = (self.context.shard.rt().now(), &self.context.refusals);
+            refusals.tell_of_connection(now, Some(peer.ip()), &why);
             return stream.shutdown();
         }
         let number = self.next.get();
@@ -146,13 +157,21 @@ impl<R: Runtime> Connections<R> {
         });
     }
 
-    fn is_full_for(&self, peer: IpAddr) -> bool {
+    /// Why no further connection from this address is taken, if so.
+    fn is_full_for(&self, peer: IpAddr) -> Option<&'static str> {
         let config = self.context.shard.config();
         let reached = |count: usize, limit: i32| usize::try_from(limit).is_ok_and(|l| count >= l);
         let open = self.open.borrow();
         let from_peer = || open.values().filter(|(ip, _)| *ip == peer).count();
-        reached(open.len(), config.max_connections)
-            || reached(from_peer(), config.max_connections_per_ip)
+        if reached(open.len(), config.max_connections) {
+            Some("max.connections are open")
+        } else if open.len() >= self.descriptors {
+            Some("as many are open as the limit of open files (RLIMIT_NOFILE) leaves for them")
+        } else if reached(from_peer(), config.max_connections_per_ip) {
+            Some("max.connections.per.ip are open")
+        } else {
+            None
+        }
     }
 }
 

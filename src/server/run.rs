@@ -25,7 +25,8 @@ pub async fn serve<R: Runtime>(
     let config = shard.config();
     let plan = MemoryPlan::of(shard.rt().arena().limit_bytes(), &config);
     let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
-    let sessions = SessionCache::new(slots, SESSIONS_PER_CONNECTION);
+    let sessions =
+        SessionCache::new(slots, SESSIONS_PER_CONNECTION).partitions_max(plan.session_partitions);
     let context = Context {
         shard: shard.clone(),
         sessions: Rc::new(RefCell::new(sessions)),

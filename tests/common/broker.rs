@@ -25,6 +25,8 @@ pub struct Options {
     pub durability: &'static str,
     /// `--set` arguments.
     pub settings: Vec<String>,
+    /// How many files it may have open (RLIMIT_NOFILE); none for as many as the tests may.
+    pub open_files: Option<u64>,
 }
 
 impl Options {
@@ -39,6 +41,7 @@ impl Options {
                 "corelane.memory=268435456".into(),
                 "log.retention.ms=-1".into(),
             ],
+            open_files: None,
         }
     }
 
@@ -87,7 +90,16 @@ impl Broker {
 
     /// The command line that starts it.
     pub fn command(dir: &Path, options: &Options) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+        let binary = env!("CARGO_BIN_EXE_corelane");
+        let mut command = match options.open_files {
+            None => Command::new(binary),
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+                shell.args(["-c", &script, binary]);
+                shell
+            }
+        };
         command.args(["serve", "--json", "--data-dir"]).arg(dir);
         command.args(["--listen", &format!("127.0.0.1:{}", options.port)]);
         command.args(["--shards", &options.shards.to_string()]);

@@ -203,3 +203,37 @@ fn a_clean_stop_leaves_segments_with_nothing_behind_their_batches() {
         assert_eq!(found.expect("batches to the end").len() as i64, batches);
     }
 }
+
+/// More connections than there are file descriptors for: those that are open go on, and the broker
+/// can still open the files it needs.
+#[test]
+fn connections_leave_descriptors_for_files() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut options = Options::new(1);
+    options.open_files = Some(400);
+    let broker = Broker::start(&dir.path().join("data"), &options);
+    let mut first = broker.connect();
+    let mut others: Vec<_> = (0..300)
+        .filter_map(|_| Connection::open(broker.address()).ok())
+        .collect();
+    let served = others
+        .iter_mut()
+        .filter_map(|other| other.answers().then_some(()));
+    let served = served.count();
+    assert!((100..200).contains(&served), "{served} are served");
+    assert!(broker.log().contains("RLIMIT_NOFILE"), "{}", broker.log());
+    assert_eq!(first.create_topic("t", 20, &[]), ErrorCode::None);
+    for partition in 0..20 {
+        let batch = Batch::of([b"value".to_vec()]).bytes();
+        assert_eq!(first.produce("t", partition, &batch), Ok(0));
+    }
+    drop(others);
+    let began = Instant::now();
+    while !broker.connect().answers() {
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "no new connection is served"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -142,6 +142,7 @@ pub struct Planned {
 pub struct SessionCache {
     slots: usize,
     per_connection: usize,
+    partitions_max: usize,
     sessions: BTreeMap<i32, Rc<RefCell<Session>>>,
 }
 
@@ -186,7 +187,16 @@ impl SessionCache {
         Self {
             slots,
             per_connection,
+            partitions_max: usize::MAX,
             sessions: BTreeMap::new(),
+        }
+    }
+
+    /// All sessions together remember at most so many partitions.
+    pub fn partitions_max(self, partitions_max: usize) -> Self {
+        Self {
+            partitions_max,
+            ..self
         }
     }
 
@@ -211,7 +221,9 @@ impl SessionCache {
         match ask.epoch {
             INITIAL_EPOCH | FINAL_EPOCH => {
                 self.sessions.remove(&ask.id);
-                let opens = ask.epoch == INITIAL_EPOCH && !ask.partitions.is_empty();
+                let partitions = ask.partitions.len();
+                let has_room = self.remembered() + partitions <= self.partitions_max;
+                let opens = ask.epoch == INITIAL_EPOCH && partitions > 0 && has_room;
                 let id = match opens {
                     true => self.free_id(connection, now, random),
                     false => None,
@@ -238,6 +250,12 @@ impl SessionCache {
     pub fn close_connection(&mut self, connection: u64) {
         self.sessions
             .retain(|_, session| session.borrow().connection != connection);
+    }
+
+    /// How many partitions all sessions remember.
+    fn remembered(&self) -> usize {
+        let held = self.sessions.values().map(|session| session.borrow().held);
+        held.sum()
     }
 
     /// An id for another session, if there is room for one.
@@ -296,6 +314,7 @@ impl SessionCache {
         } else {
             ask.epoch + 1
         };
+        let held_before = session.held;
         for key in &ask.forgotten {
             session.forget(key);
         }
@@ -309,7 +328,13 @@ impl SessionCache {
             }
             false => ask.id,
         };
+        let has_grown = session.held > held_before;
         drop(session);
+        if has_grown && self.remembered() > self.partitions_max {
+            // The client opens another one, and is refused it if that is too large.
+            self.sessions.remove(&ask.id);
+            return Err(SessionError::NotFound);
+        }
         Ok(FetchPlan::begin(found, id, true))
     }
 }

@@ -268,3 +268,21 @@ fn a_request_behind_another_looks_at_everything() {
     second.end();
     assert!(order(&cache.plan(ask(id, 2, &[]), 1, NOW, 0).unwrap()).is_empty());
 }
+
+#[test]
+fn sessions_remember_no_more_partitions_than_there_is_memory_for() {
+    let mut cache = SessionCache::new(10, 5).partitions_max(5);
+    let first = opened(&mut cache, &[0, 1, 2]).session_id;
+    assert_ne!(first, 0);
+    let refused = cache.plan(ask(0, 0, &[0, 1, 2]), 1, NOW, 77).unwrap();
+    assert_eq!(refused.session_id, 0, "it is served without one");
+    assert_ne!(opened(&mut cache, &[7]).session_id, 0);
+    let grown = cache.plan(ask(first, 1, &[3, 4]), 1, NOW, 0);
+    assert!(matches!(grown, Err(SessionError::NotFound)));
+    assert_eq!(cache.len(), 1);
+    assert_ne!(
+        opened(&mut cache, &[0, 1, 2]).session_id,
+        0,
+        "what it held is free"
+    );
+}

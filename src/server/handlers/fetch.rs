@@ -31,6 +31,9 @@ const FIRST_VERSION_BY_ID: i16 = 13;
 /// KAFKA_STORAGE_ERROR is known from this version on.
 const FIRST_VERSION_WITH_STORAGE_ERROR: i16 = 6;
 
+/// After so many partitions, the shard's other tasks have a turn.
+const LOOKS_AT_ONCE: usize = 256;
+
 /// What was read so far for one response.
 struct Round<R: Runtime> {
     answers: Vec<Answer<R>>,
@@ -183,6 +186,9 @@ impl<R: Runtime> Round<R> {
         let image = context.shard.image();
         let mut looked_at = Vec::with_capacity(due.len());
         for planned in due {
+            if looked_at.len() % LOOKS_AT_ONCE == LOOKS_AT_ONCE - 1 {
+                context.shard.rt().yield_now().await;
+            }
             let before = self.places.get(&planned.place).copied();
             if let Some(answer) = before.and_then(|place| self.answers.get_mut(place)) {
                 self.bytes -= std::mem::take(&mut answer.fetched.bytes);

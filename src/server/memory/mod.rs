@@ -13,6 +13,11 @@ use crate::rt::Budget;
 /// to half of the memory (`shard/open.rs`); the rest is for the journal's writes, write-back and
 /// lookups.
 const SHARE: usize = 8;
+/// Fetch sessions take at most this part of such a share: with 256 MiB, 16 MiB.
+const SESSION_SHARE: usize = 2;
+/// What a partition takes in a fetch session: its entry, its key once more, its place in the map, and
+/// its watch.
+const SESSION_PARTITION_BYTES: usize = 320;
 /// The part of request and response memory that is kept for small ones.
 const SMALL_SHARE: usize = 4;
 
@@ -33,6 +38,8 @@ pub struct MemoryPlan {
     pub response_bytes: usize,
     /// The same, for small ones alone.
     pub small_response_bytes: usize,
+    /// Partitions that fetch sessions remember, all together.
+    pub session_partitions: usize,
 }
 
 impl MemoryPlan {
@@ -49,6 +56,7 @@ impl MemoryPlan {
             largest_request_bytes: largest.min(share),
             response_bytes: share - share / SMALL_SHARE,
             small_response_bytes: share / SMALL_SHARE,
+            session_partitions: share / SESSION_SHARE / SESSION_PARTITION_BYTES,
         }
     }
 
