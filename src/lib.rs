@@ -70,6 +70,23 @@
 //!    partition in the movers' queue, they (`log/shard/moves.rs`) write it to the segment file, a
 //!    checkpoint (`log/shard/checkpointer.rs`) says so, and the journal may forget it.
 //!
+//! # The way of one CreateTopics
+//!
+//! 1. The handler (`server/handlers/topics.rs`) makes one [`Change`](cluster::controller::Change) of
+//!    the request, with ids that it draws, and asks for it with
+//!    [`Shard::change`](shard::Shard::change): a message on the controller's lane
+//!    (`shard/lanes.rs`).
+//! 2. The controller (`node/controller.rs`), on shard 0, takes whatever has gathered, decides each
+//!    change ([`decide`](cluster::controller::decide), pure) on the image that the one before leads
+//!    to, and writes the records of all at once (`node/metadata_log.rs`,
+//!    `log/files/record_log.rs`).
+//! 3. Every shard gets records and image on its control lane (`node/run.rs`), takes the image over,
+//!    and makes the partitions that are its own in a task beside its requests, 64 in a turn
+//!    (`shard/apply.rs`). Then it reports.
+//! 4. When all have reported, the controller's answer goes back with what has become of each topic;
+//!    one that an owner could not make is taken back first. Meanwhile the controller has decided
+//!    whatever else was asked for.
+//!
 //! # The way of one Fetch
 //!
 //! `handlers::fetch` fixes what is asked for ([`SessionCache`](server::fetch_session::SessionCache))

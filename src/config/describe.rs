@@ -1,5 +1,6 @@
 //! What DescribeConfigs shows of a key: value, where it comes from, and what it would be otherwise.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::broker_keys::{BROKER_KEYS, BrokerConfig};
@@ -38,8 +39,8 @@ pub struct ConfigSynonym {
 /// One key as DescribeConfigs shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DescribedConfig {
-    /// The key.
-    pub name: &'static str,
+    /// The key. One that this version does not know is a topic's own that another version set.
+    pub name: Cow<'static, str>,
     /// Its value; `None` is null.
     pub value: Option<String>,
     /// The value it has when nobody sets it; `None` is null.
@@ -118,6 +119,21 @@ pub fn describe_topic(
     overrides: &BTreeMap<String, String>,
 ) -> Vec<DescribedConfig> {
     let (config, invalid) = TopicConfig::resolve_valid(broker, overrides);
+    let unknown = invalid
+        .iter()
+        .filter(|(name, _)| find(TOPIC_KEYS, name).is_none());
+    let unknown = unknown.map(|(name, why)| DescribedConfig {
+        name: name.clone().into(),
+        value: overrides.get(name).cloned(),
+        default: None,
+        source: ConfigSource::Topic,
+        config_type: ConfigType::String,
+        read_only: false,
+        sensitive: false,
+        synonyms: Vec::new(),
+        documentation: "",
+        invalid: Some(why.to_string()),
+    });
     let describe = |key: &'static Key| {
         let own = overrides.get(key.name);
         let own = own.filter(|_| !invalid.contains_key(key.name));
@@ -140,7 +156,7 @@ pub fn describe_topic(
             ..described(key, config.text(key.name), synonyms)
         }
     };
-    TOPIC_KEYS.iter().map(describe).collect()
+    TOPIC_KEYS.iter().map(describe).chain(unknown).collect()
 }
 
 /// The value as every other source would write it.
@@ -157,7 +173,7 @@ fn described(
     synonyms: Vec<ConfigSynonym>,
 ) -> DescribedConfig {
     DescribedConfig {
-        name: key.name,
+        name: key.name.into(),
         value,
         default: key.default,
         source: synonyms

@@ -412,4 +412,11 @@ fn a_bad_key_of_a_topic_loosens_no_other() {
     assert!(size.source != ConfigSource::Topic && size.invalid.is_some());
     assert_eq!(shown("retention.ms").source, ConfigSource::Topic);
     assert_eq!(shown("retention.ms").invalid, None);
+    let dynamic = DynamicConfigs::default();
+    let described = describe_topic(&settings, &dynamic, &broker, &map(&unknown));
+    let told = described.iter().find(|key| key.name == "key.of.tomorrow");
+    assert!(
+        told.is_some_and(|key| key.invalid.is_some()),
+        "told as well"
+    );
 }

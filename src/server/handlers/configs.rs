@@ -35,7 +35,7 @@ pub async fn describe_configs<'a, R: Runtime>(
         let configs = described.unwrap_or_default();
         let configs = configs
             .into_iter()
-            .filter(|config| wants(asked, config.name));
+            .filter(|config| wants(asked, &config.name));
         DescribeConfigsResult {
             error_code,
             error_message,
@@ -83,7 +83,7 @@ fn describe<R: Runtime>(
             .settings()
             .describe(&dynamic)
             .into_iter()
-            .filter(|config| dynamic.cluster.contains_key(config.name))
+            .filter(|config| dynamic.cluster.contains_key(&*config.name))
             .collect()),
     }
 }
@@ -101,7 +101,7 @@ fn shown(
             source: synonym.source as i8,
         });
     DescribeConfigsResourceResult {
-        name: config.name.into(),
+        name: config.name,
         value: config.value.filter(|_| !config.sensitive).map(Into::into),
         read_only: config.read_only,
         config_source: config.source as i8,

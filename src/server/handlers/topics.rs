@@ -208,7 +208,7 @@ fn describe<R: Runtime>(
     described
         .into_iter()
         .map(|config| CreatableTopicConfigs {
-            name: config.name.into(),
+            name: config.name,
             value: config.value.map(Into::into),
             read_only: config.read_only,
             config_source: config.source as i8,
