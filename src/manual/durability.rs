@@ -78,7 +78,7 @@
 //! | 8 | A log start is in the journal, durably and in two writes, before it is answered or a file is unlinked; a checkpoint names the one that it includes | `log/shard/log_start.rs`, `log/partition/snapshot.rs` | `LogStartJournaled`, `CheckpointNamesFinalMarks` |
 //! | 9 | A metadata change is durable before it is applied. Entries and directories of another topic id are left alone, whatever the topic's name | `log/files/record_log.rs`, `node/controller.rs`, `log/files/partition_dirs.rs`, `log/recovery/mod.rs` | `TopicIdCheck`, `MetadataDurableFirst` |
 //! | 10 | Sealing cuts the segment; the cut is fsynced before segment-durable passes it, and recovery cuts again | `log/shard/moves.rs`, `log/recovery/verify.rs` | `SealCutDurable` |
-//! | 11 | A batch is accepted only when its segment has durably reserved its space and the journal can hold it. Room in the checkpoints is taken before anything is made that they must hold: a partition, a segment, a producer | `log/shard/append.rs`, `log/journal/state.rs`, `log/partition/checkpoint_content.rs` | `SpaceReserved` |
+//! | 11 | A batch is accepted only when its segment has reserved its space, durably from the first write-back of the partition on, and the journal can hold it. (Before that write-back a power cut may take the first 256 KiB or so that were reserved; where the disk is then full, the start waits for room.) Room in the checkpoints is taken before anything is made that they must hold: a partition, a segment, a producer | `log/shard/append.rs`, `log/journal/state.rs`, `log/partition/checkpoint_content.rs` | `SpaceReserved` |
 //!
 //! The simulator (`src/sim`) runs the same code on a disk that loses, tears, reorders and delays what
 //! was not made durable, with and without FUA, and cuts power or kills the process at any I/O step,
@@ -99,9 +99,9 @@
 //!    A partition's directory whose topic the metadata neither knows nor has deleted of late
 //!    refuses it, too: metadata was lost, or the directory is another broker's.
 //! 3. Reads each of those shards' newest whole checkpoint of that run; without one, refuses.
-//! 4. Renames directories of topics that are no more, and makes those that metadata knows and that
-//!    were never finished; on a full disk the shards do that later. A directory that should
-//!    be there and is not refuses the start; an empty one in its place takes the partition offline.
+//! 4. Renames directories of topics that are no more, by one listing. A directory that should be there,
+//!    because something of the partition was written back, and is not refuses the start; an empty one in
+//!    its place takes the partition offline. Where nothing was written back, the journal makes it anew.
 //! 5. One ordered pass over the journals, each from where its checkpoint says: entries are laid over the
 //!    segments, each partition from the block of its written-back position on, and events are applied. A
 //!    gap, or rot that no later entry makes good, takes the partition offline, with all that is whole
@@ -117,7 +117,7 @@
 //!    last whole batch; counts batches behind the checkpoint's end for producers, leader epochs and
 //!    indexes; cuts the file there; removes segment files that are not part of the log. A segment
 //!    before the log start may be gone, and counts only behind the checkpoint's end; a log without
-//!    records goes on in a new segment.
+//!    records goes on in a new segment. The directory of a partition that has nothing is removed.
 //! 8. Writes the next run's checkpoints beside the newest of the committed one, and makes the files of
 //!    its journals where they are not there.
 //! 9. Writes the next run into `run`. Only this counts; interrupted anywhere before, a start begins
@@ -126,7 +126,8 @@
 //!     where the number of shards has changed. Then shards open, told of the epochs (nothing more is
 //!     written for them), and connections are accepted.
 //!
-//! The work is bounded by the journals and a listing of directories, not by the amount of data.
+//! The work is bounded by the journals, a listing of the data directory and one of each partition that
+//! has records, not by the amount of data.
 //!
 //! # Known limits
 //!

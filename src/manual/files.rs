@@ -12,7 +12,7 @@
 //! | `shard-N/journal/0000` … | the shard's journal, a ring of files of one size | every group commit | [`crate::log::journal`] |
 //! | `shard-N/journal.run-R/` | the journal of run R, renamed: it holds what could not be recovered | at a start that takes a partition offline | `log/recovery/journals.rs` |
 //! | `shard-N/checkpoint-0`, `-1` | the last two checkpoints | after 256 MiB of journal, when its space runs short, at a clean stop | [`crate::log::files::checkpoint_slots`] |
-//! | `TOPIC-P/partition.metadata` | Kafka's: version 0 and the topic id | when the directory is made | `log/files/partition_dirs.rs` |
+//! | `TOPIC-P/partition.metadata` | Kafka's: version 0 and the topic id | with the directory, by the partition's first append | `log/shard/log_inner.rs` |
 //! | `TOPIC-P/….log` | record batches, as in Kafka | by moves out of the journal | `log/shard/moves.rs` |
 //! | `TOPIC-P/….index` | offset index, Kafka's format | entries at checkpoints, the rest when the segment is sealed; what a power cut took is walked again, at the latest then | [`crate::log::segment::index`] |
 //! | `TOPIC-P/….timeindex` | time index, Kafka's format | with the offset index | [`crate::log::segment::index`] |
@@ -24,7 +24,9 @@
 //! Not written: Kafka's `leader-epoch-checkpoint` (the leader epochs are in the checkpoint, which has a
 //! checksum, and in the batches), `.txnindex` (no transactions yet), `recovery-point-offset-checkpoint`
 //! and its relatives. Creations and renames are followed by an fsync of the directory wherever
-//! something acknowledged hangs on them.
+//! something acknowledged hangs on them. A partition's own directory is made by its first append, and
+//! made durable by its first write-back: before that, the journal has all that is in it, and a start
+//! makes it again. A partition without records has none.
 //!
 //! Numbers are little-endian in `run`, `metadata/log`, the journal and the headers of checkpoints;
 //! they are big-endian in the content of checkpoints and in every file whose format is Kafka's.

@@ -11,7 +11,7 @@ use crate::log::files::partition_files::{
 use crate::log::files::small_file::{put_small, read_small, sync_names};
 use crate::log::rules::{Rule, holds};
 use crate::model::{PartitionId, PartitionIndex, TopicId};
-use crate::rt::Runtime;
+use crate::rt::{File, OpenMode, Runtime};
 
 /// A partition's directory and the file that names its topic's id, without a segment yet; durable
 /// once its parent is synced, too.
@@ -20,6 +20,12 @@ pub async fn make_dir<R: Runtime>(rt: &R, dir: &Path, topic: TopicId) -> Result<
     let text = encode_partition_metadata(topic).into_bytes();
     put_small(rt, &dir.join(PARTITION_METADATA), text).await?;
     sync_names(rt, dir).await
+}
+
+/// Makes durable what a directory says of whose it is.
+pub async fn sync_mark<R: Runtime>(rt: &R, dir: &Path) -> io::Result<()> {
+    let path = dir.join(PARTITION_METADATA);
+    rt.open(&path, OpenMode::BUFFERED).await?.sync().await
 }
 
 /// Takes a directory that has the partition's name and belongs to another topic id off that name: its

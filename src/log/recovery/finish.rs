@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::log::files::partition_dirs::{remove_tree, sync_mark};
 use crate::log::files::partition_files::SegmentFile;
 use crate::log::partition::effects::Restored;
 use crate::log::segment::index::SegmentIndex;
@@ -10,7 +11,7 @@ use crate::model::Offset;
 use crate::rt::{File, Runtime};
 
 use super::RecoveredPartition;
-use super::part::Part;
+use super::part::{DirIs, Part};
 use super::verify::verify;
 
 /// Brings a partition's files to what was recovered. One that goes offline keeps all that could be
@@ -39,7 +40,7 @@ pub async fn finish<R: Runtime>(part: &mut Part<R>, kept: &str) -> io::Result<Re
         if begin_anew(part).await? {
             index = SegmentIndex::new(part.snapshot.end().offset);
         }
-        remove_strangers(part).await?;
+        settle_dir(part).await?;
     }
     part.close();
     Ok(recovered(part, index))
@@ -61,6 +62,7 @@ async fn begin_anew<R: Runtime>(part: &mut Part<R>) -> io::Result<bool> {
     if part.snapshot.log_start() < end || is_empty {
         return Ok(false);
     }
+    part.need_dir().await?;
     let file = part.open(end).await?;
     if file.size()? > 0 {
         file.set_len(0).await?;
@@ -70,6 +72,24 @@ async fn begin_anew<R: Runtime>(part: &mut Part<R>) -> io::Result<bool> {
     part.snapshot.begin_segment(part.rt.wall_clock_ms());
     part.snapshot.all_written_back();
     Ok(true)
+}
+
+/// The directory of a partition that has nothing goes, if one was begun; that of another gets what it
+/// needs to outlive a power cut, once its parent is synced.
+async fn settle_dir<R: Runtime>(part: &mut Part<R>) -> io::Result<()> {
+    if !part.is_touched() {
+        part.snapshot.end_replay();
+        part.close();
+        if part.dir_is != DirIs::Missing {
+            remove_tree(&part.rt, &part.dir).await?;
+            part.dir_is = DirIs::Missing;
+        }
+        return Ok(());
+    }
+    if part.is_fresh {
+        sync_mark(&part.rt, &part.dir).await?;
+    }
+    remove_strangers(part).await
 }
 
 /// Removes files of segments that are no longer, or not yet, part of the log.
@@ -99,5 +119,6 @@ fn recovered<R: Runtime>(part: &Part<R>, index: SegmentIndex) -> RecoveredPartit
             index,
         },
         lacks: part.lacks.clone(),
+        has_dir: part.is_offline() || part.is_touched(),
     }
 }

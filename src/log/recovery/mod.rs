@@ -27,7 +27,7 @@ mod plan;
 mod strangers;
 mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ pub use strangers::refuse_strangers;
 
 /// Partitions whose files are worked on at the same time: each is a few small operations, one after
 /// the other.
-const PARTS_AT_A_TIME: usize = 16;
+const PARTS_AT_A_TIME: usize = 64;
 
 /// What recovery found and did.
 #[derive(Clone, Debug, Default)]
@@ -92,6 +92,8 @@ pub struct RecoveredPartition {
     pub(super) log: Restored,
     /// What its files lack: it is offline for this run, and the next start looks again.
     pub(super) lacks: Option<String>,
+    /// It has a directory, durably. Nothing was appended yet to one that has none.
+    pub(super) has_dir: bool,
 }
 
 impl RecoveredPartition {
@@ -182,6 +184,8 @@ struct Recovery<R: Runtime> {
     /// Where each journal of the committed run begins.
     journals: Vec<Journaled>,
     parts: BTreeMap<PartitionId, Part<R>>,
+    /// Bytes of the journal since all parts were flushed: no more of them wait.
+    taken_bytes: usize,
     clean: bool,
     report: RecoveryReport,
 }
@@ -215,18 +219,20 @@ impl<R: Runtime> Recovery<R> {
             data_dir: data_dir.to_owned(),
             options,
             journals,
+            taken_bytes: 0,
             clean: true,
             report: RecoveryReport::default(),
         })
     }
 
-    /// Renames directories of topics that are no more, and makes those that were never finished.
+    /// Renames directories of topics that are no more, and looks at those of the others.
     async fn put_aside_strangers(&mut self, known: &[KnownPartition]) -> Result<(), RecoveryError> {
         let names: BTreeMap<String, PartitionId> = known
             .iter()
             .map(|known| (partition_dir(&known.topic, known.id.index), known.id))
             .collect();
-        for entry in self.rt.read_dir(&self.data_dir).await? {
+        let entries = self.rt.read_dir(&self.data_dir).await?;
+        for entry in &entries {
             let Some(PartitionDir::Live { topic, index }) = PartitionDir::parse(&entry.name) else {
                 continue;
             };
@@ -238,16 +244,18 @@ impl<R: Runtime> Recovery<R> {
                 take_off_name(&self.rt, &self.data_dir, topic, index, owner).await?;
             }
         }
+        let listed: BTreeSet<PartitionId> = entries
+            .iter()
+            .filter(|entry| entry.is_dir)
+            .filter_map(|entry| names.get(&entry.name).copied())
+            .collect();
         let data_dir = &self.data_dir;
-        let places = self.parts.values_mut().map(|part| place(data_dir, part));
-        let made: Vec<bool> = stream::iter(places)
-            .buffer_unordered(PARTS_AT_A_TIME)
-            .try_collect()
-            .await?;
-        if made.contains(&true) {
-            self.rt.sync_dir(&self.data_dir).await?;
-        }
-        Ok(())
+        let places = self
+            .parts
+            .iter_mut()
+            .map(|(id, part)| place(data_dir, part, listed.contains(id)));
+        let placed = stream::iter(places).buffer_unordered(PARTS_AT_A_TIME);
+        placed.try_collect::<()>().await
     }
 
     /// One pass over the journals, in their order. Which segments may be gone hangs on where the logs
@@ -318,6 +326,7 @@ impl<R: Runtime> Recovery<R> {
                     if let Some(part) = self.parts.get_mut(&partition)
                         && part.is_later == (pass == Pass::Later)
                     {
+                        self.taken_bytes += payload.iter().map(|piece| piece.len()).sum::<usize>();
                         part.replay(at, &payload).await?;
                     }
                 }
@@ -369,8 +378,8 @@ impl<R: Runtime> Recovery<R> {
     }
 
     async fn flush_when_much(&mut self) -> Result<(), RecoveryError> {
-        let waiting: usize = self.parts.values().map(Part::waiting_bytes).sum();
-        if waiting > self.options.memory_bytes {
+        if self.taken_bytes > self.options.memory_bytes {
+            self.taken_bytes = 0;
             for part in self.parts.values_mut() {
                 part.flush(false).await?;
                 // There may be more partitions than files that can be open.
@@ -384,14 +393,6 @@ impl<R: Runtime> Recovery<R> {
         &mut self,
         committed: Option<Run>,
     ) -> Result<Vec<RecoveredPartition>, RecoveryError> {
-        self.parts.retain(|_, part| {
-            if part.is_unmade {
-                let text = "no disk space to make it; it is made when there is";
-                let warning = format!("{}: {text}", part.dir.display());
-                self.report.warnings.push(warning);
-            }
-            !part.is_unmade
-        });
         let kept = committed.map_or(String::new(), |run| kept_name(run.id));
         let parts = self.parts.values_mut();
         let finishing = parts.map(|part| finish::finish(part, &kept));
@@ -399,6 +400,13 @@ impl<R: Runtime> Recovery<R> {
             .buffered(PARTS_AT_A_TIME)
             .try_collect()
             .await?;
+        if self
+            .parts
+            .values()
+            .any(|part| part.is_fresh && part.is_touched())
+        {
+            self.rt.sync_dir(&self.data_dir).await?;
+        }
         for partition in &recovered {
             match partition.offline() {
                 Some(reason) => self

@@ -5,8 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::log::error::is_disk_full;
+use crate::log::error::{StorageError, is_disk_full};
 use crate::log::files::lock::open_locked;
+use crate::log::files::partition_dirs::make_dir;
 use crate::log::files::partition_files::{SegmentFile, partition_dir, segment_path};
 use crate::log::options::KnownPartition;
 use crate::log::partition::snapshot::Snapshot;
@@ -19,15 +20,26 @@ use super::overlay::{Pending, Placement, Reach};
 
 const MAX_WRITE_BYTES: usize = 1 << 20;
 
+/// What a partition's directory is, before anything of the journal is laid over its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirIs {
+    /// Not there: nothing was appended yet, or what was is in the journal alone.
+    Missing,
+    /// There, but it does not say whose it is: making it was cut short.
+    Unfinished,
+    /// There, and marked as the topic's.
+    Marked,
+}
+
 /// A partition that is being recovered.
 pub struct Part<R: Runtime> {
     pub rt: R,
     pub dir: PathBuf,
     pub snapshot: Snapshot,
-    /// It was created after the last checkpoint, or never finished.
-    pub is_new: bool,
-    /// The disk has no room for its directory. It is left out: its shard makes it later.
-    pub is_unmade: bool,
+    /// Nothing of it was in segment files at the last checkpoint: whatever it has is in the journal, and
+    /// its directory may not be there, or not be durable.
+    pub is_fresh: bool,
+    pub dir_is: DirIs,
     pub reach: Reach,
     /// Segments that the journal has written to, with the bytes they have then.
     pub replayed: BTreeMap<Offset, u64>,
@@ -55,16 +67,15 @@ impl<R: Runtime> Part<R> {
         known: &KnownPartition,
         snapshot: Option<Snapshot>,
     ) -> Self {
-        let is_new = snapshot.is_none();
         let empty = || Snapshot::empty(known.id, &known.topic, rt.wall_clock_ms());
         let snapshot = snapshot.unwrap_or_else(empty);
         Self {
             rt: rt.clone(),
             dir: data_dir.join(partition_dir(&known.topic, known.id.index)),
             reach: Reach::new(snapshot.written_back()),
+            is_fresh: snapshot.written_back() == Position::default(),
+            dir_is: DirIs::Missing,
             snapshot,
-            is_new,
-            is_unmade: false,
             replayed: BTreeMap::new(),
             pending: None,
             suspect: None,
@@ -95,12 +106,6 @@ impl<R: Runtime> Part<R> {
         if self.is_offline() || self.broken.is_some() {
             self.needs_journal |= placement != Placement::Known;
             return Ok(());
-        }
-        if self.is_unmade {
-            let dir = self.dir.display();
-            let text =
-                format!("{dir}: no space to make it again, and the journal has records of it");
-            return Err(io::Error::other(text));
         }
         match placement {
             Placement::Known => self.suspect = None,
@@ -139,13 +144,6 @@ impl<R: Runtime> Part<R> {
         Ok(())
     }
 
-    /// Bytes that wait to be written.
-    pub fn waiting_bytes(&self) -> usize {
-        self.pending
-            .as_ref()
-            .map_or(0, |pending| pending.bytes.len())
-    }
-
     /// Writes the whole blocks that wait, and the rest, padded with zeros, when `rest_too`.
     pub async fn flush(&mut self, rest_too: bool) -> io::Result<()> {
         let Some(pending) = &mut self.pending else {
@@ -158,6 +156,7 @@ impl<R: Runtime> Part<R> {
         if blocks.is_empty() && !writes_rest {
             return Ok(());
         }
+        self.need_dir().await?;
         let file = self.open(segment).await?;
         for (number, piece) in blocks.chunks(MAX_WRITE_BYTES).enumerate() {
             let offset = start + (number * MAX_WRITE_BYTES) as u64;
@@ -167,6 +166,27 @@ impl<R: Runtime> Part<R> {
             write_padded(&self.rt, &file, rest.0, &rest.1).await?;
         }
         Ok(())
+    }
+
+    /// Makes the directory where it is not there, waiting for room on a full disk; durable once its
+    /// parent is synced.
+    pub async fn need_dir(&mut self) -> io::Result<()> {
+        if self.dir_is == DirIs::Marked {
+            return Ok(());
+        }
+        loop {
+            match make_dir(&self.rt, &self.dir, self.snapshot.id().topic).await {
+                Err(StorageError::DiskFull) => wait_for_room(&self.rt).await,
+                made => break made.map_err(io::Error::other)?,
+            }
+        }
+        self.dir_is = DirIs::Marked;
+        Ok(())
+    }
+
+    /// The journal has said where the log starts or ends, or what it holds.
+    pub fn is_touched(&self) -> bool {
+        !self.is_fresh || !self.replayed.is_empty() || self.snapshot.end().offset > Offset::ZERO
     }
 
     /// A segment's data file, created when missing.
@@ -191,6 +211,12 @@ impl<R: Runtime> Part<R> {
     }
 }
 
+async fn wait_for_room<R: Runtime>(rt: &R) {
+    const RETRY: Duration = Duration::from_secs(1);
+    tracing::warn!("recovery waits for disk space");
+    rt.sleep(RETRY).await;
+}
+
 /// Writes bytes durably, zeros up to the next block behind them, waiting for room on a full disk.
 async fn write_padded<R: Runtime>(
     rt: &R,
@@ -198,7 +224,6 @@ async fn write_padded<R: Runtime>(
     offset: u64,
     bytes: &[u8],
 ) -> io::Result<()> {
-    const RETRY: Duration = Duration::from_secs(1);
     let mut buf = alloc(rt, bytes.len()).await?;
     buf.extend_from_slice(bytes);
     buf.extend_zeroed(bytes.len().next_multiple_of(BLOCK_BYTES) - bytes.len());
@@ -208,10 +233,7 @@ async fn write_padded<R: Runtime>(
             .write_at(vec![buf.clone()], offset, WriteMode::Durable)
             .await
         {
-            Err(error) if is_disk_full(&error) => {
-                tracing::warn!("recovery waits for disk space");
-                rt.sleep(RETRY).await;
-            }
+            Err(error) if is_disk_full(&error) => wait_for_room(rt).await,
             result => return result,
         }
     }

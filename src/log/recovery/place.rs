@@ -3,33 +3,39 @@
 use std::io;
 use std::path::Path;
 
-use crate::log::error::StorageError;
-use crate::log::files::partition_dirs::{make_dir, put_aside_stranger};
+use crate::log::files::partition_dirs::put_aside_stranger;
 use crate::log::files::partition_files::{PARTITION_METADATA, SegmentFile, segment_path};
-use crate::model::{Offset, RESERVED_TOPIC_NAME, TopicId};
-use crate::rt::{Create, File, OpenMode, Runtime};
+use crate::model::{Offset, RESERVED_TOPIC_NAME};
+use crate::rt::{File, OpenMode, Runtime};
 
 use super::RecoveryError;
-use super::part::Part;
+use super::part::{DirIs, Part};
 use super::plan::needed_files;
 
-/// Gives a partition the directory of its name; tells whether one was made. Without the directory of
-/// one that has records there is no start: what the journal has of them could not be put anywhere.
-pub async fn place<R: Runtime>(data_dir: &Path, part: &mut Part<R>) -> Result<bool, RecoveryError> {
+/// Looks at the directory of a partition, if the data directory lists one of its name. One that has
+/// nothing in segment files needs none: what the journal has of it makes it. Without the directory of
+/// another there is no start: what the journal has of it could not be put anywhere.
+pub async fn place<R: Runtime>(
+    data_dir: &Path,
+    part: &mut Part<R>,
+    is_listed: bool,
+) -> Result<(), RecoveryError> {
     let (rt, id) = (&part.rt, part.snapshot.id());
     if part.snapshot.topic() == RESERVED_TOPIC_NAME {
         let reason = "a topic of this name would share directories with shards";
         part.snapshot.take_offline(reason.to_owned());
-        return Ok(false);
+        return Ok(());
+    }
+    if !is_listed && (part.is_fresh || part.is_offline()) {
+        return Ok(());
     }
     let topic = part.snapshot.topic();
     let owner = put_aside_stranger(rt, data_dir, topic, id.index, id.topic).await?;
-    if part.is_new {
-        match make(rt, &part.dir, owner, id.topic).await {
-            Err(StorageError::DiskFull) => part.is_unmade = true,
-            made => made?,
-        }
-    } else if !part.is_offline() && owner.is_none() {
+    if owner.is_some() {
+        part.dir_is = DirIs::Marked;
+    } else if part.is_fresh {
+        part.dir_is = DirIs::Unfinished;
+    } else if !part.is_offline() {
         let entries = match rt.read_dir(&part.dir).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             entries => Some(entries?),
@@ -46,25 +52,12 @@ pub async fn place<R: Runtime>(data_dir: &Path, part: &mut Part<R>) -> Result<bo
             }
         }
     }
-    Ok(part.is_new)
-}
-
-/// Makes what is not there of a partition's directory, which is `owner`'s.
-async fn make<R: Runtime>(
-    rt: &R,
-    dir: &Path,
-    owner: Option<TopicId>,
-    topic: TopicId,
-) -> Result<(), StorageError> {
-    if owner != Some(topic) {
-        make_dir(rt, dir, topic).await?;
-    }
-    Ok(create_first_segment(rt, dir).await?)
+    Ok(())
 }
 
 /// Compares the lengths of segment files with what was written to them, as the checkpoint knows.
 pub async fn look_at_files<R: Runtime>(part: &mut Part<R>) -> Result<(), RecoveryError> {
-    if part.is_new || part.is_offline() {
+    if part.is_fresh || part.is_offline() {
         return Ok(());
     }
     for (base, needed) in needed_files(&part.snapshot) {
@@ -109,16 +102,4 @@ pub fn judge_files<R: Runtime>(part: &mut Part<R>) -> Result<(), RecoveryError> 
         part.lacks.get_or_insert(text);
     }
     Ok(())
-}
-
-async fn create_first_segment<R: Runtime>(rt: &R, dir: &Path) -> io::Result<()> {
-    let mode = OpenMode {
-        direct: true,
-        create: Create::IfMissing,
-    };
-    let file = rt
-        .open(&segment_path(dir, Offset::ZERO, SegmentFile::Log), mode)
-        .await?;
-    file.size()?;
-    rt.sync_dir(dir).await
 }

@@ -104,6 +104,18 @@ impl<R: Runtime> OpenFiles<R> {
         Ok(file)
     }
 
+    /// Creates the data file of a log's first segment, which must not exist. Its name is not durable.
+    pub async fn begin(&self, key: SegmentKey, dir: &Path) -> io::Result<()> {
+        let path = segment_path(dir, key.1, SegmentFile::Log);
+        let mode = OpenMode {
+            direct: true,
+            create: Create::New,
+        };
+        let file = self.open(&path, mode).await?;
+        self.put(key, file);
+        Ok(())
+    }
+
     /// Closes a segment's file once nobody uses it.
     pub fn forget(&self, key: SegmentKey) {
         self.open.borrow_mut().remove(key);

@@ -16,8 +16,9 @@ use crate::log::partition::snapshot::{PRODUCER_BYTES, SEGMENT_BYTES};
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::position::Position;
 use crate::log::shard::core::{Journaled, Token};
-use crate::log::shard::log_inner::LogInner;
+use crate::log::shard::log_inner::{DirIs, LogInner};
 use crate::log::shard::partition_log::{Appended, PartitionLog};
+use crate::model::Offset;
 use crate::model::batch::{BatchView, TimestampType};
 use crate::rt::{BLOCK_BYTES, Buf, BufMut, File, Permit, Runtime};
 
@@ -107,6 +108,8 @@ impl<R: Runtime> LogInner<R> {
         if is_new_producer {
             self.reserve_checkpoint(PRODUCER_BYTES).await?;
         }
+        let made = self.make_dir().await;
+        made.map_err(|error| self.core.failed(error))?;
         if rolls {
             self.roll(now_ms).await?;
         }
@@ -180,7 +183,10 @@ impl<R: Runtime> LogInner<R> {
             allocated = file.allocate(from, exact - from).await;
         }
         allocated?;
-        file.sync().await.map_err(|error| self.fail(&error))?;
+        // The first step of a log that was never written back goes as its directory does.
+        if self.dir_is.get() == DirIs::Durable || wanted.base_offset > Offset::ZERO {
+            file.sync().await.map_err(|error| self.fail(&error))?;
+        }
         self.state.borrow_mut().reserved(reached);
         Ok(())
     }

@@ -12,11 +12,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
 use std::rc::{Rc, Weak};
 
 use crate::log::error::StorageError;
 use crate::log::files::checkpoint_slots::{CheckpointError, CheckpointSlots};
 use crate::log::files::run::RunId;
+use crate::log::files::small_file::sync_names;
 use crate::log::journal::{Entry, Journal, JournalError, JournalPermit, PartitionEvent, Sequence};
 use crate::log::options::{Durability, LogOptions};
 use crate::log::partition::checkpoint_content::CheckpointRoom;
@@ -65,6 +67,8 @@ pub struct Core<R: Runtime> {
     pub files: OpenFiles<R>,
     pub indexes: IndexCache,
     pub damage: Damage,
+    /// Syncs of the data directory.
+    pub names: GroupedSync,
     /// Memory of all tails.
     pub tail_memory: Budget,
     pub producer_memory: ProducerMemory<LogInner<R>>,
@@ -113,6 +117,43 @@ pub type WaitingKey = (Sequence, PartitionId);
 /// Those partitions, in the order in which the journal wants to forget them.
 pub type WaitingList<R> = RefCell<BTreeMap<WaitingKey, Weak<LogInner<R>>>>;
 
+/// Syncs of a directory, each of which serves all who have asked before it began.
+#[derive(Debug)]
+pub struct GroupedSync {
+    turn: Budget,
+    asked: Cell<u64>,
+    done: Cell<u64>,
+}
+
+impl Default for GroupedSync {
+    fn default() -> Self {
+        Self {
+            turn: Budget::new(1),
+            asked: Cell::new(0),
+            done: Cell::new(0),
+        }
+    }
+}
+
+impl GroupedSync {
+    /// Makes the names in `dir`, which is always the same one, durable.
+    ///
+    /// # Errors
+    /// As [`sync_names`] gives.
+    pub async fn sync<R: Runtime>(&self, rt: &R, dir: &Path) -> Result<(), StorageError> {
+        let ticket = self.asked.get() + 1;
+        self.asked.set(ticket);
+        let _turn = self.turn.acquire(1).await;
+        if self.done.get() >= ticket {
+            return Ok(());
+        }
+        let covers = self.asked.get();
+        sync_names(rt, dir).await?;
+        self.done.set(covers);
+        Ok(())
+    }
+}
+
 /// Who waits for a checkpoint.
 #[derive(Debug, Default)]
 pub struct CheckpointRequests {
@@ -137,6 +178,7 @@ impl<R: Runtime> Core<R> {
             files: OpenFiles::new(rt.clone(), options.open_files),
             indexes: IndexCache::default(),
             damage: Damage::default(),
+            names: GroupedSync::default(),
             tail_memory: Budget::new(options.tail_bytes),
             producer_memory: ProducerMemory::new(options.producer_bytes),
             memory_turn: Budget::new(1),

@@ -1,5 +1,4 @@
-//! A partition's files at its beginning and at its end: created durably, taken off their name, removed
-//! behind.
+//! A partition's files at its end: taken off their name, removed behind.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,52 +6,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::log::error::StorageError;
-use crate::log::files::partition_dirs::{make_dir, put_aside_stranger, remove_tree, take_off_name};
-use crate::log::files::partition_files::{PartitionDir, SegmentFile, segment_path};
-use crate::log::files::small_file::sync_names;
-use crate::log::options::PartitionSpec;
+use crate::log::files::partition_dirs::{remove_tree, take_off_name};
+use crate::log::files::partition_files::PartitionDir;
 use crate::log::shard::core::Core;
-use crate::log::shard::log_inner::LogInner;
+use crate::log::shard::log_inner::{DirIs, LogInner};
 use crate::log::shard::moves::{drop_gone, wait_idle};
-use crate::model::Offset;
-use crate::rt::{File, OpenMode, Runtime, TaskClass};
-
-/// Creates a partition's directory with its first, empty segment; durable when it returns.
-pub async fn create_dir<R: Runtime>(
-    core: &Core<R>,
-    spec: &PartitionSpec,
-    dir: &Path,
-) -> Result<(), StorageError> {
-    let data_dir = &core.options.data_dir;
-    put_aside_stranger(
-        &core.rt,
-        data_dir,
-        &spec.topic,
-        spec.id.index,
-        spec.id.topic,
-    )
-    .await?;
-    core.files.forget_partition(spec.id);
-    refuse_records(core, dir).await?;
-    make_dir(&core.rt, dir, spec.id.topic).await?;
-    core.files.create((spec.id, Offset::ZERO), dir).await?;
-    sync_names(&core.rt, data_dir).await
-}
-
-/// A partition that has records was recovered, and its owner has it: whoever creates it again must
-/// not empty its file.
-async fn refuse_records<R: Runtime>(core: &Core<R>, dir: &Path) -> Result<(), StorageError> {
-    let path = segment_path(dir, Offset::ZERO, SegmentFile::Log);
-    match core.rt.open(&path, OpenMode::BUFFERED).await {
-        Ok(file) if file.size()? > 0 => {
-            let why = format!("{} has records; it is not created again", dir.display());
-            Err(StorageError::Conflict(why))
-        }
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
+use crate::rt::{Runtime, TaskClass};
 
 /// Takes a partition, which is no longer listed, off its name; removes its files behind.
 pub async fn delete<R: Runtime>(partition: &Rc<LogInner<R>>) -> Result<(), StorageError> {
@@ -73,6 +32,9 @@ pub async fn delete<R: Runtime>(partition: &Rc<LogInner<R>>) -> Result<(), Stora
         state.config().file_delete_delay_ms
     };
     drop_gone(&core);
+    if partition.dir_is.get() == DirIs::Unmade {
+        return Ok(());
+    }
     if !is_there(&core.rt, &partition.dir).await? {
         // It may be why the partition was offline.
         tracing::warn!(dir = %partition.dir.display(), "a deleted partition has no directory");

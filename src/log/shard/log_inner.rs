@@ -1,10 +1,17 @@
 //! What the handles of one partition's log share: its state, and who works on its files.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use crate::log::error::StorageError;
+use crate::log::files::partition_dirs::{put_aside_stranger, remove_tree, sync_mark};
+use crate::log::files::partition_files::{
+    PARTITION_METADATA, SegmentFile, encode_partition_metadata, segment_path,
+};
+use crate::log::files::small_file::sync_names;
 use crate::log::journal::{JournalError, JournalPermit, Sequence};
 use crate::log::partition::marks::Marks;
 use crate::log::partition::move_plan::Urgency;
@@ -12,7 +19,7 @@ use crate::log::partition::producers::{KnowsProducers, ProducerAccount, Producer
 use crate::log::partition::state::State;
 use crate::log::shard::core::{Core, Journaled, Token};
 use crate::model::{Offset, PartitionId, ProducerId};
-use crate::rt::{Budget, MarkQueue, Runtime};
+use crate::rt::{BLOCK_BYTES, Budget, Buf, Create, File, MarkQueue, OpenMode, Runtime, WriteMode};
 
 /// Whoever is told of what happens to a partition's log, in the same step, so that nobody sees the one
 /// and not the other.
@@ -38,6 +45,21 @@ pub struct LogInner<R: Runtime> {
     /// Borrowed for a moment at a time, never across an await.
     pub state: RefCell<State>,
     pub work: Work,
+    pub dir_is: Cell<DirIs>,
+}
+
+/// What a partition has of a directory.
+///
+/// It is made by the first append, without a sync: until something is written back, the journal has
+/// all that is in it, and a start makes it again from there. The first write-back makes it durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirIs {
+    /// Nothing was appended yet.
+    Unmade,
+    /// A power cut may take it.
+    Written,
+    /// It outlives a power cut.
+    Durable,
 }
 
 /// Who works on a partition's files, and where it stands in the lists of its shard.
@@ -186,5 +208,101 @@ impl<R: Runtime> LogInner<R> {
             self.core.move_queue.borrow_mut().push_back(entry);
             self.core.move_wanted.notify();
         }
+    }
+}
+
+impl<R: Runtime> LogInner<R> {
+    /// Makes the directory of a partition that is appended to for the first time: what says whose it
+    /// is, and an empty segment.
+    pub async fn make_dir(&self) -> Result<(), StorageError> {
+        if self.dir_is.get() != DirIs::Unmade {
+            return Ok(());
+        }
+        let (core, id) = (&self.core, self.id);
+        match self.make_fresh().await {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // What an attempt that was cut short has left, or a topic that was deleted.
+                let data_dir = &core.options.data_dir;
+                put_aside_stranger(&core.rt, data_dir, &self.topic, id.index, id.topic).await?;
+                self.refuse_records().await?;
+                remove_tree(&core.rt, &self.dir).await?;
+                self.make_fresh().await?;
+            }
+            made => made?,
+        }
+        self.dir_is.set(DirIs::Written);
+        Ok(())
+    }
+
+    async fn make_fresh(&self) -> io::Result<()> {
+        let (core, dir) = (&self.core, &self.dir);
+        let mode = OpenMode {
+            direct: false,
+            create: Create::New,
+        };
+        core.rt.create_dir(dir).await?;
+        let mark = core.rt.open(&dir.join(PARTITION_METADATA), mode).await?;
+        let text = encode_partition_metadata(self.id.topic).into_bytes();
+        let bufs = vec![Buf::from_vec(text)];
+        mark.write_at(bufs, 0, WriteMode::Plain).await?;
+        core.files.begin((self.id, Offset::ZERO), dir).await
+    }
+
+    /// Records that are there were recovered, and their owner has them: whoever begins a log must not
+    /// empty its file. Room that an attempt has reserved is all zeros.
+    async fn refuse_records(&self) -> Result<(), StorageError> {
+        let path = segment_path(&self.dir, Offset::ZERO, SegmentFile::Log);
+        let file = match self.core.rt.open(&path, OpenMode::BUFFERED).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened?,
+        };
+        let buf = self.core.rt.arena().alloc(BLOCK_BYTES);
+        let buf = buf.map_err(io::Error::other)?;
+        let (read, block) = file.read_at(buf, 0, BLOCK_BYTES).await;
+        read?;
+        match block.iter().any(|byte| *byte != 0) {
+            true => {
+                let dir = self.dir.display();
+                let why = format!("{dir} has records; it is not created again");
+                Err(StorageError::Conflict(why))
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Makes durable what the first append has made, before a segment has what the journal then
+    /// forgets. Waits for room, and for descriptors.
+    ///
+    /// # Errors
+    /// `Offline` when a sync has failed; what the file system gives.
+    pub async fn make_dir_durable(self: &Rc<Self>) -> Result<(), StorageError> {
+        const RETRY: Duration = Duration::from_millis(100);
+        while self.dir_is.get() == DirIs::Written {
+            let Some(_in_use) = self.keep_files() else {
+                return Ok(());
+            };
+            match self.sync_dir().await {
+                Err(StorageError::DiskFull | StorageError::OpenRefused(_)) => {
+                    self.core.check_online()?;
+                    self.core.rt.sleep(RETRY).await;
+                }
+                synced => {
+                    synced?;
+                    self.dir_is.set(DirIs::Durable);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn sync_dir(&self) -> Result<(), StorageError> {
+        let (core, dir) = (&self.core, &self.dir);
+        let synced = sync_mark(&core.rt, dir).await;
+        synced.map_err(|error| StorageError::of_sync(&dir.join(PARTITION_METADATA), error))?;
+        let file = core.files.get((self.id, Offset::ZERO), dir).await?;
+        let synced = file.sync().await;
+        synced.map_err(|error| StorageError::Offline(format!("{}: {error}", dir.display())))?;
+        sync_names(&core.rt, dir).await?;
+        core.names.sync(&core.rt, &core.options.data_dir).await
     }
 }

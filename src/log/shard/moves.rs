@@ -3,6 +3,8 @@
 use std::io;
 use std::rc::{Rc, Weak};
 
+use futures_util::future::join_all;
+
 use crate::log::error::{StorageError, is_disk_full};
 use crate::log::files::partition_files::{SegmentFile, segment_path};
 use crate::log::files::small_file::write_small;
@@ -114,10 +116,12 @@ async fn flush_journal<R: Runtime>(
 
 async fn write_segment<R: Runtime>(
     core: &Rc<Core<R>>,
-    partition: &LogInner<R>,
+    partition: &Rc<LogInner<R>>,
     plan: &MovePlan,
     pieces: Vec<Buf>,
 ) -> io::Result<()> {
+    let durable = partition.make_dir_durable().await;
+    durable.map_err(io::Error::other)?;
     let key = (partition.id, plan.from.segment);
     let is_online = || core.check_online().is_ok();
     let file = core.files.get_patiently(key, &partition.dir, is_online);
@@ -215,8 +219,13 @@ pub async fn write_back_below<R: Runtime>(
         if oldest.is_empty() {
             return Ok(());
         }
+        let oldest: Vec<_> = oldest.iter().filter_map(Weak::upgrade).collect();
+        // All at once, so that they share what a sync costs.
+        let durable = join_all(oldest.iter().map(LogInner::make_dir_durable)).await;
+        let durable = durable.into_iter().collect::<Result<(), _>>();
+        durable.map_err(|error| core.failed(error))?;
         let mut is_any_asked = false;
-        for partition in oldest.iter().filter_map(Weak::upgrade) {
+        for partition in oldest {
             // One that cannot be used any more leaves the list.
             partition.list_waiting();
             partition.request_move(Urgency::Everything);

@@ -1,6 +1,6 @@
 //! All partitions' logs of one shard, and what they share.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -23,7 +23,7 @@ use crate::log::segment::index::SegmentIndex;
 use crate::log::shard::checkpointer::{self, run_checkpointer};
 use crate::log::shard::core::{Core, hand_back};
 use crate::log::shard::lifecycle;
-use crate::log::shard::log_inner::{LogInner, Work};
+use crate::log::shard::log_inner::{DirIs, LogInner, Work};
 use crate::log::shard::moves::{run_mover, write_back_below};
 use crate::log::shard::partition_log::PartitionLog;
 use crate::log::shard::reader::complete_indexes;
@@ -102,9 +102,8 @@ impl<R: Runtime> ShardLog<R> {
         Ok(Self(shard))
     }
 
-    /// Creates a partition; its directory is durable when it returns. One that exists is returned.
-    ///
-    /// A directory of that name that belongs to a topic that was deleted is put aside first.
+    /// Creates a partition, in memory and with its room in the checkpoints: its directory is made by its
+    /// first append. One that exists is returned.
     pub async fn create_partition(
         &self,
         spec: PartitionSpec,
@@ -120,12 +119,6 @@ impl<R: Runtime> ShardLog<R> {
         }
         let empty = Snapshot::empty(spec.id, &spec.topic, core.rt.wall_clock_ms());
         core.reserve_checkpoint(empty.most_bytes()).await?;
-        let dir = core
-            .options
-            .data_dir
-            .join(partition_dir(&spec.topic, spec.id.index));
-        let made = lifecycle::create_dir(core, &spec, &dir).await;
-        made.map_err(|error| core.failed(error))?;
         let empty = Restored {
             snapshot: empty,
             index: SegmentIndex::new(Offset::ZERO),
@@ -134,7 +127,7 @@ impl<R: Runtime> ShardLog<R> {
             leader_epoch: spec.leader_epoch,
             config: spec.config.clone(),
         };
-        let partition = restore(core, empty, &told);
+        let partition = restore(core, empty, &told, DirIs::Unmade);
         self.0
             .partitions
             .borrow_mut()
@@ -299,7 +292,11 @@ fn open_partition<R: Runtime>(
     told: ToldPartition,
 ) -> Rc<LogInner<R>> {
     let lacks = found.lacks;
-    let partition = restore(core, found.log, &told);
+    let dir_is = match found.has_dir {
+        true => DirIs::Durable,
+        false => DirIs::Unmade,
+    };
+    let partition = restore(core, found.log, &told, dir_is);
     if let Some(reason) = lacks {
         partition.state.borrow_mut().take_offline_for_now(reason);
     }
@@ -307,7 +304,12 @@ fn open_partition<R: Runtime>(
     partition
 }
 
-fn restore<R: Runtime>(core: &Rc<Core<R>>, log: Restored, told: &ToldPartition) -> Rc<LogInner<R>> {
+fn restore<R: Runtime>(
+    core: &Rc<Core<R>>,
+    log: Restored,
+    told: &ToldPartition,
+    dir_is: DirIs,
+) -> Rc<LogInner<R>> {
     let (id, topic) = (log.snapshot.id(), log.snapshot.topic().to_owned());
     let dir: &Path = &core.options.data_dir;
     let config = (*told.config).clone();
@@ -323,5 +325,6 @@ fn restore<R: Runtime>(core: &Rc<Core<R>>, log: Restored, told: &ToldPartition) 
         watcher: RefCell::default(),
         state: RefCell::new(State::restore(log, told.leader_epoch, config, durability)),
         work: Work::default(),
+        dir_is: Cell::new(dir_is),
     })
 }

@@ -61,13 +61,22 @@ fn a_new_segment_whose_name_may_be_lost_takes_the_directory_offline() {
 
 #[test]
 fn a_partition_whose_names_may_be_lost_takes_the_directory_offline() {
-    // The directory after its id was written, again with its segment, and its own name.
-    for number in 0..3 {
+    // Its mark, its segment, the names of both, and its own name.
+    let syncs = [
+        (FaultOn::Sync, "/t-0/partition.metadata"),
+        (FaultOn::Sync, "/t-0/00000000000000000000.log"),
+        (FaultOn::SyncDir, "/t-0"),
+        (FaultOn::SyncDir, DATA_DIR),
+    ];
+    for (on, path) in syncs {
         let scene = Scene::new();
         scene.live(async |_, shard| {
-            scene.fails_behind(number, FaultOn::SyncDir, DATA_DIR, EIO);
-            let made = shard.create_partition(scene.spec(id(1))).await;
-            assert!(is_offline(&made.err().unwrap()));
+            let log = shard.create_partition(scene.spec(id(1))).await.unwrap();
+            fill(&log, 1).await;
+            assert_eq!(shard.offline_reason(), None);
+            let skip = u32::from(path == DATA_DIR);
+            scene.fails_behind(skip, on, path, EIO);
+            assert!(is_offline(&shard.close().await.unwrap_err()), "{path}");
             assert!(shard.offline_reason().is_some());
         });
     }
@@ -77,6 +86,73 @@ fn a_partition_whose_names_may_be_lost_takes_the_directory_offline() {
         let deleted = shard.delete_partition(id(1)).await;
         assert!(is_offline(&deleted.unwrap_err()));
         assert!(shard.offline_reason().is_some());
+    });
+}
+
+/// What the first append makes needs no sync: until something is in segment files, the journal has
+/// it all.
+#[test]
+fn a_first_record_outlives_the_loss_of_its_directory() {
+    for loses in ["partition.metadata", "00000000000000000000.log", ""] {
+        let mut scene = Scene::new();
+        scene.live(async |_, shard| {
+            let log = shard.create_partition(scene.spec(id(1))).await.unwrap();
+            assert!(
+                !scene
+                    .disk
+                    .list()
+                    .iter()
+                    .any(|(path, _)| path.contains("/t-0"))
+            );
+            fill(&log, 3).await;
+        });
+        scene.knows(id(1));
+        for (path, _) in scene.disk.list() {
+            if path.contains("/t-0/") && path.contains(loses) {
+                scene.disk.remove_file(&path).unwrap();
+            }
+        }
+        for _ in 0..2 {
+            scene.live(async |_, shard| {
+                let log = shard.partition(id(1)).unwrap();
+                assert_eq!(read(&log, 0, 4000).await, Ok((30, vec![0, 10, 20])));
+            });
+        }
+    }
+}
+
+#[test]
+fn a_partition_without_records_has_no_directory() {
+    let mut scene = Scene::new();
+    scene.knows(id(1));
+    let is_there = |scene: &Scene| {
+        scene
+            .disk
+            .list()
+            .iter()
+            .any(|(path, _)| path.contains("/t-0"))
+    };
+    // Nothing of its own takes part in the first start.
+    let known = std::mem::take(&mut scene.known);
+    scene.live(async |_, shard| {
+        shard.create_partition(scene.spec(id(1))).await.unwrap();
+    });
+    scene.known = known;
+    scene.live(async |_, shard| {
+        let log = shard.partition(id(1)).unwrap();
+        assert!(!is_there(&scene));
+        // Room for the first record is missing: what was made for it goes with the next start.
+        scene.fails(FaultOn::Allocate, "/t-0/", ENOSPC);
+        scene.fails(FaultOn::Allocate, "/t-0/", ENOSPC);
+        assert_eq!(log.append(&batch(0), 0).await, Err(AppendError::DiskFull));
+        assert!(is_there(&scene));
+        shard.close().await.unwrap();
+    });
+    scene.live(async |_, shard| {
+        assert!(!is_there(&scene));
+        let log = shard.partition(id(1)).unwrap();
+        fill(&log, 1).await;
+        assert!(is_there(&scene));
     });
 }
 
@@ -174,10 +250,12 @@ fn a_quota_that_is_used_up_is_no_failure() {
     scene.options.move_bytes = 4096;
     scene.fails(FaultOn::Write, "/journal/0001", EDQUOT);
     scene.live(async |rt, shard| {
-        scene.fails(FaultOn::SyncDir, "/t-0", EDQUOT);
-        let made = shard.create_partition(scene.spec(id(1))).await;
-        assert_eq!(made.err(), Some(StorageError::DiskFull));
         let log = shard.create_partition(scene.spec(id(1))).await.unwrap();
+        scene.fails(FaultOn::Names, "/t-0", EDQUOT);
+        let refused = log.append(&batch(0), 0).await;
+        assert_eq!(refused, Err(AppendError::DiskFull));
+        // The first write-back makes names durable.
+        scene.fails(FaultOn::SyncDir, "/t-0", EDQUOT);
         scene.fails(FaultOn::Allocate, "/t-0/", EDQUOT);
         scene.fails(FaultOn::Allocate, "/t-0/", EDQUOT);
         let refused = log.append(&batch(0), 0).await;
@@ -211,31 +289,21 @@ fn a_deletion_needs_no_room() {
 }
 
 #[test]
-fn what_a_creation_left_unfinished_is_discarded() {
+fn what_a_first_append_left_unfinished_is_discarded() {
     let scene = Scene::new();
     scene.live(async |rt, shard| {
-        let spec = scene.spec(id(1));
+        let log = shard.create_partition(scene.spec(id(1))).await.unwrap();
         // The directory and its mark are there; the segment in it cannot be made.
         scene.fails(FaultOn::Names, "/t-0/00000000000000000000.log", ENOSPC);
-        scene.fails_behind(1, FaultOn::Names, "/t-0/00000000000000000000.log", ENOSPC);
-        shard.create_partition(spec).await.err().unwrap();
-        let names = async || {
+        log.append(&batch(0), 0).await.unwrap_err();
+        let is_there = async || {
             let left = rt.read_dir(Path::new(DATA_DIR)).await.unwrap();
-            left.into_iter().map(|entry| entry.name).collect::<Vec<_>>()
+            left.iter().any(|entry| entry.name == "t-0")
         };
-        let live = |names: Vec<String>| names.iter().any(|name| name == "t-0");
-        if !live(names().await) {
-            shard
-                .create_partition(scene.spec(id(1)))
-                .await
-                .err()
-                .unwrap();
-        }
-        assert!(live(names().await));
+        assert!(is_there().await);
         shard.delete_partition(id(1)).await.unwrap();
-        assert!(live(names().await), "it is not in the log's list");
         shard.discard_unfinished(TOPIC, id(1)).await.unwrap();
-        assert!(!live(names().await));
+        assert!(!is_there().await);
     });
 }
 
