@@ -30,6 +30,7 @@ pub use open::ShardSeed;
 use crate::cluster::controller::{Change, Made, ProducerIdBlock};
 use crate::cluster::{Image, Placement};
 use crate::config::{BrokerConfig, DynamicConfigs, Settings};
+use crate::log::partition::retention::{ClockNews, JUMP_STANDS, RetentionClock};
 use crate::log::{ShardLog, StorageError};
 use crate::model::{
     BrokerId, LeaderEpoch, NodeId, PartitionId, PartitionIndex, ProducerId, TopicId,
@@ -61,6 +62,7 @@ struct Inner<R: Runtime> {
     configs: Rc<ConfigCache>,
     opener: BatchOpener,
     deadlines: Deadlines<R>,
+    retention_clock: RefCell<RetentionClock>,
     control: ControlPlane,
     topology: RefCell<Arc<Topology>>,
     producer_ids: Cell<Option<ProducerIdBlock>>,
@@ -232,7 +234,7 @@ impl<R: Runtime> Shard<R> {
     pub async fn enforce_retention(&self) {
         for (at, partition) in self.partitions().into_iter().enumerate() {
             partition.forget_refusals(self.inner.rt.now());
-            let now_ms = self.inner.rt.wall_clock_ms();
+            let now_ms = self.retention_now_ms();
             match partition.log().enforce_retention(now_ms).await {
                 Ok(0) => {}
                 Ok(removed) => tracing::info!(?partition, removed, "retention removed segments"),
@@ -243,6 +245,28 @@ impl<R: Runtime> Shard<R> {
                 self.inner.rt.yield_now().await;
             }
         }
+    }
+
+    /// The time that retention goes by, in Unix milliseconds.
+    fn retention_now_ms(&self) -> i64 {
+        let rt = &self.inner.rt;
+        let mut clock = self.inner.retention_clock.borrow_mut();
+        let (now_ms, news) = clock.look(rt.now(), rt.wall_clock_ms());
+        match news {
+            Some(ClockNews::JumpedAhead { ahead_ms }) => tracing::warn!(
+                ahead_seconds = ahead_ms / 1000,
+                waits_seconds = JUMP_STANDS.as_secs(),
+                "the clock has jumped ahead: retention goes on as if it had not, unless that stands"
+            ),
+            Some(ClockNews::Believed) => {
+                tracing::warn!(
+                    "the clock's jump ahead has stood: retention goes by it from now on"
+                );
+            }
+            Some(ClockNews::Over) => tracing::info!("the clock's jump ahead is over"),
+            None => {}
+        }
+        now_ms
     }
 
     /// Moves everything to segments and closes the journal cleanly.

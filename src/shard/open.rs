@@ -12,6 +12,7 @@ use super::{ControlPlane, Inner, Shard, ShardLanes, Topology};
 use crate::cluster::{Image, Placement};
 use crate::config::{self, BrokerConfig, Settings};
 use crate::log::files::run::RunId;
+use crate::log::partition::retention::RetentionClock;
 use crate::log::{
     Durability, LogConfig, LogOptions, RecoveredPartition, ShardLog, StorageError, ToldPartition,
 };
@@ -73,6 +74,7 @@ impl<R: Runtime> Shard<R> {
         };
         let log = ShardLog::open(rt.clone(), options, seed.run, seed.recovered, told).await?;
         let deadlines = Deadlines::new(rt.clone());
+        let retention_clock = RetentionClock::new(rt.now(), rt.wall_clock_ms());
         let opener = BatchOpener::new(rt.arena().limit_bytes() / OPENING_SHARE);
         let shard = Self {
             inner: Rc::new(Inner {
@@ -87,6 +89,7 @@ impl<R: Runtime> Shard<R> {
                 configs,
                 opener,
                 deadlines,
+                retention_clock: RefCell::new(retention_clock),
                 control: seed.control,
                 topology: RefCell::new(Arc::new(Topology::default())),
                 producer_ids: Cell::new(None),

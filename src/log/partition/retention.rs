@@ -2,6 +2,8 @@
 //!
 //! Rules of Kafka's `UnifiedLog.deleteOldSegments`.
 
+use std::time::Duration;
+
 use crate::model::Offset;
 
 /// A segment, as far as retention is concerned.
@@ -107,6 +109,73 @@ fn take(surplus: &mut Option<u64>, size_bytes: u64) -> bool {
             true
         }
         None => false,
+    }
+}
+
+/// How far the wall clock may run ahead of the monotonic one between two looks before that counts as a
+/// jump: more than any daemon slews.
+const JUMP_MS: i64 = 60_000;
+/// How long a jump must stand before anything is removed because of it.
+pub const JUMP_STANDS: Duration = Duration::from_secs(60 * 60);
+
+/// The time that retention goes by: the wall clock, without its jumps ahead.
+///
+/// What retention removes does not come back, and a clock that is set days ahead, even for seconds,
+/// makes every record old. So time goes on by the monotonic clock, and a jump counts only once it has
+/// stood for an hour. An example, with the wall clock in seconds: at 100 it is 1,000; at 110 it is
+/// 700,000, which is taken for 1,010 until 3,710; should it be 1,500 at 600 again, nothing has happened.
+/// Back is believed at once: that keeps records longer. A node that starts with a wrong clock believes
+/// it, too: there is nothing to compare it with.
+#[derive(Debug)]
+pub struct RetentionClock {
+    /// Both clocks when they last agreed: monotonic, and Unix milliseconds.
+    agreed: (Duration, i64),
+    /// Since when the wall clock is ahead.
+    ahead_since: Option<Duration>,
+}
+
+/// What there is to tell of the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockNews {
+    /// It has jumped ahead by so much, and is waited out.
+    JumpedAhead {
+        /// By how much, in milliseconds.
+        ahead_ms: i64,
+    },
+    /// The jump has stood, and counts.
+    Believed,
+    /// The jump is over.
+    Over,
+}
+
+impl RetentionClock {
+    /// Begins with what both clocks say: monotonic, and Unix milliseconds.
+    pub fn new(now: Duration, wall_clock_ms: i64) -> Self {
+        Self {
+            agreed: (now, wall_clock_ms),
+            ahead_since: None,
+        }
+    }
+
+    /// The time to go by in Unix milliseconds, and what is new.
+    pub fn look(&mut self, now: Duration, wall_clock_ms: i64) -> (i64, Option<ClockNews>) {
+        let (then, agreed_ms) = self.agreed;
+        let passed_ms = i64::try_from(now.saturating_sub(then).as_millis()).unwrap_or(i64::MAX);
+        let expected_ms = agreed_ms.saturating_add(passed_ms);
+        let ahead_ms = wall_clock_ms.saturating_sub(expected_ms);
+        let news = match self.ahead_since {
+            None if ahead_ms <= JUMP_MS => None,
+            None => {
+                self.ahead_since = Some(now);
+                return (expected_ms, Some(ClockNews::JumpedAhead { ahead_ms }));
+            }
+            Some(_) if ahead_ms <= JUMP_MS => Some(ClockNews::Over),
+            Some(since) if now.saturating_sub(since) < JUMP_STANDS => return (expected_ms, None),
+            Some(_) => Some(ClockNews::Believed),
+        };
+        self.agreed = (now, wall_clock_ms);
+        self.ahead_since = None;
+        (wall_clock_ms, news)
     }
 }
 

@@ -135,3 +135,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_clock_that_jumps_ahead_is_waited_out() {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+    let at = Duration::from_secs;
+    let mut clock = RetentionClock::new(at(100), 1_000_000);
+    assert_eq!(clock.look(at(110), 1_010_000), (1_010_000, None));
+    assert_eq!(clock.look(at(120), 1_025_000), (1_025_000, None), "slewed");
+    let ahead_ms = 8 * DAY_MS;
+    let jumped = clock.look(at(130), 1_035_000 + ahead_ms);
+    let news = Some(ClockNews::JumpedAhead { ahead_ms });
+    assert_eq!(jumped, (1_035_000, news));
+    let later = clock.look(at(3_000), 3_905_000 + ahead_ms);
+    assert_eq!(later, (3_905_000, None), "said once");
+    // It was put right again.
+    let over = clock.look(at(3_010), 3_915_000);
+    assert_eq!(over, (3_915_000, Some(ClockNews::Over)));
+    // One that stands is believed, and time goes on from there.
+    clock.look(at(4_000), 4_905_000 + ahead_ms);
+    let stands = clock.look(at(4_000) + JUMP_STANDS, 8_505_000 + ahead_ms);
+    assert_eq!(stands, (8_505_000 + ahead_ms, Some(ClockNews::Believed)));
+    assert_eq!(
+        clock.look(at(7_610), 8_515_000 + ahead_ms),
+        (8_515_000 + ahead_ms, None)
+    );
+    // Back at once: that removes nothing.
+    assert_eq!(clock.look(at(7_620), 8_525_000), (8_525_000, None));
+}
