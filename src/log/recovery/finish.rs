@@ -11,7 +11,7 @@ use crate::model::Offset;
 use crate::rt::{File, Runtime};
 
 use super::RecoveredPartition;
-use super::part::{DirIs, Part};
+use super::part::{FoundDir, Part};
 use super::verify::verify;
 
 /// Brings a partition's files to what was recovered. One that goes offline keeps all that could be
@@ -80,9 +80,9 @@ async fn settle_dir<R: Runtime>(part: &mut Part<R>) -> io::Result<()> {
     if !part.is_touched() {
         part.snapshot.end_replay();
         part.close();
-        if part.dir_is != DirIs::Missing {
+        if part.found_dir != FoundDir::Missing {
             remove_tree(&part.rt, &part.dir).await?;
-            part.dir_is = DirIs::Missing;
+            part.found_dir = FoundDir::Missing;
         }
         return Ok(());
     }

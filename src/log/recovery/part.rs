@@ -22,7 +22,7 @@ const MAX_WRITE_BYTES: usize = 1 << 20;
 
 /// What a partition's directory is, before anything of the journal is laid over its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DirIs {
+pub enum FoundDir {
     /// Not there: nothing was appended yet, or what was is in the journal alone.
     Missing,
     /// There, but it does not say whose it is: making it was cut short.
@@ -39,7 +39,7 @@ pub struct Part<R: Runtime> {
     /// Nothing of it was in segment files at the last checkpoint: whatever it has is in the journal, and
     /// its directory may not be there, or not be durable.
     pub is_fresh: bool,
-    pub dir_is: DirIs,
+    pub found_dir: FoundDir,
     pub reach: Reach,
     /// Segments that the journal has written to, with the bytes they have then.
     pub replayed: BTreeMap<Offset, u64>,
@@ -74,7 +74,7 @@ impl<R: Runtime> Part<R> {
             dir: data_dir.join(partition_dir(&known.topic, known.id.index)),
             reach: Reach::new(snapshot.written_back()),
             is_fresh: snapshot.written_back() == Position::default(),
-            dir_is: DirIs::Missing,
+            found_dir: FoundDir::Missing,
             snapshot,
             replayed: BTreeMap::new(),
             pending: None,
@@ -171,7 +171,7 @@ impl<R: Runtime> Part<R> {
     /// Makes the directory where it is not there, waiting for room on a full disk; durable once its
     /// parent is synced.
     pub async fn need_dir(&mut self) -> io::Result<()> {
-        if self.dir_is == DirIs::Marked {
+        if self.found_dir == FoundDir::Marked {
             return Ok(());
         }
         loop {
@@ -180,7 +180,7 @@ impl<R: Runtime> Part<R> {
                 made => break made.map_err(io::Error::other)?,
             }
         }
-        self.dir_is = DirIs::Marked;
+        self.found_dir = FoundDir::Marked;
         Ok(())
     }
 

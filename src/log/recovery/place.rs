@@ -9,7 +9,7 @@ use crate::model::{Offset, RESERVED_TOPIC_NAME};
 use crate::rt::{File, OpenMode, Runtime};
 
 use super::RecoveryError;
-use super::part::{DirIs, Part};
+use super::part::{FoundDir, Part};
 use super::plan::needed_files;
 
 /// Looks at the directory of a partition, if the data directory lists one of its name. One that has
@@ -32,9 +32,9 @@ pub async fn place<R: Runtime>(
     let topic = part.snapshot.topic();
     let owner = put_aside_stranger(rt, data_dir, topic, id.index, id.topic).await?;
     if owner.is_some() {
-        part.dir_is = DirIs::Marked;
+        part.found_dir = FoundDir::Marked;
     } else if part.is_fresh {
-        part.dir_is = DirIs::Unfinished;
+        part.found_dir = FoundDir::Unfinished;
     } else if !part.is_offline() {
         let entries = match rt.read_dir(&part.dir).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
