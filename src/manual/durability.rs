@@ -36,7 +36,8 @@
 //! The order of both is checked at every change, in release builds too (`State::check`): log start ≤
 //! durable ≤ log end, segment-durable ≤ durable; and at write-backs, rolls and events also that
 //! segments leave no gaps and end where the log does. A violation takes that partition offline, with an
-//! error that names it, never the process.
+//! error that names it, never the process. Its entries no longer hold the journal up: what no segment has of
+//! it is there until the ring comes round, or in `shard-N/journal.run-R` after a start before that.
 //!
 //! # Levels
 //!
