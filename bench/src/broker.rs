@@ -1,13 +1,13 @@
 //! The broker under test: `corelane serve` as a child process.
 
-use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use corelane::cli::child::{BrokerProcess, free_ports, serve_command};
 
 use crate::args::BrokerArgs;
 use crate::clock;
@@ -19,9 +19,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// A broker process with one shard. It is killed with this value.
 pub struct Broker {
-    child: Child,
+    process: BrokerProcess,
     address: SocketAddr,
-    log: PathBuf,
     started: Instant,
 }
 
@@ -30,34 +29,20 @@ impl Broker {
     /// stays on `own_core`.
     pub fn start(args: &BrokerArgs, dir: &Path, core: usize, own_core: usize) -> Result<Self> {
         let program = program()?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-        let log = dir.join("broker.log");
-        let mut command = Command::new(program);
-        command
-            .args(["serve", "--format", "json", "--shards", "1"])
-            .args([
-                "--listen",
-                &address.to_string(),
-                "--durability",
-                &args.durability,
-            ])
-            .arg("--data-dir")
-            .arg(dir.join("data"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(File::options().create(true).append(true).open(&log)?);
+        let port = free_ports(1).context("no port is free")?;
+        let mut command = serve_command(Command::new(program), &dir.join("data"), port, 1);
+        command.args(["--format", "json", "--durability", &args.durability]);
         for setting in &args.settings {
             command.args(["--set", setting]);
         }
         // A child inherits the core of the thread that starts it.
         process::pin(core)?;
         let started = clock::now();
-        let child = command.spawn();
+        let spawned = BrokerProcess::spawn(&mut command, &dir.join("broker.log"), true);
         process::pin(own_core)?;
         Ok(Self {
-            child: child?,
-            address,
-            log,
+            process: spawned?,
+            address: (Ipv4Addr::LOCALHOST, port).into(),
             started,
         })
     }
@@ -76,13 +61,9 @@ impl Broker {
 
     /// What the broker prints once it serves; to be called once.
     pub fn ready_line(&mut self) -> Result<serde_json::Value> {
-        let stdout = self
-            .child
-            .stdout
-            .take()
-            .context("the line was read before")?;
+        let output = self.process.take_output();
         let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
+        BufReader::new(output.context("the line was read before")?).read_line(&mut line)?;
         match serde_json::from_str(&line) {
             Ok(ready) => Ok(ready),
             Err(_) => bail!(self.failed("did not become ready")),
@@ -95,7 +76,7 @@ impl Broker {
             if let Ok(control) = Control::open(self.address) {
                 return Ok(control);
             }
-            if self.child.try_wait()?.is_some() {
+            if self.process.ended()?.is_some() {
                 bail!(self.failed("ended before it answered"));
             }
             if self.started.elapsed() > START_LIMIT {
@@ -112,7 +93,7 @@ impl Broker {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
     /// When its process was started.
@@ -122,24 +103,12 @@ impl Broker {
 
     /// Ends it as a crash would (SIGKILL).
     pub fn kill(mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
+        Ok(self.process.kill()?)
     }
 
     fn failed(&self, what: &str) -> String {
-        let said = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = said.lines().collect();
-        let last = lines[lines.len().saturating_sub(10)..].join("\n  ");
+        let last = self.process.said_last(10).join("\n  ");
         format!("the broker {what}; it said last:\n  {last}")
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        // It may have ended by itself; and there is nobody to tell.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -151,10 +120,4 @@ fn program() -> Result<PathBuf> {
     }
     let shown = program.display();
     bail!("there is no {shown}; build it first: cargo build --release --bin corelane")
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
 }

@@ -8,6 +8,12 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// Processor time of the calling thread: what it takes by itself, whoever else wants the core.
+pub fn thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// Unix time in milliseconds, for record timestamps.
 #[expect(
     clippy::disallowed_methods,

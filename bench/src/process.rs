@@ -3,28 +3,27 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use corelane::cli::child;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// User and system time of a process, all threads, in seconds.
 pub fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let ticks = cpu_ticks(&stat).context("/proc/PID/stat has another shape")?;
-    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    Ok(child::cpu_time(pid)?.as_secs_f64())
 }
 
 /// Bytes that a process has caused to be written to disk.
 pub fn written_bytes(pid: u32) -> Result<u64> {
-    field(&format!("/proc/{pid}/io"), "write_bytes:")
+    Ok(child::proc_field(pid, "io", "write_bytes:")?)
 }
 
 /// Bytes that a process has caused to be read from disk.
 pub fn read_bytes(pid: u32) -> Result<u64> {
-    field(&format!("/proc/{pid}/io"), "read_bytes:")
+    Ok(child::proc_field(pid, "io", "read_bytes:")?)
 }
 
 /// Memory that a process has in use, in bytes.
 pub fn resident_bytes(pid: u32) -> Result<u64> {
-    Ok(field(&format!("/proc/{pid}/status"), "VmRSS:")? * 1024)
+    Ok(child::resident_bytes(pid)?)
 }
 
 /// Processes that wanted to run, over the last minute.
@@ -51,34 +50,9 @@ pub fn pin(core: usize) -> Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-fn field(path: &str, name: &str) -> Result<u64> {
-    let text = fs::read_to_string(path)?;
-    let value = text.lines().find_map(|line| line.strip_prefix(name));
-    let number = value.and_then(|value| value.split_whitespace().next());
-    number
-        .and_then(|number| number.parse().ok())
-        .with_context(|| format!("{path} has no {name}"))
-}
-
-/// Fields 14 and 15. The command's name may hold blanks and parentheses.
-fn cpu_ticks(stat: &str) -> Option<u64> {
-    let (_, behind_name) = stat.rsplit_once(')')?;
-    let mut fields = behind_name.split_ascii_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    user.checked_add(system)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn processor_time_is_read_behind_any_name() {
-        let stat = "42 (a ) b) S 1 42 42 0 -1 4194560 100 0 0 0 250 31 0 0 20 0 3 0 100 0 0";
-        assert_eq!(cpu_ticks(stat), Some(281));
-        assert_eq!(cpu_ticks("42"), None);
-    }
 
     #[test]
     fn the_own_process_can_be_read() {

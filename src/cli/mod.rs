@@ -5,6 +5,7 @@
 //! | `terminal/` | global flags, results, errors, talk, signals: between a command and its user |
 //! | `connect` | a client for a command |
 //! | `input` | lines of files and of standard input |
+//! | `child` | a broker as a process of its own, for the demo, the benchmarks and the tests |
 //! | `consume/offsets`, `consume/record/` | offsets and records as users write and read them |
 //!
 //! A command is a file with a struct of its name (`ProduceArgs`: its arguments, `clap::Args`; the struct's
@@ -12,6 +13,7 @@
 //! line in the list below. Commands exist once they work.
 
 mod api;
+pub mod child;
 mod connect;
 mod consume;
 mod demo;

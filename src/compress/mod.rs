@@ -5,7 +5,7 @@
 //! | gzip   | gzip members (RFC 1952)                            | 1..=9, −1 is 6 (−1)   |
 //! | snappy | xerial's chunks; raw snappy is read too            | none                  |
 //! | lz4    | one LZ4 frame, independent 64 KiB blocks           | 1..=17 (9), no effect |
-//! | zstd   | frames (RFC 8878), windows of 8 MiB and less       | −131072..=22 (3)      |
+//! | zstd   | frames (RFC 8878), windows of up to 128 MiB        | −131072..=22 (3)      |
 //!
 //! What is decompressed comes from the network or from a disk that may lie: no length in it is
 //! believed before bytes stand behind it, and the output never passes the caller's limit.
@@ -37,25 +37,6 @@ pub use write::{Compressing, WRITER_BYTES_MAX, Writers};
 
 /// What streaming codecs are given to write into.
 const PIECE_BYTES: usize = 64 << 10;
-/// Largest output that [`output_limit_bytes`] grants to however small an input.
-const MIN_LIMIT_BYTES: usize = 16 << 20;
-/// Largest output that [`output_limit_bytes`] grants at all.
-const MAX_LIMIT_BYTES: usize = 256 << 20;
-/// Expansion that [`output_limit_bytes`] grants between the two.
-const LIMIT_RATIO: usize = 100;
-
-/// How far a batch of `compressed_bytes` may expand where all of it must be in memory at once:
-/// 100 times its size, at least 16 MiB, at most 256 MiB.
-///
-/// The ratio is twice what zstd makes of very repetitive logs. Below 168 KB the floor holds, so that
-/// a batch of one byte repeated (a few hundred bytes for 8 MiB with zstd) passes as it does in Kafka,
-/// which has no limit. The ceiling still lets a compressed batch of 8 MiB grow 32 times.
-pub fn output_limit_bytes(compressed_bytes: usize) -> usize {
-    compressed_bytes
-        .saturating_mul(LIMIT_RATIO)
-        .clamp(MIN_LIMIT_BYTES, MAX_LIMIT_BYTES)
-}
-
 /// Compression failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{codec} cannot compress: {reason}")]
@@ -140,7 +121,7 @@ impl Codecs {
     /// An error leaves `out` as it was.
     ///
     /// `out` grows as output appears and never by a length that the input claims: to at most twice what
-    /// came out. [`output_limit_bytes`] gives a limit.
+    /// came out. Where a batch need not be in memory as a whole, [`Readers::open`] gives it in pieces.
     pub fn decompress(
         &mut self,
         codec: Codec,

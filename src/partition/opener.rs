@@ -97,7 +97,11 @@ impl BatchOpener {
                 return Ok(opened);
             }
         }
-        let _memory = self.memory(extra_bytes).await;
+        // Who needs none does not queue behind those that do.
+        let _memory = match extra_bytes {
+            0 => None,
+            bytes => Some(self.memory(bytes).await),
+        };
         let mut codecs = self.take_slow().await;
         let opened = check(&mut codecs, batch, rules, Some(pause)).await?;
         opened.ok_or(InvalidBatch::Truncated.into())

@@ -1,11 +1,12 @@
 //! `corelane serve` as a child process.
 
-use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
+
+use corelane::cli::child::{self, BrokerProcess, free_ports, serve_command};
 
 use super::connection::Connection;
 
@@ -13,8 +14,6 @@ use super::connection::Connection;
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long a graceful stop may take.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
-/// The kernel's ticks per second in /proc/PID/stat (`getconf CLK_TCK`).
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// How a broker is started.
 #[derive(Clone, Debug)]
@@ -34,7 +33,7 @@ impl Options {
     pub fn new(shards: u16) -> Self {
         Self {
             shards,
-            port: free_ports(4),
+            port: free_ports(4).expect("free ports"),
             durability: "fsync",
             settings: vec![
                 "corelane.journal.bytes=33554432".into(),
@@ -53,8 +52,7 @@ impl Options {
 
 /// A broker that ends with this value, if not before.
 pub struct Broker {
-    child: Child,
-    log: PathBuf,
+    process: BrokerProcess,
     pub options: Options,
     pub started: Instant,
 }
@@ -72,17 +70,10 @@ impl Broker {
     /// Starts a broker on `dir` and does not wait.
     pub fn spawn(dir: &Path, options: &Options) -> Self {
         let log = dir.with_extension(format!("log-{}", options.port));
-        let output = File::options().create(true).append(true).open(&log);
-        let output = output.expect("the broker's log");
-        let mut command = Self::command(dir, options);
-        command.stdin(Stdio::null());
-        command.stdout(output.try_clone().expect("a second handle"));
-        command.stderr(output);
         let started = Instant::now();
-        let child = command.spawn().expect("the broker's binary");
+        let process = BrokerProcess::spawn(&mut Self::command(dir, options), &log, false);
         Self {
-            child,
-            log,
+            process: process.expect("the broker's binary"),
             options: options.clone(),
             started,
         }
@@ -91,7 +82,7 @@ impl Broker {
     /// The command line that starts it.
     pub fn command(dir: &Path, options: &Options) -> Command {
         let binary = env!("CARGO_BIN_EXE_corelane");
-        let mut command = match options.open_files {
+        let program = match options.open_files {
             None => Command::new(binary),
             Some(limit) => {
                 let mut shell = Command::new("sh");
@@ -100,14 +91,11 @@ impl Broker {
                 shell
             }
         };
-        command.args(["serve", "--json", "--data-dir"]).arg(dir);
-        command.args(["--listen", &format!("127.0.0.1:{}", options.port)]);
-        command.args(["--shards", &options.shards.to_string()]);
-        command.args(["--durability", options.durability]);
+        let mut command = serve_command(program, dir, options.port, options.shards);
+        command.args(["--json", "--durability", options.durability]);
         for setting in &options.settings {
             command.args(["--set", setting]);
         }
-        command.env("NO_COLOR", "1");
         command
     }
 
@@ -125,24 +113,22 @@ impl Broker {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
     /// Whether the process has not ended.
     pub fn is_alive(&mut self) -> bool {
-        self.child.try_wait().expect("the child's state").is_none()
+        self.process.ended().expect("the child's state").is_none()
     }
 
     /// Ends the process at once, as `kill -9` does.
     pub fn kill(mut self) {
-        self.child.kill().expect("kill");
-        self.child.wait().expect("the child's end");
+        self.process.kill().expect("the child's end");
     }
 
     /// Asks the process to stop.
     pub fn signal_stop(&self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("SIGTERM");
+        self.process.ask_to_stop().expect("SIGTERM");
     }
 
     /// Asks the process to stop, and waits until it has.
@@ -155,7 +141,7 @@ impl Broker {
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let began = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().expect("the child's state") {
+            if let Some(status) = self.process.ended().expect("the child's state") {
                 return status;
             }
             assert!(began.elapsed() < limit, "no end in time\n{}", self.log());
@@ -165,34 +151,23 @@ impl Broker {
 
     /// Everything that brokers on this directory and port have said.
     pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+        self.process.said()
     }
 
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> u64 {
-        let status = self.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.map(|text| text.trim().trim_end_matches(" kB").parse::<u64>());
-        kib.expect("VmRSS").expect("a number") * 1024
+        child::resident_bytes(self.pid()).expect("a living broker")
     }
 
     /// User and system time so far.
     pub fn cpu_time(&self) -> Duration {
-        let stat = self.proc("stat");
-        let (_, fields) = stat.rsplit_once(')').expect("the name in parentheses");
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        let ticks = |at: usize| fields[at].parse::<f64>().expect("ticks");
-        Duration::from_secs_f64((ticks(11) + ticks(12)) / TICKS_PER_SECOND)
+        child::cpu_time(self.pid()).expect("a living broker")
     }
 
     /// Open file descriptors.
     pub fn open_files(&self) -> usize {
         let dir = format!("/proc/{}/fd", self.pid());
         fs::read_dir(dir).map_or(0, Iterator::count)
-    }
-
-    fn proc(&self, file: &str) -> String {
-        fs::read_to_string(format!("/proc/{}/{file}", self.pid())).expect("a living broker")
     }
 
     fn wait_until_ready(&mut self, address: SocketAddr) {
@@ -207,26 +182,8 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        // Both fail when the process has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("the broker's log:\n{}", self.log());
-        }
-    }
-}
-
-/// The first of `count` neighbouring ports that nothing listens on, below the range from which
-/// the kernel gives connections theirs.
-fn free_ports(count: u16) -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    loop {
-        let nth = NEXT.fetch_add(count, Ordering::Relaxed);
-        let spread = (std::process::id() % 200) as u16 * 50;
-        let first = 20_000 + (spread + nth) % 10_000;
-        let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-        if (first..first + count).all(free) {
-            return first;
         }
     }
 }
