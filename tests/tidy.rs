@@ -146,6 +146,17 @@ fn every_file_says_what_it_is() {
     );
 }
 
+#[test]
+fn docs_say_more_than_the_name() {
+    // What clap shows as help has to be there.
+    let all = ["src", "bench/src"].map(sources).concat();
+    let said = all
+        .iter()
+        .filter(|source| !source.path.starts_with("src/cli/"));
+    let repeating: Vec<_> = said.flat_map(shape::repeating_docs).collect();
+    report("a doc that only repeats a name", &repeating);
+}
+
 /// Prints what breaks a rule, and fails if that is more than was left when the rule came.
 fn report_rest(rule: &str, broken: &[String], left: usize) {
     println!("{rule}:\n  {}", broken.join("\n  "));
@@ -229,6 +240,12 @@ fn each_rule_of_many_files_can_fail() {
         ("src/a/c.rs", "impl C<u8> {"),
     ]);
     assert_eq!(shape::scattered_types(&scattered, 1), ["a: C in 2 files"]);
+    let says = |doc: &str| {
+        let text = format!("\n    /// {doc}\n    pub node_id: u32,\n");
+        shape::repeating_docs(&Source::new("src/a.rs".into(), text)).len()
+    };
+    assert_eq!((says("The node's id."), says("Its id.")), (1, 1));
+    assert_eq!((says("Unique in the cluster."), says("`node.id`.")), (0, 0));
     let nothing = house(&[("src/a.rs", "let uuids: u8;")]);
     assert!(shape::unused_dependencies("Cargo.toml", &nothing).contains(&"uuid".into()));
 }

@@ -44,7 +44,6 @@ pub struct NewRecord<'a> {
     pub key: Option<&'a [u8]>,
     /// Its value; none is a tombstone.
     pub value: Option<&'a [u8]>,
-    /// Its headers.
     pub headers: &'a [Header<'a>],
 }
 

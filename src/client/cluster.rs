@@ -53,7 +53,6 @@ impl Backoff {
 /// A broker of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broker {
-    /// Its id.
     pub id: i32,
     /// Advertised host.
     pub host: String,
@@ -66,7 +65,6 @@ pub struct Broker {
 /// A topic of the cluster.
 #[derive(Clone, Debug)]
 pub struct Topic {
-    /// Its name.
     pub name: String,
     /// Its id; zero from brokers that have none.
     pub id: TopicId,
@@ -79,11 +77,9 @@ pub struct Topic {
 /// A partition of a topic.
 #[derive(Clone, Debug)]
 pub struct Partition {
-    /// Its index.
     pub index: i32,
     /// Broker id of its leader, −1 when there is none.
     pub leader: i32,
-    /// The leader's epoch.
     pub leader_epoch: i32,
     /// Broker ids of its replicas.
     pub replicas: Vec<i32>,
@@ -94,7 +90,6 @@ pub struct Partition {
 /// What one metadata response says.
 #[derive(Clone, Debug, Default)]
 pub struct Metadata {
-    /// The cluster's id.
     pub cluster_id: Option<String>,
     /// Broker id of the controller.
     pub controller: i32,

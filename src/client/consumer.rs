@@ -52,7 +52,6 @@ impl Default for ConsumerOptions {
 /// What was read of one partition in one answer.
 #[derive(Clone, Debug)]
 pub struct Fetched {
-    /// Its topic.
     pub topic: Rc<str>,
     /// Its index.
     pub partition: i32,

@@ -34,7 +34,6 @@ pub enum ClientError {
     Malformed {
         /// The broker's address.
         broker: String,
-        /// The API.
         api: ApiKey,
         /// What is wrong.
         source: DecodeError,
@@ -42,7 +41,6 @@ pub enum ClientError {
     /// A request that the protocol cannot express in the negotiated version.
     #[error("{api} request: {source}")]
     Encode {
-        /// The API.
         api: ApiKey,
         /// What does not fit.
         source: EncodeError,
@@ -52,7 +50,6 @@ pub enum ClientError {
     NoCommonVersion {
         /// The broker's address.
         broker: String,
-        /// The API.
         api: ApiKey,
     },
     /// The broker refuses.

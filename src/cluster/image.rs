@@ -85,7 +85,6 @@ impl Image {
         self.by_name.get(name)
     }
 
-    /// A topic by its id.
     pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
         self.by_id.get(&id)
     }

@@ -51,7 +51,6 @@ pub struct Replica {
 /// A shard of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Placement {
-    /// The node.
     pub node: NodeId,
     /// The shard of that node.
     pub shard: ShardIndex,

@@ -47,7 +47,6 @@ pub struct DescribedConfig {
     pub default: Option<&'static str>,
     /// Where the value is from.
     pub source: ConfigSource,
-    /// Its type.
     pub config_type: ConfigType,
     /// Whether it changes only with a restart.
     pub read_only: bool,

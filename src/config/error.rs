@@ -28,7 +28,6 @@ pub enum ConfigError {
     /// A value that the key does not take.
     #[error("{key}={value}{} {why}", at(.origin))]
     Invalid {
-        /// The key.
         key: String,
         /// The value as given.
         value: String,
@@ -39,10 +38,7 @@ pub enum ConfigError {
     },
     /// A key that takes effect only with a restart.
     #[error("'{key}' is read-only: it changes with a restart")]
-    ReadOnly {
-        /// The key.
-        key: String,
-    },
+    ReadOnly { key: String },
     /// `--set` without `=`.
     #[error("--set takes KEY=VALUE, not '{given}'")]
     Assignment {

@@ -34,7 +34,6 @@ pub struct ProtocolMap(BTreeMap<String, String>);
 pub struct HostPort {
     /// Host name or address.
     pub host: String,
-    /// Port.
     pub port: u16,
 }
 

@@ -61,7 +61,6 @@ pub enum Notice {
     },
     /// Two sources disagree.
     Overridden {
-        /// The key.
         key: &'static str,
         /// The value that counts, and where it is.
         winner: (String, Origin),
@@ -71,7 +70,6 @@ pub enum Notice {
     /// A variable that begins like ours but is no key. Kubernetes makes such ones
     /// (`CORELANE_SERVICE_HOST`) for a service of our name, so it is no error.
     UnknownVariable {
-        /// Its name.
         name: String,
         /// The variable that was probably meant.
         suggestion: Option<String>,

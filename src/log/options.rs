@@ -26,7 +26,6 @@ pub struct LogOptions {
     pub data_dir: PathBuf,
     /// `node.id`.
     pub node: NodeId,
-    /// Which shard this is.
     pub shard: ShardIndex,
     /// `corelane.durability`.
     pub durability: Durability,

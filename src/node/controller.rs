@@ -73,7 +73,6 @@ impl<R: Runtime> Controller<R> {
         &self.image
     }
 
-    /// The cluster's id.
     pub(super) fn cluster_id(&self) -> String {
         self.image
             .cluster_id()

@@ -170,7 +170,6 @@ pub async fn open_node<R: Runtime>(
 }
 
 impl<R: Runtime> OpenedNode<R> {
-    /// The cluster's id.
     pub fn cluster_id(&self) -> String {
         self.controller.cluster_id()
     }

@@ -34,7 +34,6 @@ pub struct Started {
     pub clean: bool,
     /// Where it listens: by shard, then by listener.
     pub listeners: Vec<Vec<SocketAddr>>,
-    /// The cluster's id.
     pub cluster_id: String,
 }
 
@@ -47,7 +46,6 @@ pub enum ServeError {
     /// A shard's log cannot be opened or closed.
     #[error("shard {shard}: {source}")]
     Log {
-        /// Which shard.
         shard: usize,
         /// Why.
         source: StorageError,

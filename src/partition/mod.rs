@@ -139,7 +139,6 @@ impl<R: Runtime> Partition<R> {
         &self.inner.topic
     }
 
-    /// Its log.
     pub fn log(&self) -> &PartitionLog<R> {
         &self.inner.log
     }

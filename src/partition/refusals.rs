@@ -59,7 +59,6 @@ struct Awaited {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("producer {producer_id} has to send an earlier batch, which was refused, again first")]
 pub struct EarlierBatchAwaited {
-    /// The producer.
     pub producer_id: ProducerId,
 }
 

@@ -14,7 +14,6 @@ use crate::shard::Shard;
 
 /// What the handlers of one shard share.
 pub struct Context<R: Runtime> {
-    /// The shard.
     pub shard: Shard<R>,
     /// Its fetch sessions.
     pub sessions: Rc<RefCell<SessionCache>>,

@@ -23,7 +23,6 @@ pub struct Outgoing {
 /// What a request's header says, but for the client id, which the session has.
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
-    /// Its API.
     pub api: ApiKey,
     /// Version of request and response.
     pub version: i16,
@@ -35,9 +34,7 @@ pub struct Header {
 /// it.
 #[derive(Debug)]
 pub struct Request<M> {
-    /// The message.
     pub message: M,
-    /// Its header.
     pub header: Header,
     /// The connection that it came on.
     pub session: Rc<Session>,

@@ -8,7 +8,6 @@ use super::{ApiKey, DecodeError, EncodeError, ErrorCode, Request, Response, Wire
 /// What precedes the body of every request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestHeader<'a> {
-    /// The API.
     pub api: ApiKey,
     /// A version that we support.
     pub version: i16,
@@ -33,7 +32,6 @@ pub enum RequestError {
     /// `UNSUPPORTED_VERSION` and its own range (KIP-511); all others close the connection.
     #[error("{api} version {version} is not supported")]
     UnsupportedVersion {
-        /// The API.
         api: ApiKey,
         /// As sent.
         version: i16,

@@ -147,7 +147,7 @@ pub fn repeating_docs(source: &Source) -> Vec<String> {
     let repeats = lines.windows(3).enumerate().filter(|(_, lines)| {
         let is_alone = !lines[0].trim_start().starts_with("///");
         let doc = lines[1].trim_start().strip_prefix("///");
-        is_alone && doc.is_some_and(|doc| says_only_the_name(doc, lines[2]))
+        is_alone && doc.is_some_and(|doc| !doc.contains('`') && says_only_the_name(doc, lines[2]))
     });
     repeats
         .map(|(at, lines)| format!("{}:{}:{}", source.path, at + 2, lines[1].trim()))

@@ -21,7 +21,6 @@ const KNOWN_WITHIN: Duration = Duration::from_secs(3);
 /// A topic to create.
 #[derive(Clone, Debug)]
 pub struct NewTopic {
-    /// Its name.
     pub name: String,
     /// Number of partitions; −1 asks for the broker's default.
     pub partitions: i32,

@@ -81,7 +81,6 @@ pub type Outcome = Vec<Result<Made, ControllerError>>;
 pub struct NodeStart {
     /// The id of the cluster that begins with it, if it is the first one.
     pub cluster_id: Arc<str>,
-    /// Which node.
     pub node: NodeId,
     /// Its number of shards.
     pub shards: u16,
@@ -92,7 +91,6 @@ pub struct NodeStart {
 /// A topic that someone asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewTopic {
-    /// Its name.
     pub name: String,
     /// A random id, never used before.
     pub id: TopicId,
@@ -147,7 +145,6 @@ pub struct ConfigAlteration {
 /// Whose settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigTarget {
-    /// A topic's own.
     Topic(String),
     /// A node's, or with `None` the cluster's default.
     Broker(Option<NodeId>),
@@ -165,7 +162,6 @@ pub enum ConfigEdit {
 /// One step of IncrementalAlterConfigs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alteration {
-    /// The key.
     pub key: String,
     /// What is done to it.
     pub op: AlterOp,

@@ -29,7 +29,6 @@ pub enum Record {
     /// A node has started with so many shards. After an unclean stop the leader epoch of every
     /// partition that it leads rises by one: clients may have seen offsets that are lost.
     RunStarted {
-        /// The node.
         node: NodeId,
         /// Its number of shards.
         shards: u16,
@@ -38,9 +37,7 @@ pub enum Record {
     },
     /// A topic exists, with all its partitions.
     TopicCreated {
-        /// Its name.
         name: Arc<str>,
-        /// Its id.
         id: TopicId,
         /// Its partitions; the position is the index.
         partitions: Vec<PartitionState>,
@@ -95,7 +92,6 @@ pub enum Record {
 /// A partition's new owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Move {
-    /// The topic.
     pub topic: TopicId,
     /// The partition.
     pub index: PartitionIndex,
@@ -125,7 +121,6 @@ pub enum RecordError {
     /// A number that the field cannot have.
     #[error("metadata record has {field} = {value}")]
     OutOfRange {
-        /// The field.
         field: &'static str,
         /// The number.
         value: u64,

@@ -93,7 +93,6 @@ pub enum SegmentFile {
     Log,
     /// Offset index.
     Index,
-    /// Time index.
     TimeIndex,
     /// Aborted transactions.
     TxnIndex,

@@ -55,9 +55,7 @@ pub struct Sequence(pub u64);
 /// Whose journal it is. A write of another identity is void.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JournalIdentity {
-    /// The node.
     pub node: NodeId,
-    /// Its shard.
     pub shard: ShardIndex,
     /// The start of the node.
     pub run: RunId,

@@ -49,7 +49,6 @@ impl From<TryGetError> for ContentError {
 pub struct Content {
     /// The first journal write that is needed beyond it.
     pub journal_start: JournalStart,
-    /// Its partitions.
     pub partitions: Vec<Snapshot>,
 }
 

@@ -10,7 +10,6 @@ use crate::model::{LeaderEpoch, Offset};
 /// A leader epoch and its first offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochStart {
-    /// The epoch.
     pub epoch: LeaderEpoch,
     /// First offset appended (or to be appended) in it.
     pub start_offset: Offset,

@@ -87,7 +87,6 @@ pub struct Pending {
     pub segment: Offset,
     /// Byte position of the first byte.
     pub start: u64,
-    /// The bytes.
     pub bytes: Vec<u8>,
 }
 

@@ -26,7 +26,6 @@ impl Position {
 /// A boundary between two batches: an offset and the byte where it begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Boundary {
-    /// The offset.
     pub offset: Offset,
     /// Its first byte.
     pub at: Position,

@@ -44,7 +44,6 @@ pub struct Token<R: Runtime> {
 pub enum Journaled {
     /// Everything accepted up to here.
     Data(Boundary),
-    /// An event.
     Event(PartitionEvent),
 }
 

@@ -83,13 +83,9 @@ pub enum InvalidBatch {
 pub enum InvalidBatchKind {
     /// CORRUPT_MESSAGE: the producer sends it again.
     CorruptMessage,
-    /// INVALID_RECORD.
     InvalidRecord,
-    /// MESSAGE_TOO_LARGE.
     MessageTooLarge,
-    /// UNSUPPORTED_COMPRESSION_TYPE.
     UnsupportedCompressionType,
-    /// INVALID_TIMESTAMP.
     InvalidTimestamp,
     /// TRANSACTIONAL_ID_AUTHORIZATION_FAILED: what Kafka 4.3.1 answers to a transactional batch in a
     /// request without a transactional id, whatever else is wrong with it.

@@ -41,7 +41,6 @@ pub struct RecordRef<'a> {
     pub timestamp_delta_ms: i64,
     /// Offset from the batch's base offset ([`super::BatchView::offset_of`]).
     pub offset_delta: i32,
-    /// The key.
     pub key: Option<&'a [u8]>,
     /// The value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,

@@ -42,9 +42,7 @@ pub enum TopicKey {
 /// A partition of a fetch request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PartitionKey {
-    /// Its topic.
     pub topic: TopicKey,
-    /// Its index.
     pub index: i32,
 }
 
@@ -68,7 +66,6 @@ pub struct PartitionAnswer {
     pub has_records: bool,
     /// Whether it carries an error or a diverging epoch.
     pub has_error: bool,
-    /// High watermark.
     pub high_watermark: i64,
     /// Log start offset.
     pub log_start: i64,

@@ -13,7 +13,6 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// Allocated bytes.
     pub(super) fn allocated_bytes(&self) -> u64 {
         let blocks: u64 = self.allocated.iter().map(|r| r.end - r.start).sum();
         blocks * BLOCK_BYTES as u64

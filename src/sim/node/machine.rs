@@ -127,7 +127,6 @@ impl Machine {
         Some(self.life()?.process)
     }
 
-    /// Its address.
     pub(super) fn address(&self) -> Ipv4Addr {
         Ipv4Addr::new(10, 0, 0, HOST)
     }

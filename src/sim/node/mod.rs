@@ -57,7 +57,6 @@ pub struct NodeReport {
     pub stops: u32,
     /// Times it was paused.
     pub pauses: u32,
-    /// Faults of the network.
     pub network_faults: u32,
     /// Batches acknowledged.
     pub acknowledged: u64,

@@ -83,7 +83,6 @@ pub enum ProducerError {
     /// INVALID_PRODUCER_EPOCH: a newer incarnation of the producer has written since.
     #[error("producer {producer_id} writes with epoch {epoch}, its epoch here is {current}")]
     InvalidProducerEpoch {
-        /// The producer.
         producer_id: ProducerId,
         /// The batch's epoch.
         epoch: ProducerEpoch,
@@ -93,7 +92,6 @@ pub enum ProducerError {
     /// OUT_OF_ORDER_SEQUENCE_NUMBER: a batch before this one is missing.
     #[error("producer {producer_id} writes sequence {got}, {expected} is next")]
     OutOfOrderSequence {
-        /// The producer.
         producer_id: ProducerId,
         /// The only first sequence that would have been accepted.
         expected: i32,
