@@ -114,11 +114,7 @@ impl TopicsArgs {
         let (mut seconds, mut waits) = (Vec::new(), Vec::new());
         for round in 0..self.rounds {
             let partitions = self.partitions;
-            let creation = thread::spawn(move || -> Result<f64> {
-                let began = clock::now();
-                Control::open(address)?.create_topic(&format!("round-{round}"), partitions)?;
-                Ok(began.elapsed().as_secs_f64())
-            });
+            let creation = create_beside(address, format!("round-{round}"), partitions);
             let mut begun = 0;
             while begun < self.producers || !creation.is_finished() {
                 waits.push(first_produce(address, other)?.as_secs_f64() * 1e3);
@@ -248,6 +244,23 @@ impl TopicsArgs {
         ];
         self.broker.print(report, &rows)
     }
+}
+
+/// Creates a topic on a thread of its own, which gives how many seconds that took.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "two requests are under way at once, each on a blocking connection"
+)]
+fn create_beside(
+    address: SocketAddr,
+    name: String,
+    partitions: i32,
+) -> thread::JoinHandle<Result<f64>> {
+    thread::spawn(move || {
+        let began = clock::now();
+        Control::open(address)?.create_topic(&name, partitions)?;
+        Ok(began.elapsed().as_secs_f64())
+    })
 }
 
 /// How long a producer that is new takes until its first batch is acknowledged, connecting included.

@@ -281,9 +281,10 @@ impl<R: Runtime> Shard<R> {
     }
 
     async fn reconfigure_topic(&self, id: TopicId) {
-        let partitions = self.inner.partitions.borrow();
-        let of_topic: Vec<_> = partitions.of_topic(id).map(|(_, p)| p.clone()).collect();
-        drop(partitions);
+        let of_topic: Vec<_> = {
+            let partitions = self.inner.partitions.borrow();
+            partitions.of_topic(id).map(|(_, p)| p.clone()).collect()
+        };
         for slice in of_topic.chunks(PARTITIONS_AT_ONCE) {
             if let Some(topic) = self.image().topic_by_id(id) {
                 let config = self.config_of(topic);

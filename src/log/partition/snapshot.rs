@@ -616,7 +616,8 @@ pub(in crate::log) mod tests {
     fn every_cut_is_noticed() {
         let bytes = bytes_of(&example(9));
         for end in 0..bytes.len() {
-            assert!(Snapshot::decode(&bytes[..end]).is_err(), "{end}");
+            let cut = bytes.get(..end).unwrap();
+            assert!(Snapshot::decode(cut).is_err(), "{end}");
         }
         let longer = [&bytes[..], &[0]].concat();
         let behind = SnapshotError::Malformed("bytes behind the end");
@@ -648,8 +649,8 @@ pub(in crate::log) mod tests {
             |s| s.written_back = Position::new(Offset(10), 701),
             |s| s.end.at.byte = 699,
             |s| s.active.end_offset = Offset(11),
-            |s| s.complete[0].end_offset = Offset(9),
-            |s| s.complete[0].base_offset = Offset(10),
+            |s| s.complete.front_mut().unwrap().end_offset = Offset(9),
+            |s| s.complete.front_mut().unwrap().base_offset = Offset(10),
         ];
         for (number, broken) in breaks.into_iter().enumerate() {
             let mut snapshot = example(9);

@@ -41,7 +41,7 @@ pub async fn describe_configs<'a, R: Runtime>(
             error_message,
             resource_type: asked.resource_type,
             resource_name: asked.resource_name.clone(),
-            configs: configs.map(|config| shown(config, &request)).collect(),
+            configs: configs.map(|config| shown(config, request)).collect(),
         }
     });
     let results = results.collect();

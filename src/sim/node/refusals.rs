@@ -69,9 +69,13 @@ macro_rules! ask {
     ($connection:expr, $request:expr, $response:ty, $look:expr) => {{
         let answer = $connection.call(&$request).await.unwrap();
         let response: $response = answer.read().unwrap();
-        #[expect(clippy::redundant_closure_call, reason = "gives the response its type")]
-        ($look)(response)
+        look_at(response, $look)
     }};
+}
+
+/// Gives a closure the type of what it looks at.
+fn look_at<T, F>(response: T, look: impl FnOnce(T) -> F) -> F {
+    look(response)
 }
 
 async fn create(
