@@ -12,18 +12,19 @@
 //!
 //! | module | what | imports |
 //! |---|---|---|
+//! | [`metrics`] | counts and times of a shard, with a single writer | - |
 //! | [`model`] | ids, offsets, the record batch as a checked view | - |
 //! | [`compress`] | gzip, snappy, lz4, zstd in Kafka's framings, piece by piece | model |
 //! | [`config`] | Kafka's keys and ours: where values come from, what they may be | - |
-//! | [`rt`] | the seam to the world: time, disk, sockets, memory; the io_uring runtime | - |
+//! | [`rt`] | the seam to the world: time, disk, sockets, memory; the io_uring runtime | metrics |
 //! | [`net`] | a connection's bytes, and frames of them with what they may cost | rt |
 //! | [`wire`] | Kafka's protocol, bytes to values and back; pure | model |
 //! | [`log`] | journal, segments, tail, indexes, producers, checkpoints, recovery, retention | model, compress, rt |
 //! | [`cluster`] | metadata: records, the image they add up to, decisions; pure | model |
 //! | [`partition`] | one partition on its shard: role and watermarks, the gateway, produce, fetch, offsets | log, model, compress, config, rt |
 //! | [`shard`] | one core: its partitions, its lanes, what a change of metadata means there | partition, log, compress, cluster, config, model, rt |
-//! | [`server`] | Kafka at the socket: connections, a handler per API, errors to codes | shard, partition, log, wire, cluster, config, net, model, rt |
-//! | [`node`] | start and stop of a node; its controller | server, shard, log, cluster, config, model, rt |
+//! | [`server`] | Kafka at the socket: connections, a handler per API, errors to codes | shard, partition, log, wire, cluster, config, net, model, rt, metrics |
+//! | [`node`] | start and stop of a node; its controller | server, shard, log, cluster, config, model, rt, metrics |
 //! | [`client`] | a Kafka client on the same runtime, for the command line | wire, net, model, compress, rt |
 //! | [`cli`] | one file per command | all but `sim` |
 //! | [`manual`] | how it works, in words: files on disk, durability, ordering, decisions | - |
@@ -65,7 +66,8 @@
 //! 7. That pops whoever waited for no more from the mark's queue ([`MarkQueue`](rt::MarkQueue)). The
 //!    handler's future `acknowledge`, woken by the last of its batches, asks each for its
 //!    [`outcome`](partition::Accepted::outcome), and
-//!    `Connection::write_responses` sends the response, in the order of the requests.
+//!    `Connection::write_responses` sends the response, in the order of the requests, and has what
+//!    the request's stages took counted ([`StageTimes`](metrics::StageTimes)).
 //! 8. Later and in the background: when enough has gathered, `LogInner::request_move` puts the
 //!    partition in the movers' queue, they (`log/shard/moves.rs`) write it to the segment file, a
 //!    checkpoint (`log/shard/checkpointer.rs`) says so, and the journal may forget it.
@@ -109,6 +111,7 @@ pub mod compress;
 pub mod config;
 pub mod log;
 pub mod manual;
+pub mod metrics;
 pub mod model;
 pub mod net;
 pub mod node;

@@ -73,7 +73,7 @@ impl<R: Runtime> Future for PendingAnswer<R> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let received = std::task::ready!(Pin::new(&mut self.receiver).poll(context));
-        let Ok(Frame { bytes, memory }) = received else {
+        let Ok(Frame { bytes, memory, .. }) = received else {
             return Poll::Ready(Err(self.connection.failure()));
         };
         let broker = self.connection.inner.broker.clone();

@@ -95,6 +95,9 @@ pub struct Frame {
     pub bytes: Buf,
     /// Given back when the frame has been served.
     pub memory: Permit,
+    /// When its first bytes were there, in time of the runtime, where the rest or memory for it was
+    /// waited for.
+    pub begun_at: Option<Duration>,
 }
 
 /// Why no further frame comes.
@@ -218,16 +221,27 @@ impl<R: Runtime> FrameReader<R> {
 
     /// Hands out the first frame of the held bytes, whose content lies there at `content`.
     async fn take(&mut self, content: Range<usize>) -> Frame {
-        (self.begun_at, self.hurried_until, self.deadline) = (None, None, None);
+        (self.hurried_until, self.deadline) = (None, None);
+        let small = &self.memory.small;
         let memory = match self.large.take() {
             Some(permit) => permit,
-            None => self.memory.small.acquire(content.end).await,
+            None => match small.try_acquire(content.end) {
+                Some(permit) => permit,
+                None => {
+                    self.begun_at.get_or_insert_with(|| self.rt.now());
+                    small.acquire(content.end).await
+                }
+            },
         };
         let bytes = self
             .buffer
             .slice(self.consumed + content.start..self.consumed + content.end);
         self.consumed += content.end;
-        Frame { bytes, memory }
+        Frame {
+            bytes,
+            memory,
+            begun_at: self.begun_at.take(),
+        }
     }
 
     /// Sees to it that there is room for the frame of `wanted` bytes that begins the held ones, or

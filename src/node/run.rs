@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::open::{NodeOptions, OpenedNode, StartError, open_node};
 use crate::log::{RecoveryReport, StorageError};
+use crate::metrics::{StageTimes, tell};
 use crate::rt::{Event, LaneReceiver, LaneSender, Listener, Runtime, TaskClass, UNBOUNDED};
 use crate::server::{bind, serve};
 use crate::shard::{ControlMessage, Shard, ShardLanes, ShardSeed, Topology};
@@ -224,12 +225,22 @@ pub async fn run_shard<R: Runtime>(rt: R, setup: ShardSetup) -> Result<(), Serve
     drop(started);
     let stop = Flag::default();
     attend(&shard, lanes, &stop);
+    let times = Rc::new(StageTimes::default());
+    let starting = rt.take_steps();
     // Without a topology another shard did not start, and a stop follows.
     if let Some(topology) = topology.recv().await {
         shard.set_topology(topology);
-        serve(&shard, listeners, stop.raised()).await;
+        serve(&shard, listeners, times.clone(), stop.raised()).await;
     }
-    shard.close().await.map_err(|source| ServeError::Log {
+    let serving = rt.take_steps();
+    let closed = shard.close().await;
+    let steps = [
+        ("starting", starting),
+        ("serving", serving),
+        ("stopping", rt.take_steps()),
+    ];
+    tell(index, &times, &steps);
+    closed.map_err(|source| ServeError::Log {
         shard: index,
         source,
     })

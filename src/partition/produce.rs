@@ -79,18 +79,22 @@ impl<R: Runtime> std::fmt::Debug for Accepted<R> {
 impl<R: Runtime> Partition<R> {
     /// Accepts a partition's records of a Produce request: checks them, waits for room, and fixes
     /// their offsets. `min.insync.replicas` does not count here: Kafka takes the smaller of it and
-    /// the number of replicas (`Partition.effectiveMinIsr`), which is one.
+    /// the number of replicas (`Partition.effectiveMinIsr`), which is one. `checked` is called between
+    /// the first and the rest.
     pub async fn produce(
         &self,
         records: &[u8],
         ask: ProduceAsk,
         opener: &BatchOpener,
         pause: &impl AsyncFn(),
+        checked: &impl Fn(),
     ) -> Result<Accepted<R>, ProduceError> {
         let config = self.inner.config.borrow().clone();
         let rules = &config.rules;
         let admitted = rules.admit(records, ask.is_zstd_allowed, opener, ask.now_ms, pause);
-        let admitted = match admitted.await {
+        let admitted = admitted.await;
+        checked();
+        let admitted = match admitted {
             Ok(admitted) => admitted,
             Err(error) => {
                 let sent = BatchView::first(records).ok();

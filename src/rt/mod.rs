@@ -52,6 +52,8 @@ pub use probe::{Fatal, FileShares, Probe, RingFacts, is_open_refused, open_error
 pub use region::BLOCK_BYTES;
 pub use watch::{ReadySet, Watch, Watchers};
 
+use crate::metrics::StepFigures;
+
 /// What one shard may ask of the world.
 pub trait Runtime: Clone + 'static {
     /// An open file.
@@ -70,6 +72,11 @@ pub trait Runtime: Clone + 'static {
 
     /// Runs `task` on this shard until it ends. Nobody waits for it.
     fn spawn(&self, class: TaskClass, task: impl Future<Output = ()> + 'static);
+    /// How long the steps of this shard's tasks took since the last call; none where that means
+    /// nothing, as in the simulator.
+    fn take_steps(&self) -> Option<StepFigures> {
+        None
+    }
     /// Completes after `duration`.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static;
     /// Lets the shard's other ready tasks run.

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use futures_util::future::{Either, LocalBoxFuture, select};
 
-use super::request::{Outgoing, ResponseFrame};
+use super::request::ResponseFrame;
+use crate::metrics::{RequestKind, RequestTimes, Stage};
 use crate::net::{Frame, FrameError, FrameReader, Stream};
 use crate::rt::{Budget, Buf, Event, Permit, Runtime};
 
@@ -50,7 +51,9 @@ impl Reply {
 /// Who serves the requests of a connection.
 pub trait Service {
     /// Accepts one request. The next one of this connection is looked at when this completes.
-    fn accept(&self, frame: Buf) -> impl Future<Output = Reply>;
+    fn accept(&self, frame: Buf, times: RequestTimes) -> impl Future<Output = Reply>;
+    /// The response to a request has been written.
+    fn answered(&self, kind: RequestKind, times: &RequestTimes);
     /// Until when no further request is to be read.
     fn muted_until(&self) -> Duration;
     /// No further request can be read.
@@ -77,6 +80,8 @@ struct PendingReply {
     came: Option<ResponseFrame>,
     /// What the response is charged with, from when it is there.
     response_memory: Option<Permit>,
+    /// What its request was, and its stages, from when the response is there.
+    measured: Option<(RequestKind, RequestTimes)>,
     _memory: Permit,
     _slot: Permit,
 }
@@ -88,9 +93,10 @@ impl PendingReply {
             Some(came) => came,
             None => ready!(self.response.as_mut().poll(context)),
         };
-        Poll::Ready(came.map(|Outgoing { pieces, memory }| {
-            self.response_memory = memory;
-            pieces
+        Poll::Ready(came.map(|outgoing| {
+            self.response_memory = outgoing.memory;
+            self.measured = Some((outgoing.kind, outgoing.times));
+            outgoing.pieces
         }))
     }
 
@@ -135,7 +141,10 @@ impl<R: Runtime> Connection<R> {
             self.changed.notify();
         };
         let writing = async {
-            let (responses, patience) = (pin!(self.write_responses(rt)), pin!(self.patience(rt)));
+            let (responses, patience) = (
+                pin!(self.write_responses(rt, service)),
+                pin!(self.patience(rt)),
+            );
             let written = select(responses, patience).await;
             // Whatever is left cannot be answered: the reader must not wait for more.
             self.stream.shutdown();
@@ -178,20 +187,28 @@ impl<R: Runtime> Connection<R> {
             // is taken when there is a request for it: a quiet connection must count as idle.
             drop(self.in_flight.acquire(1).await);
             self.wait_unmuted(rt, service.muted_until()).await;
-            let Some(Frame { bytes, memory }) = frames.next().await? else {
+            let Some(frame) = frames.next().await? else {
                 break;
             };
-            self.last_active.set(rt.now());
+            let Frame {
+                bytes,
+                memory,
+                begun_at,
+            } = frame;
+            let now = rt.now();
+            let times = RequestTimes::begin(begun_at.unwrap_or(now), now);
+            self.last_active.set(now);
             if self.stopping.get() {
                 break;
             }
             let slot = self.in_flight.acquire(1).await;
-            match service.accept(bytes).await {
+            match service.accept(bytes, times).await {
                 Reply::Respond(response) => {
                     let pending = PendingReply {
                         response,
                         came: None,
                         response_memory: None,
+                        measured: None,
                         _memory: memory,
                         _slot: slot,
                     };
@@ -206,6 +223,10 @@ impl<R: Runtime> Connection<R> {
     }
 
     async fn wait_unmuted(&self, rt: &R, muted_until: Duration) {
+        // Hardly anybody ever is, and to look at the clock costs more than the question.
+        if muted_until.is_zero() {
+            return;
+        }
         let left = muted_until.saturating_sub(rt.now());
         if left.is_zero() {
             return;
@@ -217,7 +238,7 @@ impl<R: Runtime> Connection<R> {
 
     /// Writes responses in order. Those that are there already leave together: a small response
     /// costs more in its system call, and in the other side's wake-up, than in its making.
-    async fn write_responses(&self, rt: &R) -> std::io::Result<()> {
+    async fn write_responses(&self, rt: &R, service: &impl Service) -> std::io::Result<()> {
         let mut unfinished = None;
         loop {
             let first = match unfinished.take() {
@@ -253,6 +274,10 @@ impl<R: Runtime> Connection<R> {
                     Either::Right(((), _)) => {}
                 },
                 None => write.await?,
+            }
+            for (kind, times) in served.iter().filter_map(|reply| reply.measured.as_ref()) {
+                times.lap(Stage::Answered, self.last_active.get());
+                service.answered(*kind, times);
             }
             drop(served);
         }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::context::Context;
 use super::gate;
 use super::session::Session;
+use crate::metrics::{RequestKind, RequestTimes, Stage};
 use crate::rt::{Buf, Permit, Runtime};
 use crate::wire::{ApiKey, DecodeError, Message, Piece, RequestHeader, Response, encode_response};
 
@@ -18,6 +19,9 @@ pub struct Outgoing {
     pub pieces: Vec<Buf>,
     /// What it is charged with until it is written.
     pub memory: Option<Permit>,
+    /// The stages of its request.
+    pub times: RequestTimes,
+    pub kind: RequestKind,
 }
 
 /// What a request's header says, but for the client id, which the session has.
@@ -55,13 +59,21 @@ pub struct Call {
     pub header: Header,
     /// The connection that it came on.
     pub session: Rc<Session>,
+    /// Its stages so far.
+    pub times: RequestTimes,
     frame: Buf,
     body_at: usize,
 }
 
 impl Call {
     /// The request that `frame` holds, split at the end of its header.
-    pub fn new(header: &RequestHeader<'_>, body: &[u8], frame: Buf, session: Rc<Session>) -> Self {
+    pub fn new(
+        header: &RequestHeader<'_>,
+        body: &[u8],
+        frame: Buf,
+        session: Rc<Session>,
+        times: RequestTimes,
+    ) -> Self {
         session.set_client_id(header.client_id);
         Self {
             header: Header {
@@ -70,6 +82,7 @@ impl Call {
                 correlation_id: header.correlation_id,
             },
             session,
+            times,
             body_at: frame.len() - body.len(),
             frame,
         }
@@ -87,6 +100,20 @@ impl Call {
             header: self.header,
             session: self.session.clone(),
         })
+    }
+
+    /// What it is measured as.
+    pub fn kind(&self) -> RequestKind {
+        match self.header.api {
+            ApiKey::Produce => RequestKind::Produce,
+            ApiKey::Fetch => RequestKind::Fetch,
+            _ => RequestKind::Other,
+        }
+    }
+
+    /// A stage of it ends now.
+    pub fn lap<R: Runtime>(&self, context: &Context<R>, stage: Stage) {
+        self.times.lap(stage, context.shard.rt().now());
     }
 
     /// The frame of a response that holds everything itself.
@@ -109,16 +136,27 @@ impl Call {
     ) -> ResponseFrame {
         gate::throttle(context, &self.session, &mut message);
         let pieces = encode(self.header, &message, records)?;
-        Some(Outgoing { pieces, memory })
+        Some(Outgoing {
+            pieces,
+            memory,
+            times: self.times.clone(),
+            kind: self.kind(),
+        })
     }
 }
 
 /// The frame of a message that nothing is charged for.
-pub fn plain_response<'a, M: Response<'a>>(header: Header, message: &M) -> ResponseFrame {
+pub fn plain_response<'a, M: Response<'a>>(
+    header: Header,
+    message: &M,
+    times: RequestTimes,
+) -> ResponseFrame {
     let pieces = encode(header, message, &[])?;
     Some(Outgoing {
         pieces,
         memory: None,
+        times,
+        kind: RequestKind::Other,
     })
 }
 

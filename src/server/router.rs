@@ -1,4 +1,4 @@
-//! The way of a request: authorize → handle → quota → throttle → encode.
+//! The way of a request: authorize → handle → quota → throttle → encode → measure.
 //!
 //! Handlers are of two kinds, which the API table ([`crate::wire`]) names. A *message* handler gets
 //! a [`Request`](super::request::Request) and gives its response as a message. It neither decodes
@@ -17,6 +17,7 @@ use super::gate::authorize;
 use super::handlers;
 use super::request::{Call, Header, plain_response};
 use super::session::Session;
+use crate::metrics::{RequestKind, RequestTimes, Stage};
 use crate::net::FrameError;
 use crate::rt::{Buf, Runtime};
 use crate::wire::{ApiKey, DecodeError, RequestError, RequestHeader, for_each_api};
@@ -33,6 +34,7 @@ macro_rules! handle {
         Box::pin(async move {
             let request = $call.open()?;
             let response = handlers::$module($context, &request).await;
+            $call.lap($context, Stage::Accepted);
             Ok(Reply::ready($call.respond($context, response)))
         })
         .await
@@ -75,9 +77,11 @@ impl<R: Runtime> Router<R> {
 }
 
 impl<R: Runtime> Service for Router<R> {
-    async fn accept(&self, frame: Buf) -> Reply {
+    async fn accept(&self, frame: Buf, times: RequestTimes) -> Reply {
         let call = match RequestHeader::decode(&frame) {
-            Ok((header, body)) => Call::new(&header, body, frame.clone(), self.session.clone()),
+            Ok((header, body)) => {
+                Call::new(&header, body, frame.clone(), self.session.clone(), times)
+            }
             // KIP-511: an ApiVersions request from the future is answered in version 0.
             Err(RequestError::UnsupportedVersion {
                 api: api @ ApiKey::ApiVersions,
@@ -92,6 +96,7 @@ impl<R: Runtime> Service for Router<R> {
                 return Reply::ready(plain_response(
                     header,
                     &handlers::unsupported_api_versions(),
+                    times,
                 ));
             }
             Err(error) => return self.refuse(&"a frame", &error),
@@ -114,6 +119,10 @@ impl<R: Runtime> Service for Router<R> {
                 self.refuse(&"a frame", error);
             }
         }
+    }
+
+    fn answered(&self, kind: RequestKind, times: &RequestTimes) {
+        self.context.times.record(kind, times);
     }
 
     fn muted_until(&self) -> Duration {

@@ -8,6 +8,7 @@ use super::context::Context;
 use super::fetch_session::SessionCache;
 use super::listeners::Connections;
 use super::memory::MemoryPlan;
+use crate::metrics::StageTimes;
 use crate::rt::{Runtime, TaskClass};
 use crate::shard::Shard;
 
@@ -16,10 +17,12 @@ const STOP_GRACE: Duration = Duration::from_secs(30);
 /// How many fetch sessions one connection may hold; clients use one.
 const SESSIONS_PER_CONNECTION: usize = 8;
 
-/// Serves clients until `stopped` completes, and then what was accepted.
+/// Serves clients until `stopped` completes, and then what was accepted. What that takes goes to
+/// `times`.
 pub async fn serve<R: Runtime>(
     shard: &Shard<R>,
     listeners: Vec<R::Listener>,
+    times: Rc<StageTimes>,
     stopped: impl Future<Output = ()>,
 ) {
     let config = shard.config();
@@ -32,6 +35,7 @@ pub async fn serve<R: Runtime>(
         sessions: Rc::new(RefCell::new(sessions)),
         refusals: Rc::default(),
         responses: plan.response_memory(),
+        times,
     };
     let connections = Connections::new(context, &plan);
     for (index, listener) in listeners.into_iter().enumerate() {

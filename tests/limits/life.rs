@@ -31,6 +31,73 @@ fn a_stop_is_told() {
     );
 }
 
+/// What was measured is told at the stop: every request once in each stage that it has.
+#[test]
+fn every_request_is_measured() {
+    const ALONE: u64 = 30;
+    const TOGETHER: u64 = 20;
+    const FETCHES: u64 = 7;
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut broker = Broker::start(&dir.path().join("data"), &Options::new(1));
+    let mut connection = broker.connect();
+    assert_eq!(connection.create_topic("t", 1, &[]), ErrorCode::None);
+    let batch = Batch::of([b"value".to_vec()]).bytes();
+    for _ in 0..ALONE {
+        connection.produce("t", 0, &batch).expect("written");
+    }
+    for _ in 0..TOGETHER {
+        connection.send_batch("t", 0, &batch).expect("sent");
+    }
+    for _ in 0..TOGETHER {
+        connection.receive_ack().expect("read").expect("written");
+    }
+    for _ in 0..FETCHES {
+        connection.fetch("t", 0, 0).expect("read").expect("records");
+    }
+    broker.signal_stop();
+    assert!(broker.wait(Duration::from_secs(60)).success());
+    let log = broker.log();
+    let figures = log.lines().find_map(|line| {
+        let (_, figures) = line.split_once("what was measured shard=0 figures=")?;
+        serde_json::from_str::<serde_json::Value>(figures).ok()
+    });
+    let figures = figures.expect("figures in the log");
+    let of = |kind: &str, stage: &str| figures["requests_ns"][kind][stage].clone();
+    let count = |kind: &str, stage: &str| of(kind, stage)["count"].as_u64();
+    for stage in [
+        "read",
+        "checked",
+        "accepted",
+        "journaled",
+        "answered",
+        "whole",
+    ] {
+        assert_eq!(
+            count("produce", stage),
+            Some(ALONE + TOGETHER),
+            "{stage}\n{figures}"
+        );
+    }
+    for stage in ["read", "accepted", "answered", "whole"] {
+        assert_eq!(count("fetch", stage), Some(FETCHES), "{stage}\n{figures}");
+    }
+    assert_eq!(of("fetch", "checked"), serde_json::Value::Null);
+    // A record is not safe before the disk says so, and it is written before it is answered.
+    for stage in ["checked", "accepted", "journaled", "answered"] {
+        assert!(
+            of("produce", stage)["p50"].as_u64() > Some(0),
+            "{stage}\n{figures}"
+        );
+    }
+    let steps = &figures["steps_ns"]["serving"];
+    assert!(steps["count"].as_u64() >= Some(2 * ALONE), "{figures}");
+    assert!(
+        steps["longest"].as_u64() >= steps["p999"].as_u64(),
+        "{figures}"
+    );
+    println!("{figures:#}");
+}
+
 #[test]
 fn a_thousand_idle_connections_cost_next_to_nothing() {
     let dir = tempfile::tempdir().expect("a directory");

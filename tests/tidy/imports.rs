@@ -4,9 +4,10 @@ use crate::source::Source;
 
 /// Module, and what it may import. `main.rs` and `lib.rs` stand above all.
 const TABLE: &[(&str, &[&str])] = &[
+    ("metrics", &[]),
     ("model", &[]),
     ("compress", &["model"]),
-    ("rt", &[]),
+    ("rt", &["metrics"]),
     ("config", &["model"]),
     ("net", &["rt"]),
     ("manual", &[]),
@@ -38,11 +39,14 @@ const TABLE: &[(&str, &[&str])] = &[
             "net",
             "model",
             "rt",
+            "metrics",
         ],
     ),
     (
         "node",
-        &["server", "shard", "log", "cluster", "config", "model", "rt"],
+        &[
+            "server", "shard", "log", "cluster", "config", "model", "rt", "metrics",
+        ],
     ),
     ("client", &["wire", "net", "model", "compress", "rt"]),
     (

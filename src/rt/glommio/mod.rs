@@ -6,6 +6,7 @@
 
 mod launch;
 mod pulse;
+mod steps;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -22,10 +23,12 @@ use std::time::{Duration, Instant};
 use glommio::io::BufferedFile;
 use glommio::{Latency, Shares, TaskQueueHandle};
 
+use self::steps::Steps;
 use super::ring::{self, Ring, RingFile, RingListener, RingSocket};
 use super::{
     Arena, DirEntry, DiskSpace, Event, LaneReceiver, LaneSender, OpenMode, Runtime, TaskClass, lane,
 };
+use crate::metrics::StepFigures;
 
 pub(super) use launch::raise_limits;
 pub use launch::{LaunchError, ShardHandle, Shards, allowed_cpus, run_one, run_shards};
@@ -58,6 +61,7 @@ struct Shared {
     foreground: TaskQueueHandle,
     background: TaskQueueHandle,
     start: Instant,
+    steps: Rc<Steps>,
     panicked: Cell<bool>,
     panic: Event,
 }
@@ -81,6 +85,7 @@ impl GlommioRuntime {
                 foreground: queue(SHARES_FOREGROUND, "foreground"),
                 background: queue(SHARES_BACKGROUND, "background"),
                 start,
+                steps: Steps::new(start),
                 panicked: Cell::new(false),
                 panic: Event::new(),
             }),
@@ -118,6 +123,7 @@ impl GlommioRuntime {
         class: TaskClass,
         task: impl Future<Output = T> + 'static,
     ) -> glommio::Task<T> {
+        let task = self.shared.steps.measured(task);
         match glommio::spawn_local_into(task, self.queue(class)) {
             Ok(task) => task,
             Err(error) => panic!("both queues live as long as the executor: {error}"),
@@ -170,6 +176,10 @@ impl Runtime for GlommioRuntime {
             }
         };
         drop(self.task(class, task).detach());
+    }
+
+    fn take_steps(&self) -> Option<StepFigures> {
+        Some(self.shared.steps.take())
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {

@@ -7,6 +7,7 @@ use futures_util::future::select;
 
 use crate::cluster::Image;
 use crate::log::ReadError;
+use crate::metrics::Stage;
 use crate::model::{LeaderEpoch, LookupMap, Offset, PartitionIndex, TopicId};
 use crate::partition::{FetchAsk, FetchError, Fetched, Isolation, Partition, Role};
 use crate::rt::{Buf, Runtime};
@@ -92,11 +93,11 @@ pub async fn fetch<R: Runtime>(context: &Context<R>, call: Call) -> Result<Reply
     let bounds = Bounds {
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
         max_bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(cap),
-        deadline: rt.now() + Duration::from_millis(request.max_wait_ms.max(0) as u64),
+        deadline: call.times.last() + Duration::from_millis(request.max_wait_ms.max(0) as u64),
         isolation,
     };
     let ask = session_ask(&request, call.header.version);
-    let (now, random) = (rt.now(), rt.random_u64());
+    let (now, random) = (call.times.last(), rt.random_u64());
     let plan = context
         .sessions
         .borrow_mut()
@@ -106,6 +107,7 @@ pub async fn fetch<R: Runtime>(context: &Context<R>, call: Call) -> Result<Reply
         Ok(plan) => plan,
         Err(error) => return Ok(Reply::ready(failed(context, &call, error.code()))),
     };
+    call.lap(context, Stage::Accepted);
     let context = context.clone();
     Ok(Reply::Respond(Box::pin(async move {
         serve(&context, &call, plan, bounds).await

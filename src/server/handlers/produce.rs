@@ -8,6 +8,7 @@ use futures_util::future::select;
 
 use crate::cluster::Image;
 use crate::log::StorageError;
+use crate::metrics::Stage;
 use crate::model::{Offset, PartitionIndex, TopicId};
 use crate::partition::{Accepted, Acks, ProduceAsk, ProduceError};
 use crate::rt::{Latch, Runtime};
@@ -57,7 +58,7 @@ pub async fn produce<R: Runtime>(context: &Context<R>, call: Call) -> Result<Rep
         topics.push(accept_topic(context, &call, &request, topic).await);
     }
     let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
-    let deadline = context.shard.rt().now() + timeout;
+    let deadline = call.times.last() + timeout;
     drop(request);
     if acks == 0 {
         let refused = |outcome: &Outcome<R>| matches!(outcome, Outcome::Refused(_));
@@ -65,6 +66,7 @@ pub async fn produce<R: Runtime>(context: &Context<R>, call: Call) -> Result<Rep
             .iter()
             .flat_map(|topic| &topic.partitions)
             .any(|(_, outcome)| refused(outcome));
+        context.times.record(call.kind(), &call.times);
         // There is no response to carry an error: the closed connection is the message.
         return Ok(if failed { Reply::Close } else { Reply::Nothing });
     }
@@ -126,14 +128,15 @@ async fn accept<R: Runtime>(
     let ask = ProduceAsk {
         is_zstd_allowed: call.header.version >= FIRST_VERSION_WITH_ZSTD,
         acks,
-        now: rt.now(),
+        now: call.times.last(),
         now_ms: rt.wall_clock_ms(),
     };
     let pause = async || rt.yield_now().await;
-    match partition
-        .produce(records, ask, context.shard.opener(), &pause)
-        .await
-    {
+    let checked = || call.lap(context, Stage::Checked);
+    let produced = partition.produce(records, ask, context.shard.opener(), &pause, &checked);
+    let produced = produced.await;
+    call.lap(context, Stage::Accepted);
+    match produced {
         Ok(accepted) => Outcome::Accepted(accepted),
         Err(error) => Outcome::Refused(error.into()),
     }
@@ -156,6 +159,7 @@ async fn acknowledge<R: Runtime>(
         let deadline = context.shard.deadlines().until(deadline);
         select(pin!(latch.wait()), deadline).await;
     }
+    call.lap(context, Stage::Journaled);
     let mut redirects = Redirects::default();
     let mut responses = List::with_capacity(topics.len());
     for topic in topics {
