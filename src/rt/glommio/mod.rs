@@ -78,6 +78,8 @@ impl GlommioRuntime {
         };
         #[expect(clippy::disallowed_methods, reason = "this is where time comes from")]
         let start = Instant::now();
+        // At once: what a tick is, is told from what both have counted since.
+        let steps = Steps::new(start);
         Self {
             shared: Rc::new(Shared {
                 ring,
@@ -85,7 +87,7 @@ impl GlommioRuntime {
                 foreground: queue(SHARES_FOREGROUND, "foreground"),
                 background: queue(SHARES_BACKGROUND, "background"),
                 start,
-                steps: Steps::new(start),
+                steps,
                 panicked: Cell::new(false),
                 panic: Event::new(),
             }),
