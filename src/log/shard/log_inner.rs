@@ -46,6 +46,9 @@ pub struct LogInner<R: Runtime> {
     pub state: RefCell<State>,
     pub work: Work,
     pub dir_is: Cell<DirIs>,
+    /// One at a time makes the directory durable: once one has, its first segment may be sealed and
+    /// removed, and another would look for it.
+    pub dir_turn: Budget,
 }
 
 /// What a partition has of a directory.
@@ -277,6 +280,10 @@ impl<R: Runtime> LogInner<R> {
     /// `Offline` when a sync has failed; what the file system gives.
     pub async fn make_dir_durable(self: &Rc<Self>) -> Result<(), StorageError> {
         const RETRY: Duration = Duration::from_millis(100);
+        if self.dir_is.get() != DirIs::Written {
+            return Ok(());
+        }
+        let _turn = self.dir_turn.acquire(1).await;
         while self.dir_is.get() == DirIs::Written {
             let Some(_in_use) = self.keep_files() else {
                 return Ok(());

@@ -326,5 +326,6 @@ fn restore<R: Runtime>(
         state: RefCell::new(State::restore(log, told.leader_epoch, config, durability)),
         work: Work::default(),
         dir_is: Cell::new(dir_is),
+        dir_turn: Budget::new(1),
     })
 }
