@@ -3,7 +3,7 @@
 use crate::model::Offset;
 
 /// The marks of a partition: `log start ≤ durable ≤ log end`, `segment-durable ≤ durable`, which its
-/// [state](super::state) checks at every change.
+/// `state` checks at every change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
     /// First offset that may be read.
