@@ -68,9 +68,10 @@
 //!    [`outcome`](partition::Accepted::outcome), and
 //!    `Connection::write_responses` sends the response, in the order of the requests, and has what
 //!    the request's stages took counted ([`StageTimes`](metrics::StageTimes)).
-//! 8. Later and in the background: when enough has gathered, `LogInner::request_move` puts the
-//!    partition in the movers' queue, they (`log/shard/moves.rs`) write it to the segment file, a
-//!    checkpoint (`log/shard/checkpointer.rs`) says so, and the journal may forget it.
+//! 8. Later and in the background: when enough has gathered, `LogInner::request_write_back` puts the
+//!    partition in the write-back queue, whose tasks (`log/shard/write_back.rs`) write it to the
+//!    segment file, a checkpoint (`log/shard/checkpointer.rs`) says so, and the journal may forget
+//!    it.
 //!
 //! # The way of one CreateTopics
 //!

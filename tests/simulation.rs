@@ -170,7 +170,7 @@ mod planted {
     /// seeds: an answer that comes too early, and what a start makes of the disk.
     const SEEN_BY_CLIENTS: [Rule; 5] = [
         Rule::AckWaitsForDurable,
-        Rule::CarryUnfinishedBlock,
+        Rule::RepeatUnfinishedBlock,
         Rule::ReplayNotBelowMark,
         Rule::RunCheck,
         Rule::MetadataDurableFirst,

@@ -36,7 +36,7 @@ pub use options::{
 pub use partition::marks::Marks;
 pub use partition::tail::{ReadAsk, ReadBatches};
 pub use recovery::{
-    Recovered, RecoveredPartition, RecoveryError, RecoveryReport, recover, refuse_strangers,
+    Recovered, RecoveredPartition, RecoveryError, RecoveryReport, recover, refuse_unknown_dirs,
 };
 pub use segment::facts::SegmentFacts;
 pub use shard::log_inner::LogWatcher;

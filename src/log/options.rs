@@ -49,10 +49,10 @@ pub struct LogOptions {
     pub producer_bytes: usize,
     /// Largest piece of a partition's tail.
     pub chunk_bytes: usize,
-    /// Bytes that a partition gathers before they move to its segment.
-    pub move_bytes: u64,
-    /// Most moves in flight.
-    pub moves_in_flight: usize,
+    /// Bytes that a partition gathers before they are written back to its segment.
+    pub write_back_bytes: u64,
+    /// Most write-backs in flight.
+    pub write_backs_in_flight: usize,
     /// First step in which a segment's space is reserved; doubles with each.
     pub reserve_bytes: u64,
     /// Last step in which a segment's space is reserved.
@@ -81,8 +81,8 @@ impl LogOptions {
             tail_bytes: 256 << 20,
             producer_bytes: 16 << 20,
             chunk_bytes: 1 << 20,
-            move_bytes: 512 << 10,
-            moves_in_flight: 4,
+            write_back_bytes: 512 << 10,
+            write_backs_in_flight: 4,
             reserve_bytes: 256 << 10,
             reserve_max_bytes: 64 << 20,
             open_files: 4096,

@@ -12,16 +12,16 @@ pub enum Rule {
     /// An acknowledgement waits until every earlier journal write has completed, too.
     AckWaitsForPrefix,
     /// Nothing outside the journal describes bytes that the journal does not yet hold safely.
-    JournaledBeforeMove,
-    /// A move ends on a block boundary unless nothing is accepted beyond it.
-    MovesEndOnBlocks,
-    /// After an unfinished block was moved, the next entry carries that block's beginning again.
-    CarryUnfinishedBlock,
-    /// Two moves of one block are never in flight together.
-    MovesDoNotOverlap,
-    /// The journal keeps every entry that reaches beyond the moved position.
-    TrimKeepsUnmoved,
-    /// Replay writes nothing below the block of the moved position.
+    JournaledBeforeWriteBack,
+    /// A write-back ends on a block boundary unless nothing is accepted beyond it.
+    WriteBacksEndOnBlocks,
+    /// After an unfinished block was written back, the next entry repeats that block's beginning.
+    RepeatUnfinishedBlock,
+    /// Two write-backs of one block are never in flight together.
+    WriteBacksDoNotOverlap,
+    /// The journal keeps every entry that reaches beyond the written-back position.
+    TrimKeepsUnwritten,
+    /// Replay writes nothing below the block of the written-back position.
     ReplayNotBelowMark,
     /// A journal write counts only when its checksums match.
     JournalChecksums,
@@ -57,11 +57,11 @@ impl Rule {
     pub const ALL: [Self; 21] = [
         Self::AckWaitsForDurable,
         Self::AckWaitsForPrefix,
-        Self::JournaledBeforeMove,
-        Self::MovesEndOnBlocks,
-        Self::CarryUnfinishedBlock,
-        Self::MovesDoNotOverlap,
-        Self::TrimKeepsUnmoved,
+        Self::JournaledBeforeWriteBack,
+        Self::WriteBacksEndOnBlocks,
+        Self::RepeatUnfinishedBlock,
+        Self::WriteBacksDoNotOverlap,
+        Self::TrimKeepsUnwritten,
         Self::ReplayNotBelowMark,
         Self::JournalChecksums,
         Self::RotIsNotTorn,

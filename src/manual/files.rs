@@ -13,7 +13,7 @@
 //! | `shard-N/journal.run-R/` | the journal of run R, renamed: it holds what could not be recovered | at a start that takes a partition offline | `log/recovery/journals.rs` |
 //! | `shard-N/checkpoint-0`, `-1` | the last two checkpoints | after 256 MiB of journal, when its space runs short, at a clean stop | [`crate::log::files::checkpoint_slots`] |
 //! | `TOPIC-P/partition.metadata` | Kafka's: version 0 and the topic id | with the directory, by the partition's first append | `log/shard/log_inner.rs` |
-//! | `TOPIC-P/….log` | record batches, as in Kafka | by moves out of the journal | `log/shard/moves.rs` |
+//! | `TOPIC-P/….log` | record batches, as in Kafka | by write-back from the journal | `log/shard/write_back.rs` |
 //! | `TOPIC-P/….index` | offset index, Kafka's format | entries at checkpoints, the rest when the segment is sealed; what a power cut took is walked again, at the latest then | [`crate::log::segment::index`] |
 //! | `TOPIC-P/….timeindex` | time index, Kafka's format | with the offset index | [`crate::log::segment::index`] |
 //! | `TOPIC-P/….snapshot` | Kafka's producer snapshot, named by the offset behind the segment | when a segment is sealed | [`crate::log::partition::producers`] |
@@ -44,7 +44,7 @@
 //! Space is reserved ahead with fallocate: 256 KiB at first, then in steps that double up to 64 MiB.
 //! What was reserved and not written reads as zeros, which are no batch; a clean stop cuts it off.
 //! Segment files are never recycled, because an old batch could look like the next one. A segment is
-//! sealed when its last bytes have moved: cut, fsynced, its indexes finished. Kafka's own
+//! sealed when its last bytes are written back: cut, fsynced, its indexes finished. Kafka's own
 //! `DumpLogSegments` reads sealed segments, and after a clean stop the active one, too
 //! (`scripts/dump-log-segments`).
 //!

@@ -16,7 +16,7 @@ use crate::log::files::partition_files::{META_PROPERTIES, MetaProperties, SmallF
 use crate::log::files::small_file::{read_small, replace_small};
 use crate::log::{
     KnownPartition, Recovered, RecoveryError, RecoveryOptions, RecoveryReport, recover,
-    refuse_strangers,
+    refuse_unknown_dirs,
 };
 use crate::model::{DirectoryId, NodeId, PartitionId, ShardIndex, TopicId};
 use crate::rt::{LaneReceiver, LaneSender, OpenMode, Runtime, UNBOUNDED};
@@ -317,6 +317,6 @@ async fn recover_partitions<R: Runtime>(
         journal_file_bytes: options.config.journal_file_bytes(),
         memory_bytes: options.memory_bytes,
     };
-    refuse_strangers(rt, dir, &known, &leaving).await?;
+    refuse_unknown_dirs(rt, dir, &known, &leaving).await?;
     Ok(recover(rt, dir, recovery, &known).await?)
 }

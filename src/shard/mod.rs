@@ -269,7 +269,7 @@ impl<R: Runtime> Shard<R> {
         now_ms
     }
 
-    /// Moves everything to segments and closes the journal cleanly.
+    /// Writes everything back to segments and closes the journal cleanly.
     pub async fn close(&self) -> Result<(), StorageError> {
         self.inner.log.close().await
     }

@@ -23,7 +23,7 @@ use crate::rt::{Budget, Deadlines, FileShares, Runtime};
 /// The tail's share of a shard's memory, at most; the rest is for requests, cold reads and writes
 /// under way.
 const TAIL_SHARE: (usize, usize) = (1, 2);
-/// And its share of the journal's length, at most. Tail memory comes free with every move to a
+/// And its share of the journal's length, at most. Tail memory comes free with every write-back to a
 /// segment, journal space only with a checkpoint: where memory runs out first, writers that are
 /// faster than the disk are slowed down evenly. With a tail of twice the journal they stood still
 /// for half a second at a time (ack p99 540 ms instead of 30 to 100), and spent four times the

@@ -30,7 +30,7 @@ pub async fn sync_mark<R: Runtime>(rt: &R, dir: &Path) -> io::Result<()> {
 
 /// Takes a directory that has the partition's name and belongs to another topic id off that name: its
 /// topic was deleted. Gives whose the directory is that stays, if there is one.
-pub async fn put_aside_stranger<R: Runtime>(
+pub async fn put_aside_unknown_dir<R: Runtime>(
     rt: &R,
     data_dir: &Path,
     topic: &str,
@@ -99,7 +99,7 @@ pub async fn remove_tree<R: Runtime>(rt: &R, dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    // Last of all goes what says whose it was: without that, segments are a stranger's.
+    // Last of all goes what says whose it was: without that, segments are nobody's.
     let (named, others): (Vec<_>, Vec<_>) = entries
         .into_iter()
         .filter(|entry| !entry.is_dir)

@@ -1,7 +1,7 @@
 //! Names of directories and files in the log directory, and the small text files, as Kafka has them.
 //!
 //! Pure: names and bytes only. Parsing accepts exactly what formatting yields, so a name that parses
-//! is a name that would be written, and everything else in a directory is a stranger's.
+//! is a name that would be written, and everything else in a directory is not ours.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 

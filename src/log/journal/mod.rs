@@ -280,7 +280,7 @@ impl<R: Runtime, T: 'static> Journal<R, T> {
         Sequence(self.shared.state.borrow().completed_end)
     }
 
-    /// Everything below survives power loss: moves to segments go no further. The same as
+    /// Everything below survives power loss: write-backs to segments go no further. The same as
     /// [`Journal::completed_end`] when writes are durable by themselves, else see [`Journal::flush`].
     pub fn flushed_end(&self) -> Sequence {
         Sequence(self.shared.state.borrow().flushed_end)

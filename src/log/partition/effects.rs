@@ -1,8 +1,8 @@
 //! What the [state](super::state) of a partition is given, and what it asks its caller to do.
 
 use crate::log::journal::Pieces;
-use crate::log::partition::move_plan::MovePlan;
 use crate::log::partition::snapshot::Snapshot;
+use crate::log::partition::write_back_plan::WriteBackPlan;
 use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::index::SegmentIndex;
 use crate::log::segment::position::{Boundary, Position};
@@ -57,7 +57,7 @@ pub struct AcceptedEntry {
 /// What to write to a segment file.
 pub struct WriteBack {
     /// Where.
-    pub plan: MovePlan,
+    pub plan: WriteBackPlan,
     /// Whole blocks, the last one padded with zeros; none when only the seal is missing.
     pub pieces: Vec<Buf>,
 }

@@ -9,17 +9,17 @@
 //! | `tail` | the recent bytes in memory |
 //! | `producers/` | idempotent producers |
 //! | `epochs` | where leader epochs begin |
-//! | `roll_plan`, `move_plan`, `retention` | when the next segment begins, what is written to segment files next, which segments go |
+//! | `roll_plan`, `write_back_plan`, `retention` | when the next segment begins, what is written to segment files next, which segments go |
 //! | `checkpoint_content` | a checkpoint: the snapshots of a shard |
 
 pub mod checkpoint_content;
 pub(in crate::log) mod effects;
 pub mod epochs;
 pub(in crate::log) mod marks;
-pub(in crate::log) mod move_plan;
 pub mod producers;
 pub mod retention;
 pub mod roll_plan;
 pub mod snapshot;
 pub(in crate::log) mod state;
 pub(in crate::log) mod tail;
+pub(in crate::log) mod write_back_plan;

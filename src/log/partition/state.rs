@@ -33,12 +33,14 @@ use crate::log::partition::effects::{
     AcceptedEntry, IndexGrowth, MissingMemory, Reservation, Restored, SealedSegment, WriteBack,
 };
 use crate::log::partition::marks::Marks;
-use crate::log::partition::move_plan::{MovePlan, MoveState, Urgency, plan_move};
 use crate::log::partition::producers::{ProducerBatch, ProducerError, Verdict};
 use crate::log::partition::retention::{RetentionLimits, RetentionPlan, plan_retention};
 use crate::log::partition::roll_plan::{IncomingBatch, RollLimits, jitter_ms, should_roll};
 use crate::log::partition::snapshot::{AppliedBatch, Snapshot};
 use crate::log::partition::tail::{Tail, TailBatch};
+use crate::log::partition::write_back_plan::{
+    Urgency, WriteBackPlan, WriteBackState, plan_write_back,
+};
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::facts::{SegmentFacts, next_reservation};
 use crate::log::segment::index::{IndexedBatch, SegmentIndex};
@@ -460,7 +462,7 @@ impl State {
 
     /// Where the journal entry of the bytes from `at` on begins, and what it holds.
     fn entry_payload(&mut self, at: Position) -> (Position, Pieces) {
-        let from = match self.repeats_block && holds(Rule::CarryUnfinishedBlock) {
+        let from = match self.repeats_block && holds(Rule::RepeatUnfinishedBlock) {
             true => at.block_start(),
             false => at,
         };
@@ -547,13 +549,13 @@ impl State {
     ) -> Option<WriteBack> {
         self.check_usable().ok()?;
         let rolled = (!self.rolled.is_empty()).then(|| self.now.complete.get(self.sealed_count()));
-        let state = MoveState {
+        let state = WriteBackState {
             from: self.now.written_back,
             journaled: self.journaled.at,
             accepted: self.now.end.at,
             rolled_bytes: rolled.flatten().map(|facts| facts.size_bytes),
         };
-        let plan = plan_move(&state, urgency, max_bytes)?;
+        let plan = plan_write_back(&state, urgency, max_bytes)?;
         let pieces = self.pieces_of(&plan, block)?;
         self.repeats_block |= plan.is_unfinished() && !plan.seals && !pieces.is_empty();
         Some(WriteBack { plan, pieces })
@@ -561,7 +563,7 @@ impl State {
 
     fn pieces_of(
         &self,
-        plan: &MovePlan,
+        plan: &WriteBackPlan,
         block: impl FnOnce() -> Option<BufMut>,
     ) -> Option<Vec<Buf>> {
         if plan.from.byte == plan.to {
@@ -582,7 +584,7 @@ impl State {
     }
 
     /// A write-back is durably in its segment file; gives the segment that it has sealed.
-    pub fn written_back(&mut self, plan: &MovePlan) -> Option<SealedSegment> {
+    pub fn written_back(&mut self, plan: &WriteBackPlan) -> Option<SealedSegment> {
         let sealed = match plan.seals {
             true => self.seal_oldest(),
             false => None,
@@ -711,7 +713,7 @@ impl State {
             "durable beyond what the journal has"
         } else if self.completed > now.end || self.journaled > self.completed {
             "journaled beyond log end"
-        } else if now.written_back > self.journaled.at && holds(Rule::JournaledBeforeMove) {
+        } else if now.written_back > self.journaled.at && holds(Rule::JournaledBeforeWriteBack) {
             "written back beyond what the journal has"
         } else if self.tail.end() != now.end.at {
             "log end is not that of the tail"

@@ -2,7 +2,7 @@
 //!
 //! A chunk begins at a block boundary of its segment and only grows, so that its whole blocks can
 //! be written, and its batches sent, without another copy. The block that holds the log's end stays
-//! in memory for as long as it is not whole: the next journal entry may have to carry it again.
+//! in memory for as long as it is not whole: the next journal entry may have to repeat it.
 
 use std::collections::VecDeque;
 
@@ -113,8 +113,8 @@ impl Chunk {
     }
 
     /// Whether everything in it, and of batches that begin in it, is in a segment file.
-    fn is_below(&self, moved: Position) -> bool {
-        self.end().max(self.batches_end) <= moved
+    fn is_below(&self, written_back: Position) -> bool {
+        self.end().max(self.batches_end) <= written_back
     }
 }
 
@@ -274,7 +274,7 @@ impl Tail {
     }
 
     /// How many of [`Tail::batches`] come before the first that is not `before`. Looks from the end,
-    /// where readers and movers are: over a thousand partitions, a search through all of a tail is
+    /// where readers and write-back are: over a thousand partitions, a search through all of a tail is
     /// a cache miss per step (22 % of the shard's time, before).
     pub fn count_while(&self, before: impl Fn(&TailBatch) -> bool) -> usize {
         let len = self.batches.len();
@@ -294,22 +294,24 @@ impl Tail {
         low
     }
 
-    /// How many more chunks than before could be given up, now that everything below `moved` is in
+    /// How many more chunks than before could be given up, now that everything below `written_back` is in
     /// segment files.
-    pub fn release(&mut self, moved: Position) -> usize {
+    pub fn release(&mut self, written_back: Position) -> usize {
         let following = self.chunks.iter().skip(self.released);
-        let released = following.take_while(|chunk| chunk.is_below(moved)).count();
+        let released = following
+            .take_while(|chunk| chunk.is_below(written_back))
+            .count();
         self.released += released;
         released
     }
 
     /// Gives up the oldest chunk, once released, unless it has grown since.
-    pub fn evict(&mut self, moved: Position) -> bool {
+    pub fn evict(&mut self, written_back: Position) -> bool {
         self.released = self.released.saturating_sub(1);
         let Some(chunk) = self.chunks.front() else {
             return false;
         };
-        if !chunk.is_below(moved) {
+        if !chunk.is_below(written_back) {
             return false;
         }
         let chunk_end = chunk.end();

@@ -76,7 +76,7 @@ pub enum RecoveryError {
          replaced (bring it back from a copy), or the directory was put there (move it away)",
         path.display()
     )]
-    Stranger {
+    UnknownDir {
         /// The directory.
         path: PathBuf,
     },

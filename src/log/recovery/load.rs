@@ -27,7 +27,7 @@ pub fn take_namesake(
 
 /// Where a shard's journal is read from.
 #[derive(Clone)]
-pub struct Journaled {
+pub struct CommittedJournal {
     /// Whose journal.
     pub shard: ShardIndex,
     /// Where its replay begins.
@@ -42,7 +42,7 @@ pub async fn load_checkpoint<R: Runtime>(
     data_dir: &Path,
     shard: ShardIndex,
     run: RunId,
-) -> Result<(Journaled, Vec<Snapshot>), RecoveryError> {
+) -> Result<(CommittedJournal, Vec<Snapshot>), RecoveryError> {
     let dir = &shard_dir(data_dir, shard);
     let failed = |reason: String| RecoveryError::Checkpoint {
         dir: dir.to_owned(),
@@ -59,7 +59,7 @@ pub async fn load_checkpoint<R: Runtime>(
     let checkpoint = found.ok_or_else(|| failed("both slots are damaged or missing".into()))?;
     let content =
         Content::decode(&checkpoint.content).map_err(|error| failed(error.to_string()))?;
-    let journaled = Journaled {
+    let journaled = CommittedJournal {
         shard,
         start: content.journal_start,
         damaged: slots.damaged().map(Path::to_owned),

@@ -10,10 +10,11 @@
 //! | `error` | why a node cannot start |
 //! | `load` | the checkpoints to begin from |
 //! | `place` | directories of partitions |
-//! | `part` | a partition on its way: its checkpoint, the journal's bytes on top |
+//! | `partition` | a partition on its way: its checkpoint, the journal's bytes on top |
 //! | `overlay` | where an entry goes, pure |
 //! | `plan`, `verify` | which bytes are walked, and the walk |
 //! | `finish` | what holds stays, other files go |
+//! | `unknown_dirs` | directories that no topic accounts for |
 //! | `journals` | the journals of the run that begins |
 
 mod error;
@@ -21,10 +22,10 @@ mod finish;
 mod journals;
 mod load;
 mod overlay;
-mod part;
+mod partition;
 mod place;
 mod plan;
-mod strangers;
+mod unknown_dirs;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,14 +50,14 @@ use crate::model::{PartitionId, ShardIndex};
 use crate::rt::Runtime;
 pub use error::RecoveryError;
 use journals::{journal_dir, keep_journals, kept_name, make_journal};
-use load::{Journaled, load_checkpoint, take_namesake};
-use part::Part;
+use load::{CommittedJournal, load_checkpoint, take_namesake};
+use partition::RecoveringPartition;
 use place::{judge_files, look_at_files, place};
-pub use strangers::refuse_strangers;
+pub use unknown_dirs::refuse_unknown_dirs;
 
 /// Partitions whose files are worked on at the same time: each is a few small operations, one after
 /// the other.
-const PARTS_AT_A_TIME: usize = 64;
+const PARTITIONS_AT_A_TIME: usize = 64;
 
 /// What recovery found and did.
 #[derive(Clone, Debug, Default)]
@@ -130,7 +131,7 @@ pub async fn recover<R: Runtime>(
         return Err(RecoveryError::NoRun { path });
     }
     let mut recovery = Recovery::load(rt, data_dir, options, committed, partitions).await?;
-    recovery.put_aside_strangers(partitions).await?;
+    recovery.put_aside_unknown_dirs(partitions).await?;
     recovery.replay().await?;
     let recovered = recovery.finish(committed).await?;
     let run = committed.map_or_else(|| RunId::default().next(rt), |run| run.id.next(rt));
@@ -182,9 +183,9 @@ struct Recovery<R: Runtime> {
     data_dir: PathBuf,
     options: RecoveryOptions,
     /// Where each journal of the committed run begins.
-    journals: Vec<Journaled>,
-    parts: BTreeMap<PartitionId, Part<R>>,
-    /// Bytes of the journal since all parts were flushed: no more of them wait.
+    journals: Vec<CommittedJournal>,
+    partitions: BTreeMap<PartitionId, RecoveringPartition<R>>,
+    /// Bytes of the journal since all partitions were flushed: no more of them wait.
     taken_bytes: usize,
     clean: bool,
     report: RecoveryReport,
@@ -206,15 +207,16 @@ impl<R: Runtime> Recovery<R> {
             journals.push(journal);
             contents.extend(partitions.into_iter().map(|p| (p.id(), p)));
         }
-        let part = |known: &KnownPartition| {
+        let recovering = |known: &KnownPartition| {
             let content = match holds(Rule::TopicIdCheck) {
                 true => contents.remove(&known.id),
                 false => take_namesake(&mut contents, known),
             };
-            (known.id, Part::new(rt, data_dir, known, content))
+            let partition = RecoveringPartition::new(rt, data_dir, known, content);
+            (known.id, partition)
         };
         Ok(Self {
-            parts: partitions.iter().map(part).collect(),
+            partitions: partitions.iter().map(recovering).collect(),
             rt: rt.clone(),
             data_dir: data_dir.to_owned(),
             options,
@@ -226,7 +228,10 @@ impl<R: Runtime> Recovery<R> {
     }
 
     /// Renames directories of topics that are no more, and looks at those of the others.
-    async fn put_aside_strangers(&mut self, known: &[KnownPartition]) -> Result<(), RecoveryError> {
+    async fn put_aside_unknown_dirs(
+        &mut self,
+        known: &[KnownPartition],
+    ) -> Result<(), RecoveryError> {
         let names: BTreeMap<String, PartitionId> = known
             .iter()
             .map(|known| (partition_dir(&known.topic, known.id.index), known.id))
@@ -251,10 +256,10 @@ impl<R: Runtime> Recovery<R> {
             .collect();
         let data_dir = &self.data_dir;
         let places = self
-            .parts
+            .partitions
             .iter_mut()
-            .map(|(id, part)| place(data_dir, part, listed.contains(id)));
-        let placed = stream::iter(places).buffer_unordered(PARTS_AT_A_TIME);
+            .map(|(id, partition)| place(data_dir, partition, listed.contains(id)));
+        let placed = stream::iter(places).buffer_unordered(PARTITIONS_AT_A_TIME);
         placed.try_collect::<()>().await
     }
 
@@ -262,9 +267,9 @@ impl<R: Runtime> Recovery<R> {
     /// start in the end, so files are judged behind it; what the journal has of partitions that lack
     /// some is laid over the rest only then, in a pass for them alone.
     async fn replay(&mut self) -> Result<(), RecoveryError> {
-        let parts = self.parts.values_mut();
-        stream::iter(parts.map(look_at_files))
-            .buffer_unordered(PARTS_AT_A_TIME)
+        let partitions = self.partitions.values_mut();
+        stream::iter(partitions.map(look_at_files))
+            .buffer_unordered(PARTITIONS_AT_A_TIME)
             .try_collect::<()>()
             .await?;
         for journal in self.journals.clone() {
@@ -277,9 +282,9 @@ impl<R: Runtime> Recovery<R> {
             self.report.journal_bytes_replayed += outcome.bytes;
         }
         let mut any_later = false;
-        for part in self.parts.values_mut() {
-            judge_files(part)?;
-            any_later |= part.is_later;
+        for partition in self.partitions.values_mut() {
+            judge_files(partition)?;
+            any_later |= partition.is_later;
         }
         for journal in self.journals.clone() {
             if !any_later {
@@ -293,7 +298,7 @@ impl<R: Runtime> Recovery<R> {
         Ok(())
     }
 
-    async fn scan(&self, journal: &Journaled) -> Result<JournalScan<R>, RecoveryError> {
+    async fn scan(&self, journal: &CommittedJournal) -> Result<JournalScan<R>, RecoveryError> {
         let (shard, start) = (journal.shard, journal.start);
         let dir = journal_dir(&self.rt, &self.data_dir, shard, start.run).await?;
         Ok(JournalScan::open(&self.rt, &dir, self.options.node, shard, start).await?)
@@ -301,7 +306,7 @@ impl<R: Runtime> Recovery<R> {
 
     async fn take(
         &mut self,
-        journal: &Journaled,
+        journal: &CommittedJournal,
         found: Scanned,
         pass: Pass,
     ) -> Result<(), RecoveryError> {
@@ -323,11 +328,11 @@ impl<R: Runtime> Recovery<R> {
                     ..
                 } => {
                     let at = Position::new(segment_base, position);
-                    if let Some(part) = self.parts.get_mut(&partition)
-                        && part.is_later == (pass == Pass::Later)
+                    if let Some(partition) = self.partitions.get_mut(&partition)
+                        && partition.is_later == (pass == Pass::Later)
                     {
                         self.taken_bytes += payload.iter().map(|piece| piece.len()).sum::<usize>();
-                        part.replay(at, &payload).await?;
+                        partition.replay(at, &payload).await?;
                     }
                 }
             }
@@ -337,13 +342,13 @@ impl<R: Runtime> Recovery<R> {
 
     /// One that was taken before does nothing.
     fn take_event(&mut self, id: PartitionId, event: &PartitionEvent) {
-        if let Some(part) = self.parts.get_mut(&id) {
-            part.snapshot.apply_event(event);
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.snapshot.apply_event(event);
         }
     }
 
     /// Rot: what was flushed cannot be read. Partitions that nothing continues go offline.
-    fn take_loss(&mut self, journal: &Journaled, lost: &LostWrites, pass: Pass) {
+    fn take_loss(&mut self, journal: &CommittedJournal, lost: &LostWrites, pass: Pass) {
         for (id, event) in lost.kept.iter().flat_map(|kept| &kept.events) {
             self.take_event(*id, event);
         }
@@ -366,13 +371,13 @@ impl<R: Runtime> Recovery<R> {
         }
         let concerned: Vec<PartitionId> = match &lost.kept {
             Some(kept) => kept.partitions.clone(),
-            None => self.parts.keys().copied().collect(),
+            None => self.partitions.keys().copied().collect(),
         };
         for id in concerned {
-            if let Some(part) = self.parts.get_mut(&id)
-                && part.is_later == (pass == Pass::Later)
+            if let Some(partition) = self.partitions.get_mut(&id)
+                && partition.is_later == (pass == Pass::Later)
             {
-                part.suspect = Some(reason.clone());
+                partition.suspect = Some(reason.clone());
             }
         }
     }
@@ -380,10 +385,10 @@ impl<R: Runtime> Recovery<R> {
     async fn flush_when_much(&mut self) -> Result<(), RecoveryError> {
         if self.taken_bytes > self.options.memory_bytes {
             self.taken_bytes = 0;
-            for part in self.parts.values_mut() {
-                part.flush(false).await?;
+            for partition in self.partitions.values_mut() {
+                partition.flush(false).await?;
                 // There may be more partitions than files that can be open.
-                part.close();
+                partition.close();
             }
         }
         Ok(())
@@ -394,16 +399,16 @@ impl<R: Runtime> Recovery<R> {
         committed: Option<Run>,
     ) -> Result<Vec<RecoveredPartition>, RecoveryError> {
         let kept = committed.map_or(String::new(), |run| kept_name(run.id));
-        let parts = self.parts.values_mut();
-        let finishing = parts.map(|part| finish::finish(part, &kept));
+        let partitions = self.partitions.values_mut();
+        let finishing = partitions.map(|partition| finish::finish(partition, &kept));
         let recovered: Vec<RecoveredPartition> = stream::iter(finishing)
-            .buffered(PARTS_AT_A_TIME)
+            .buffered(PARTITIONS_AT_A_TIME)
             .try_collect()
             .await?;
         if self
-            .parts
+            .partitions
             .values()
-            .any(|part| part.is_fresh && part.is_touched())
+            .any(|partition| partition.is_fresh && partition.is_touched())
         {
             self.rt.sync_dir(&self.data_dir).await?;
         }
@@ -417,7 +422,7 @@ impl<R: Runtime> Recovery<R> {
             }
         }
         if let Some(run) = committed
-            && self.parts.values().any(|part| part.needs_journal)
+            && self.partitions.values().any(|one| one.needs_journal)
         {
             keep_journals(&self.rt, &self.data_dir, run).await?;
             let text = "what could not be recovered is in shard-*/";
@@ -440,10 +445,10 @@ impl<R: Runtime> Recovery<R> {
             self.rt.create_dir(&dir).await?;
             self.rt.sync_dir(&self.data_dir).await?;
             let owned = partitions.iter().filter(|known| known.shard == shard);
-            let contents = owned.filter_map(|known| self.parts.get(&known.id));
+            let contents = owned.filter_map(|known| self.partitions.get(&known.id));
             let content = Content {
                 journal_start: self.options.journal().first_start(run),
-                partitions: contents.map(|part| part.snapshot.clone()).collect(),
+                partitions: contents.map(|one| one.snapshot.clone()).collect(),
             };
             let failed = |error| StorageError::from(error);
             let mut slots = CheckpointSlots::open(&self.rt, &dir)

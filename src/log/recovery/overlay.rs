@@ -1,6 +1,6 @@
 //! Journal entries laid over what segment files hold. Pure: bytes in, writes out.
 //!
-//! Replay begins at the block of the moved position, which the first entry beyond it covers from its
+//! Replay begins at the block of the written-back position, which the first entry beyond it covers from its
 //! start, and never touches anything below. From there on entries continue each other; where one
 //! leaves a gap, something acknowledged is missing.
 
@@ -28,20 +28,23 @@ pub enum Placement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reach {
     /// Everything below is in segment files, from before.
-    moved: Position,
-    /// Everything below is there; none before an entry beyond `moved` was seen.
+    written_back: Position,
+    /// Everything below is there; none before an entry beyond `written_back` was seen.
     end: Option<Position>,
 }
 
 impl Reach {
-    /// Of a partition whose checkpoint has everything below `moved` in segment files.
-    pub fn new(moved: Position) -> Self {
-        Self { moved, end: None }
+    /// Of a partition whose checkpoint has everything below `written_back` in segment files.
+    pub fn new(written_back: Position) -> Self {
+        Self {
+            written_back,
+            end: None,
+        }
     }
 
     /// Everything below is there.
     pub fn end(&self) -> Position {
-        self.end.unwrap_or(self.moved)
+        self.end.unwrap_or(self.written_back)
     }
 
     /// Places an entry of `bytes` at `at`.
@@ -49,7 +52,7 @@ impl Reach {
         let entry_end = Position::new(at.segment, at.byte + bytes);
         let (end, from) = match self.end {
             Some(end) => (end, end),
-            None => (self.moved, self.replay_start()),
+            None => (self.written_back, self.replay_start()),
         };
         if entry_end <= end {
             return Placement::Known;
@@ -74,8 +77,8 @@ impl Reach {
     /// Where the first bytes of the journal go.
     fn replay_start(&self) -> Position {
         match holds(Rule::ReplayNotBelowMark) {
-            true => self.moved.block_start(),
-            false => Position::new(self.moved.segment, 0).max(Position::default()),
+            true => self.written_back.block_start(),
+            false => Position::new(self.written_back.segment, 0).max(Position::default()),
         }
     }
 }

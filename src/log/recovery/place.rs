@@ -3,13 +3,13 @@
 use std::io;
 use std::path::Path;
 
-use crate::log::files::partition_dirs::put_aside_stranger;
+use crate::log::files::partition_dirs::put_aside_unknown_dir;
 use crate::log::files::partition_files::{PARTITION_METADATA, SegmentFile, segment_path};
 use crate::model::{Offset, RESERVED_TOPIC_NAME};
 use crate::rt::{File, OpenMode, Runtime};
 
 use super::RecoveryError;
-use super::part::{FoundDir, Part};
+use super::partition::{FoundDir, RecoveringPartition};
 use super::plan::needed_files;
 
 /// Looks at the directory of a partition, if the data directory lists one of its name. One that has
@@ -17,34 +17,34 @@ use super::plan::needed_files;
 /// another there is no start: what the journal has of it could not be put anywhere.
 pub async fn place<R: Runtime>(
     data_dir: &Path,
-    part: &mut Part<R>,
+    partition: &mut RecoveringPartition<R>,
     is_listed: bool,
 ) -> Result<(), RecoveryError> {
-    let (rt, id) = (&part.rt, part.snapshot.id());
-    if part.snapshot.topic() == RESERVED_TOPIC_NAME {
+    let (rt, id) = (&partition.rt, partition.snapshot.id());
+    if partition.snapshot.topic() == RESERVED_TOPIC_NAME {
         let reason = "a topic of this name would share directories with shards";
-        part.snapshot.take_offline(reason.to_owned());
+        partition.snapshot.take_offline(reason.to_owned());
         return Ok(());
     }
-    if !is_listed && (part.is_fresh || part.is_offline()) {
+    if !is_listed && (partition.is_fresh || partition.is_offline()) {
         return Ok(());
     }
-    let topic = part.snapshot.topic();
-    let owner = put_aside_stranger(rt, data_dir, topic, id.index, id.topic).await?;
+    let topic = partition.snapshot.topic();
+    let owner = put_aside_unknown_dir(rt, data_dir, topic, id.index, id.topic).await?;
     if owner.is_some() {
-        part.found_dir = FoundDir::Marked;
-    } else if part.is_fresh {
-        part.found_dir = FoundDir::Unfinished;
-    } else if !part.is_offline() {
-        let entries = match rt.read_dir(&part.dir).await {
+        partition.found_dir = FoundDir::Marked;
+    } else if partition.is_fresh {
+        partition.found_dir = FoundDir::Unfinished;
+    } else if !partition.is_offline() {
+        let entries = match rt.read_dir(&partition.dir).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             entries => Some(entries?),
         };
-        let path = part.dir.clone();
+        let path = partition.dir.clone();
         match entries {
             None => return Err(RecoveryError::DirMissing(path)),
             Some(entries) if entries.is_empty() => {
-                part.take_offline(format!("{} is empty", path.display()));
+                partition.take_offline(format!("{} is empty", path.display()));
             }
             Some(_) => {
                 let (path, topic) = (path.join(PARTITION_METADATA), id.topic);
@@ -56,19 +56,21 @@ pub async fn place<R: Runtime>(
 }
 
 /// Compares the lengths of segment files with what was written to them, as the checkpoint knows.
-pub async fn look_at_files<R: Runtime>(part: &mut Part<R>) -> Result<(), RecoveryError> {
-    if part.is_fresh || part.is_offline() {
+pub async fn look_at_files<R: Runtime>(
+    partition: &mut RecoveringPartition<R>,
+) -> Result<(), RecoveryError> {
+    if partition.is_fresh || partition.is_offline() {
         return Ok(());
     }
-    for (base, needed) in needed_files(&part.snapshot) {
-        let path = segment_path(&part.dir, base, SegmentFile::Log);
-        let found = match part.rt.open(&path, OpenMode::BUFFERED).await {
+    for (base, needed) in needed_files(&partition.snapshot) {
+        let path = segment_path(&partition.dir, base, SegmentFile::Log);
+        let found = match partition.rt.open(&path, OpenMode::BUFFERED).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             file => file?.size()?,
         };
         if found < needed {
-            part.short.push((base, found));
-            part.is_later = true;
+            partition.short.push((base, found));
+            partition.is_later = true;
         }
     }
     Ok(())
@@ -77,20 +79,22 @@ pub async fn look_at_files<R: Runtime>(part: &mut Part<R>) -> Result<(), Recover
 /// Judges what was found short, now that it is known where the log starts. Without a sealed segment
 /// the partition is offline for this run, and no more is lost; without one that is written on there is
 /// no start, because what the journal has would go behind a hole.
-pub fn judge_files<R: Runtime>(part: &mut Part<R>) -> Result<(), RecoveryError> {
-    if part.is_offline() {
+pub fn judge_files<R: Runtime>(
+    partition: &mut RecoveringPartition<R>,
+) -> Result<(), RecoveryError> {
+    if partition.is_offline() {
         return Ok(());
     }
-    for (base, needed) in needed_files(&part.snapshot) {
+    for (base, needed) in needed_files(&partition.snapshot) {
         let is_it = |(short, _): &&(Offset, u64)| *short == base;
-        let Some((_, found)) = part.short.iter().find(is_it).copied() else {
+        let Some((_, found)) = partition.short.iter().find(is_it).copied() else {
             continue;
         };
-        let path = segment_path(&part.dir, base, SegmentFile::Log);
-        if base >= part.snapshot.segment_durable().at.segment {
+        let path = segment_path(&partition.dir, base, SegmentFile::Log);
+        if base >= partition.snapshot.segment_durable().at.segment {
             return Err(RecoveryError::SegmentShort {
                 path,
-                dir: part.dir.clone(),
+                dir: partition.dir.clone(),
                 found,
                 needed,
             });
@@ -99,7 +103,7 @@ pub fn judge_files<R: Runtime>(part: &mut Part<R>) -> Result<(), RecoveryError> 
             "{} has {found} of {needed} bytes: put it back, and start again",
             path.display()
         );
-        part.lacks.get_or_insert(text);
+        partition.lacks.get_or_insert(text);
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::model::Offset;
 
 /// A segment to walk: from a boundary of batches to the end of its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
+pub struct WalkedRange {
     /// Where the walk begins.
     pub from: Boundary,
     /// Where the segment's bytes end.
@@ -20,7 +20,7 @@ pub struct Piece {
     pub may_be_gone: bool,
 }
 
-impl Piece {
+impl WalkedRange {
     /// Base offset of the segment.
     pub fn base(&self) -> Offset {
         self.from.at.segment
@@ -37,7 +37,7 @@ impl Piece {
 /// A segment that lies before the log start may have been removed, so of it only what is beyond the
 /// checkpoint's end is walked, all of which the journal has: batches count for producers even where
 /// nobody can read them any more.
-pub fn plan_walk(snapshot: &Snapshot, replayed: &BTreeMap<Offset, u64>) -> Vec<Piece> {
+pub fn plan_walk(snapshot: &Snapshot, replayed: &BTreeMap<Offset, u64>) -> Vec<WalkedRange> {
     let durable = snapshot.segment_durable();
     let known = snapshot.segments().map(|facts| facts.base_offset);
     let mut bases: Vec<Offset> = known.chain(replayed.keys().copied()).collect();
@@ -57,7 +57,7 @@ pub fn plan_walk(snapshot: &Snapshot, replayed: &BTreeMap<Offset, u64>) -> Vec<P
                 at: Position::new(*base, 0),
             },
         };
-        pieces.push(Piece {
+        pieces.push(WalkedRange {
             from,
             to: replayed
                 .get(base)
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_replayed_leaves_what_was_moved() {
+    fn nothing_replayed_leaves_what_was_written_back() {
         let pieces = plan_walk(&example(0), &BTreeMap::new());
         let ends: Vec<_> = pieces.iter().map(|piece| piece.to).collect();
         assert_eq!(ends, [8_192, 0]);

@@ -14,8 +14,8 @@ use crate::model::Offset;
 use crate::model::batch::{BatchError, BatchView};
 use crate::rt::{File, Runtime};
 
-use super::part::Part;
-use super::plan::{Piece, plan_walk};
+use super::partition::RecoveringPartition;
+use super::plan::{WalkedRange, plan_walk};
 
 const READ_BYTES: usize = 1 << 20;
 /// Only the spacing of index entries hangs on it.
@@ -24,11 +24,11 @@ const INDEX_INTERVAL_BYTES: u64 = 4096;
 /// Walks everything beyond the segment-durable boundary, and cuts files behind it when `cuts`. Gives
 /// the active segment's index of what was walked, or the reason why it cannot.
 pub async fn verify<R: Runtime>(
-    part: &mut Part<R>,
+    partition: &mut RecoveringPartition<R>,
     cuts: bool,
 ) -> io::Result<Result<SegmentIndex, String>> {
-    let plan = plan_walk(&part.snapshot, &part.replayed);
-    let known_end = part.snapshot.end().offset;
+    let plan = plan_walk(&partition.snapshot, &partition.replayed);
+    let known_end = partition.snapshot.end().offset;
     let mut at = plan.first().map_or(Offset::ZERO, |piece| piece.from.offset);
     let mut last = None;
     for (number, piece) in plan.iter().enumerate() {
@@ -38,28 +38,30 @@ pub async fn verify<R: Runtime>(
                 "segment {base} does not begin where the one before ends, at {at}"
             )));
         }
-        if base > part.snapshot.active().base_offset {
-            part.snapshot.begin_segment(part.rt.wall_clock_ms());
+        if base > partition.snapshot.active().base_offset {
+            partition
+                .snapshot
+                .begin_segment(partition.rt.wall_clock_ms());
         }
         let is_last = number + 1 == plan.len();
-        let mut index = index_of(part, piece);
+        let mut index = index_of(partition, piece);
         if piece.is_nothing() {
             last = is_last.then_some(index);
             continue;
         }
-        let end = match verify_piece(part, piece, is_last, &mut index).await? {
+        let end = match verify_piece(partition, piece, is_last, &mut index).await? {
             Ok(end) => end,
             Err(reason) => return Ok(Err(format!("segment {base}{reason}"))),
         };
         if cuts && (piece.is_touched || !is_last) {
-            let file = part.open(base).await?;
+            let file = partition.open(base).await?;
             cut(&file, end.at.byte, !is_last).await?;
         }
         at = end.offset;
         if is_last {
             last = Some(index);
         } else {
-            write_index(part, base, index).await;
+            write_index(partition, base, index).await;
         }
     }
     if at < known_end {
@@ -72,15 +74,15 @@ pub async fn verify<R: Runtime>(
 
 /// Walks a segment's batches and counts them; returns where they end.
 async fn verify_piece<R: Runtime>(
-    part: &mut Part<R>,
-    piece: &Piece,
+    partition: &mut RecoveringPartition<R>,
+    piece: &WalkedRange,
     is_last: bool,
     index: &mut SegmentIndex,
 ) -> io::Result<Result<Boundary, String>> {
-    let known_end = part.snapshot.end().offset;
+    let known_end = partition.snapshot.end().offset;
     let (base, from) = (piece.base(), piece.from.at.byte);
-    let file = part.open(base).await?;
-    let mut walk = SegmentWalk::new(part.rt.clone(), file, from, piece.to, READ_BYTES);
+    let file = partition.open(base).await?;
+    let mut walk = SegmentWalk::new(partition.rt.clone(), file, from, piece.to, READ_BYTES);
     walk.verify();
     let mut at = piece.from.offset;
     let end = loop {
@@ -96,7 +98,7 @@ async fn verify_piece<R: Runtime>(
                     return Ok(Err(reason));
                 }
                 at = view.end_offset();
-                observe(part, &view, position, index);
+                observe(partition, &view, position, index);
             }
             // The last batch did not get into the journal as a whole.
             Err(WalkError::Break {
@@ -115,31 +117,31 @@ async fn verify_piece<R: Runtime>(
 
 /// Counts a batch that the checkpoint does not.
 fn observe<R: Runtime>(
-    part: &mut Part<R>,
+    partition: &mut RecoveringPartition<R>,
     view: &BatchView<'_>,
     position: u64,
     index: &mut SegmentIndex,
 ) {
     let indexed = IndexedBatch::of(view, u32::try_from(position).unwrap_or(u32::MAX));
     index.append(&indexed, INDEX_INTERVAL_BYTES);
-    if view.base_offset() >= part.snapshot.end().offset {
+    if view.base_offset() >= partition.snapshot.end().offset {
         let producer = ProducerBatch::of(view);
-        let now_ms = part.rt.wall_clock_ms();
+        let now_ms = partition.rt.wall_clock_ms();
         let applied = AppliedBatch::stored(view, producer.as_ref(), now_ms);
-        part.snapshot.apply_batch(&applied);
+        partition.snapshot.apply_batch(&applied);
     }
 }
 
 /// The index of what is walked of a segment. What its files have of the batches before is read when
 /// somebody needs it. What it must know is the largest timestamp so far.
-fn index_of<R: Runtime>(part: &Part<R>, piece: &Piece) -> SegmentIndex {
+fn index_of<R: Runtime>(partition: &RecoveringPartition<R>, piece: &WalkedRange) -> SegmentIndex {
     let base = piece.base();
     let start = IndexStart {
         offset: piece.from.offset,
         position: piece.from.at.byte,
     };
     let mut index = SegmentIndex::from_start(base, start);
-    let mut segments = part.snapshot.segments();
+    let mut segments = partition.snapshot.segments();
     if let Some(facts) = segments.find(|facts| facts.base_offset == base) {
         index.tell_largest(TimeEntry {
             timestamp_ms: facts.max_timestamp_ms,
@@ -151,14 +153,18 @@ fn index_of<R: Runtime>(part: &Part<R>, piece: &Piece) -> SegmentIndex {
 
 /// Writes the index files of a segment that was walked as a whole. Those of another one keep what
 /// they have, and get the rest when the segment is first read.
-async fn write_index<R: Runtime>(part: &Part<R>, base: Offset, mut index: SegmentIndex) {
+async fn write_index<R: Runtime>(
+    partition: &RecoveringPartition<R>,
+    base: Offset,
+    mut index: SegmentIndex,
+) {
     if index.starts_behind().is_some() {
         return;
     }
     index.finish();
     let tail = IndexTail::rest_of(&index, (0, 0));
-    if let Err(error) = tail.write(&part.rt, &part.dir, base).await {
-        tracing::warn!(dir = %part.dir.display(), %base, %error, "index not written");
+    if let Err(error) = tail.write(&partition.rt, &partition.dir, base).await {
+        tracing::warn!(dir = %partition.dir.display(), %base, %error, "index not written");
     }
 }
 

@@ -10,9 +10,9 @@ use smallvec::SmallVec;
 use crate::log::error::{AppendError, StorageError};
 use crate::log::journal::{Entry, JournalError, JournalPermit};
 use crate::log::partition::effects::{AcceptedEntry, Reservation};
-use crate::log::partition::move_plan::Urgency;
 use crate::log::partition::producers::{ProducerBatch, Verdict};
 use crate::log::partition::snapshot::{PRODUCER_BYTES, SEGMENT_BYTES};
+use crate::log::partition::write_back_plan::Urgency;
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::position::Position;
 use crate::log::shard::core::{Journaled, Token};
@@ -239,7 +239,7 @@ impl<R: Runtime> LogInner<R> {
             if let Some(memory) = self.core.try_memory(bytes) {
                 return Ok(memory);
             }
-            self.core.press_moves();
+            self.core.press_write_back();
             self.core.progress_since(seen).await;
         }
     }
@@ -279,7 +279,7 @@ impl<R: Runtime> LogInner<R> {
         self.check_usable()?;
         self.state.borrow_mut().begin_segment(now_ms);
         self.check_usable()?;
-        self.request_move(Urgency::Everything);
+        self.request_write_back(Urgency::Everything);
         Ok(())
     }
 

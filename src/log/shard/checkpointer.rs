@@ -17,8 +17,8 @@ use crate::log::segment::index_files::IndexTail;
 use crate::log::segment::open_files::SegmentKey;
 use crate::log::shard::core::Core;
 use crate::log::shard::log_inner::LogInner;
-use crate::log::shard::moves::write_back_below;
 use crate::log::shard::shard_log::ShardLogInner;
+use crate::log::shard::write_back::write_back_below;
 use crate::rt::{File, Runtime};
 
 /// Index entries that are worth a sync of their own, so that little is walked after power loss.
@@ -63,7 +63,7 @@ struct Last {
     /// What the journal had written then.
     written_bytes: u64,
     /// Count of the progress there was when journal space was last freed: no more can be before
-    /// something else has become durable or has moved.
+    /// something else has become durable or is written back.
     freed_at: u64,
 }
 
@@ -136,7 +136,7 @@ const SLICE_BYTES: usize = 64 << 10;
 async fn capture<R: Runtime>(shard: &ShardLogInner<R>) -> (Vec<u8>, Sequence) {
     let core = &shard.core;
     let mut start = core.journal.completed_end();
-    if holds(Rule::TrimKeepsUnmoved)
+    if holds(Rule::TrimKeepsUnwritten)
         && let Some(oldest) = core.oldest_waiting()
     {
         start = start.min(oldest);
@@ -170,17 +170,17 @@ async fn wait_last_entry<R: Runtime>(core: &Core<R>) -> Result<(), StorageError>
         return Ok(());
     }
     if let Some(last) = core.last_entry()
-        && holds(Rule::JournaledBeforeMove)
+        && holds(Rule::JournaledBeforeWriteBack)
     {
         core.journal.wait_completed(last).await?;
     }
     Ok(())
 }
 
-/// Below level `fsync` moves were not durable by themselves. Those that are not now either are
+/// Below level `fsync` write-backs were not durable by themselves. Those that are not now either are
 /// left for the next checkpoint.
 async fn sync_segments<R: Runtime>(shard: &ShardLogInner<R>) -> Result<(), StorageError> {
-    // Moves that end meanwhile list their segments again.
+    // Write-backs that end meanwhile list their segments again.
     let mut unsynced = std::mem::take(&mut *shard.core.unsynced.borrow_mut());
     while let Some(key) = unsynced.first().copied() {
         if let Err(error) = sync_segment(shard, key).await {

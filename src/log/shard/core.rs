@@ -2,8 +2,8 @@
 //!
 //! | event | notified when | who waits |
 //! |---|---|---|
-//! | [`Core::progress`], told by `tell_progress` | an entry has completed, a move has ended, a checkpoint is asked for or done, something cannot be used, the log closes | appends for memory and before a roll, checkpoints, `write_back_below`, deletions |
-//! | [`Core::move_wanted`] | `move_queue` has grown, the log closes or goes offline | movers |
+//! | [`Core::progress`], told by `tell_progress` | an entry has completed, a write-back has ended, a checkpoint is asked for or done, something cannot be used, the log closes | appends for memory and before a roll, checkpoints, `write_back_below`, deletions |
+//! | [`Core::write_back_wanted`] | `write_back_queue` has grown, the log closes or goes offline | write-back tasks |
 //! | [`Core::went_offline`] | the directory goes offline | the shard, to tell the others |
 //! | [`LogInner::durable`], a queue | the durable offset has moved, or it cannot be used | acknowledgements, each until it has passed theirs |
 //! | [`LogInner::watcher`], a call | marks have moved, or it cannot be used | the partition above |
@@ -77,19 +77,19 @@ pub struct Core<R: Runtime> {
     pub completing: Budget,
     /// Cold reads in flight.
     pub cold_reads: Budget,
-    /// Notified when journal writes have completed, bytes have moved, or the directory went offline.
+    /// Notified when journal writes have completed, bytes are written back, or the directory went offline.
     pub progress: Event,
     /// Counts what `progress` tells.
     pub progress_count: Cell<u64>,
-    /// Partitions that have something to move.
-    pub move_queue: RefCell<VecDeque<Weak<LogInner<R>>>>,
-    /// Notified when `move_queue` has grown, and when the log closes.
-    pub move_wanted: Event,
-    /// The owner of each chunk that may be given up, in the order in which their last bytes moved.
+    /// Partitions that have something to write back.
+    pub write_back_queue: RefCell<VecDeque<Weak<LogInner<R>>>>,
+    /// Notified when `write_back_queue` has grown, and when the log closes.
+    pub write_back_wanted: Event,
+    /// The owner of each chunk that may be given up, in the order in which their last bytes were written back.
     pub evictable: RefCell<VecDeque<Weak<LogInner<R>>>>,
     /// Partitions of which only the journal has something, by the earliest write that may hold it.
     pub waiting: WaitingList<R>,
-    /// Where the last [`Core::press_moves`] ended in it.
+    /// Where the last [`Core::press_write_back`] ended in it.
     pub pressed_to: Cell<Option<WaitingKey>>,
     /// Segment files written without a promise, to be synced by the next checkpoint.
     pub unsynced: RefCell<BTreeSet<SegmentKey>>,
@@ -185,8 +185,8 @@ impl<R: Runtime> Core<R> {
             cold_reads: Budget::new(options.cold_reads.max(1)),
             progress: Event::new(),
             progress_count: Cell::new(0),
-            move_queue: RefCell::default(),
-            move_wanted: Event::new(),
+            write_back_queue: RefCell::default(),
+            write_back_wanted: Event::new(),
             evictable: RefCell::default(),
             waiting: RefCell::default(),
             pressed_to: Cell::new(None),
@@ -234,10 +234,10 @@ impl<R: Runtime> Core<R> {
         self.offline
             .borrow_mut()
             .get_or_insert_with(|| reason.to_owned());
-        // Whoever waits for journal space would wait for ever: no move frees any.
+        // Whoever waits for journal space would wait for ever: no write-back frees any.
         self.journal.fail(reason);
         self.tell_progress();
-        self.move_wanted.notify();
+        self.write_back_wanted.notify();
         self.went_offline.notify();
     }
 

@@ -1,9 +1,9 @@
-//! Memory of the tails: which chunks may be given up, and who must move so that more may.
+//! Memory of the tails: which chunks may be given up, and what must be written back so that more may.
 
 use std::ops::Bound;
 use std::rc::Rc;
 
-use crate::log::partition::move_plan::Urgency;
+use crate::log::partition::write_back_plan::Urgency;
 use crate::log::shard::core::Core;
 use crate::log::shard::log_inner::LogInner;
 use crate::rt::{Permit, Runtime};
@@ -33,7 +33,7 @@ impl<R: Runtime> Core<R> {
 
     /// Lets the next partitions that have bytes to write back do so; the others have their turn at the
     /// next call.
-    pub fn press_moves(&self) {
+    pub fn press_write_back(&self) {
         const AT_ONCE: usize = 64;
         let pressed: Vec<_> = {
             let waiting = self.waiting.borrow();
@@ -53,7 +53,7 @@ impl<R: Runtime> Core<R> {
             .iter()
             .filter_map(|(_, partition)| partition.upgrade())
         {
-            partition.request_move(Urgency::Everything);
+            partition.request_write_back(Urgency::Everything);
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::log::files::partition_dirs::{remove_tree, take_off_name};
 use crate::log::files::partition_files::PartitionDir;
 use crate::log::shard::core::Core;
 use crate::log::shard::log_inner::{DirIs, LogInner};
-use crate::log::shard::moves::{drop_gone, wait_idle};
+use crate::log::shard::write_back::{drop_gone, wait_idle};
 use crate::rt::{Runtime, TaskClass};
 
 /// Takes a partition, which is no longer listed, off its name; removes its files behind.
@@ -20,7 +20,7 @@ pub async fn delete<R: Runtime>(partition: &Rc<LogInner<R>>) -> Result<(), Stora
     partition.list_waiting();
     partition.tell_failed();
     core.tell_progress();
-    // An append that is under way ends with an error, a move with the file as it is.
+    // An append that is under way ends with an error, a write-back with the file as it is.
     let _turn = partition.turn.acquire(1).await;
     wait_idle(partition).await;
     core.files.forget_partition(partition.id);

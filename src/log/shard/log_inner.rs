@@ -7,16 +7,16 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use crate::log::error::StorageError;
-use crate::log::files::partition_dirs::{put_aside_stranger, remove_tree, sync_mark};
+use crate::log::files::partition_dirs::{put_aside_unknown_dir, remove_tree, sync_mark};
 use crate::log::files::partition_files::{
     PARTITION_METADATA, SegmentFile, encode_partition_metadata, segment_path,
 };
 use crate::log::files::small_file::sync_names;
 use crate::log::journal::{JournalError, JournalPermit, Sequence};
 use crate::log::partition::marks::Marks;
-use crate::log::partition::move_plan::Urgency;
 use crate::log::partition::producers::{KnowsProducers, ProducerAccount, ProducerStates};
 use crate::log::partition::state::State;
+use crate::log::partition::write_back_plan::Urgency;
 use crate::log::shard::core::{Core, Journaled, Token};
 use crate::model::{Offset, PartitionId, ProducerId};
 use crate::rt::{BLOCK_BYTES, Budget, Buf, Create, File, MarkQueue, OpenMode, Runtime, WriteMode};
@@ -180,10 +180,10 @@ impl<R: Runtime> LogInner<R> {
                 Journaled::Data(end) => state.completed(end),
                 Journaled::Event(event) => state.apply_event(&event),
             }
-            state.write_back_bytes() >= self.core.options.move_bytes
+            state.write_back_bytes() >= self.core.options.write_back_bytes
         };
         if is_due {
-            self.request_move(Urgency::Blocks);
+            self.request_write_back(Urgency::Blocks);
         }
         self.marks_changed();
         self.core.tell_progress();
@@ -200,7 +200,7 @@ impl<R: Runtime> LogInner<R> {
     }
 
     /// Puts the partition in the queue for write-backs, or makes its place there more urgent.
-    pub fn request_move(self: &Rc<Self>, urgency: Urgency) {
+    pub fn request_write_back(self: &Rc<Self>, urgency: Urgency) {
         if !self.state.borrow().is_usable() {
             return;
         }
@@ -208,8 +208,8 @@ impl<R: Runtime> LogInner<R> {
         self.work.wanted.set(before.max(Some(urgency)));
         if before.is_none() {
             let entry: Weak<Self> = Rc::downgrade(self);
-            self.core.move_queue.borrow_mut().push_back(entry);
-            self.core.move_wanted.notify();
+            self.core.write_back_queue.borrow_mut().push_back(entry);
+            self.core.write_back_wanted.notify();
         }
     }
 }
@@ -226,7 +226,7 @@ impl<R: Runtime> LogInner<R> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // What an attempt that was cut short has left, or a topic that was deleted.
                 let data_dir = &core.options.data_dir;
-                put_aside_stranger(&core.rt, data_dir, &self.topic, id.index, id.topic).await?;
+                put_aside_unknown_dir(&core.rt, data_dir, &self.topic, id.index, id.topic).await?;
                 self.refuse_records().await?;
                 remove_tree(&core.rt, &self.dir).await?;
                 self.make_fresh().await?;

@@ -9,7 +9,7 @@
 //! | `append` | judged, given room (in the next segment, when it is time), then accepted in one step |
 //! | `eviction` | which recent bytes go when memory is short |
 //! | *to segments* | |
-//! | `moves` | what is journaled goes to segment files |
+//! | `write_back` | what is journaled goes to segment files |
 //! | `checkpointer` | what lets the journal forget |
 //! | `log_start` | the log start rises and segments go |
 //! | `lifecycle` | a partition's files at its beginning and at its end |
@@ -26,8 +26,8 @@ pub(in crate::log) mod eviction;
 pub(in crate::log) mod lifecycle;
 pub(in crate::log) mod log_inner;
 pub(in crate::log) mod log_start;
-pub(in crate::log) mod moves;
 pub(in crate::log) mod partition_log;
 pub(in crate::log) mod reader;
 pub(in crate::log) mod shard_log;
 mod timestamps;
+pub(in crate::log) mod write_back;

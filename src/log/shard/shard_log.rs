@@ -24,9 +24,9 @@ use crate::log::shard::checkpointer::{self, run_checkpointer};
 use crate::log::shard::core::{Core, hand_back};
 use crate::log::shard::lifecycle;
 use crate::log::shard::log_inner::{DirIs, LogInner, Work};
-use crate::log::shard::moves::{run_mover, write_back_below};
 use crate::log::shard::partition_log::PartitionLog;
 use crate::log::shard::reader::complete_indexes;
+use crate::log::shard::write_back::{run_write_back, write_back_below};
 use crate::model::{Offset, PartitionId, RESERVED_TOPIC_NAME};
 use crate::rt::{Budget, File, MarkQueue, Runtime, TaskClass};
 
@@ -188,14 +188,14 @@ impl<R: Runtime> ShardLog<R> {
         self.0.core.checkpointed().await
     }
 
-    /// A clean stop: moves everything to segments, writes a last checkpoint, and says in the journal
+    /// A clean stop: writes everything back to segments, writes a last checkpoint, and says in the journal
     /// that nothing is missing.
     pub async fn close(&self) -> Result<(), StorageError> {
         let core = &self.0.core;
         write_back_below(core, Sequence(u64::MAX)).await?;
         core.closing.set(true);
         core.tell_progress();
-        core.move_wanted.notify();
+        core.write_back_wanted.notify();
         let is_clean = match checkpointer::write_checkpoint(&self.0).await {
             Err(StorageError::DiskFull) => {
                 tracing::warn!(
@@ -247,9 +247,9 @@ fn start_tasks<R: Runtime>(shard: &Rc<ShardLogInner<R>>) {
         TaskClass::Background,
         complete_indexes(core.clone(), lacking),
     );
-    for _ in 0..core.options.moves_in_flight.max(1) {
+    for _ in 0..core.options.write_backs_in_flight.max(1) {
         core.rt
-            .spawn(TaskClass::Background, run_mover(core.clone()));
+            .spawn(TaskClass::Background, run_write_back(core.clone()));
     }
     let checkpointer = run_checkpointer(Rc::downgrade(shard), core.clone());
     core.rt.spawn(TaskClass::Background, checkpointer);

@@ -132,7 +132,7 @@ pub fn emptied(seed: u64) -> Result<(), String> {
         let mut scene = Scene::new(seed, [SELDOM, ALWAYS][(seed % 2) as usize]);
         scene.plan.config.retention_bytes = 0;
         scene.plan.config.segment_bytes = 100 << 10;
-        scene.plan.options.move_bytes = BLOCK;
+        scene.plan.options.write_back_bytes = BLOCK;
         scene.life(async |node, rng| {
             let id = create_named(node, "t", rng).await?;
             for _ in 0..20 {

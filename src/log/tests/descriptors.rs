@@ -74,7 +74,7 @@ fn what_goes_to_segments_and_checkpoints_waits_for_a_descriptor() {
     for durability in [Durability::Fsync, Durability::Written] {
         let mut scene = Scene::new();
         scene.options.durability = durability;
-        scene.options.move_bytes = 4096;
+        scene.options.write_back_bytes = 4096;
         scene.options.open_files = 1;
         let spec = |topic| PartitionSpec {
             topic: format!("t{topic}"),

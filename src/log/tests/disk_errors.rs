@@ -160,7 +160,7 @@ fn a_partition_without_records_has_no_directory() {
 fn written() -> Scene {
     let mut scene = Scene::new();
     scene.options.durability = Durability::Written;
-    scene.options.move_bytes = 4096;
+    scene.options.write_back_bytes = 4096;
     scene.options.open_files = 1;
     scene
 }
@@ -247,7 +247,7 @@ fn a_checkpoint_does_not_take_the_files_of_a_topic_that_follows() {
 #[test]
 fn a_quota_that_is_used_up_is_no_failure() {
     let mut scene = Scene::new();
-    scene.options.move_bytes = 4096;
+    scene.options.write_back_bytes = 4096;
     scene.fails(FaultOn::Write, "/journal/0001", EDQUOT);
     scene.live(async |rt, shard| {
         let log = shard.create_partition(scene.spec(id(1))).await.unwrap();

@@ -1,15 +1,15 @@
-//! What a partition's next move to its segment file is. Pure.
+//! What of a partition is written back to its segment file next. Pure.
 //!
-//! The rules: only journaled bytes move; a move ends on a block boundary unless nothing is accepted
-//! beyond it in that segment; a segment that is no longer appended to moves to its last byte and is
+//! The rules: only journaled bytes are written; a write ends on a block boundary unless nothing is accepted
+//! beyond it in that segment; a segment that is no longer appended to is written to its last byte and is
 //! then sealed.
 
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::position::{Position, block_floor};
 
-/// Where a partition stands when a move is considered.
+/// Where a partition stands when a write-back is considered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MoveState {
+pub struct WriteBackState {
     /// The first byte that is not in a segment file yet.
     pub from: Position,
     /// Everything below is safely in the journal.
@@ -20,7 +20,7 @@ pub struct MoveState {
     pub rolled_bytes: Option<u64>,
 }
 
-/// How much a move should do.
+/// How much a write-back should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
     /// Whole blocks are enough.
@@ -29,9 +29,9 @@ pub enum Urgency {
     Everything,
 }
 
-/// One move: whole blocks of one segment, from memory to file.
+/// One write-back: whole blocks of one segment, from memory to file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MovePlan {
+pub struct WriteBackPlan {
     /// First byte to write, at a block boundary.
     pub from: Position,
     /// Byte behind the last one to write.
@@ -40,21 +40,25 @@ pub struct MovePlan {
     pub seals: bool,
 }
 
-impl MovePlan {
-    /// Whether the last block is not whole: what is accepted next must carry its beginning.
+impl WriteBackPlan {
+    /// Whether the last block is not whole: what is accepted next must repeat its beginning.
     pub fn is_unfinished(&self) -> bool {
         !self.to.is_multiple_of(crate::rt::BLOCK_BYTES as u64)
     }
 }
 
-/// The next move, if there is anything to move; `max_bytes` is in whole blocks.
-pub fn plan_move(state: &MoveState, urgency: Urgency, max_bytes: u64) -> Option<MovePlan> {
+/// The next write-back, if there is anything to write; `max_bytes` is in whole blocks.
+pub fn plan_write_back(
+    state: &WriteBackState,
+    urgency: Urgency,
+    max_bytes: u64,
+) -> Option<WriteBackPlan> {
     let from = state.from.block_start();
     let furthest = from.byte.saturating_add(max_bytes);
     if let Some(size) = state.rolled_bytes {
         if size == state.from.byte {
             // Everything is there already; its last block is only in the file and stays untouched.
-            return Some(MovePlan {
+            return Some(WriteBackPlan {
                 from: state.from,
                 to: size,
                 seals: true,
@@ -65,18 +69,18 @@ pub fn plan_move(state: &MoveState, urgency: Urgency, max_bytes: u64) -> Option<
         } else {
             block_floor(furthest)
         };
-        return Some(MovePlan {
+        return Some(WriteBackPlan {
             from,
             to,
             seals: to == size,
         });
     }
-    let limit = if holds(Rule::JournaledBeforeMove) {
+    let limit = if holds(Rule::JournaledBeforeWriteBack) {
         journaled_in_segment(state)
     } else {
         state.accepted.byte
     };
-    let nothing_beyond = limit == state.accepted.byte || !holds(Rule::MovesEndOnBlocks);
+    let nothing_beyond = limit == state.accepted.byte || !holds(Rule::WriteBacksEndOnBlocks);
     let to = match urgency {
         Urgency::Everything if nothing_beyond => limit,
         _ => block_floor(limit),
@@ -86,14 +90,14 @@ pub fn plan_move(state: &MoveState, urgency: Urgency, max_bytes: u64) -> Option<
     } else {
         block_floor(furthest)
     };
-    (to > state.from.byte).then_some(MovePlan {
+    (to > state.from.byte).then_some(WriteBackPlan {
         from,
         to,
         seals: false,
     })
 }
 
-fn journaled_in_segment(state: &MoveState) -> u64 {
+fn journaled_in_segment(state: &WriteBackState) -> u64 {
     if state.journaled.segment == state.from.segment {
         state.journaled.byte
     } else {
@@ -110,8 +114,8 @@ mod tests {
         Position::new(Offset(7), byte)
     }
 
-    fn state(from: u64, journaled: u64, accepted: u64) -> MoveState {
-        MoveState {
+    fn state(from: u64, journaled: u64, accepted: u64) -> WriteBackState {
+        WriteBackState {
             from: at(from),
             journaled: at(journaled),
             accepted: at(accepted),
@@ -119,8 +123,8 @@ mod tests {
         }
     }
 
-    fn planned(state: MoveState, urgency: Urgency) -> Option<(u64, u64, bool)> {
-        plan_move(&state, urgency, 1 << 20).map(|plan| (plan.from.byte, plan.to, plan.seals))
+    fn planned(state: WriteBackState, urgency: Urgency) -> Option<(u64, u64, bool)> {
+        plan_write_back(&state, urgency, 1 << 20).map(|plan| (plan.from.byte, plan.to, plan.seals))
     }
 
     #[test]
@@ -163,26 +167,26 @@ mod tests {
     }
 
     #[test]
-    fn a_rolled_segment_moves_to_its_last_byte() {
-        let rolled = MoveState {
+    fn a_rolled_segment_is_written_to_its_last_byte() {
+        let rolled = WriteBackState {
             rolled_bytes: Some(9000),
             journaled: Position::new(Offset(9), 100),
             accepted: Position::new(Offset(9), 300),
             ..state(4096, 0, 0)
         };
         assert_eq!(planned(rolled, Urgency::Blocks), Some((4096, 9000, true)));
-        let done = MoveState {
+        let done = WriteBackState {
             from: at(9000),
             ..rolled
         };
         assert_eq!(planned(done, Urgency::Blocks), Some((9000, 9000, true)));
-        let plan = plan_move(&rolled, Urgency::Blocks, 4096).unwrap();
+        let plan = plan_write_back(&rolled, Urgency::Blocks, 4096).unwrap();
         assert_eq!((plan.from.byte, plan.to, plan.seals), (4096, 8192, false));
     }
 
     #[test]
     fn journaled_in_an_earlier_segment_moves_nothing_of_this_one() {
-        let behind = MoveState {
+        let behind = WriteBackState {
             journaled: Position::new(Offset(3), 9999),
             ..state(0, 0, 5000)
         };

@@ -32,7 +32,7 @@ pub enum FoundDir {
 }
 
 /// A partition that is being recovered.
-pub struct Part<R: Runtime> {
+pub struct RecoveringPartition<R: Runtime> {
     pub rt: R,
     pub dir: PathBuf,
     pub snapshot: Snapshot,
@@ -59,7 +59,7 @@ pub struct Part<R: Runtime> {
     file: Option<(Offset, R::File)>,
 }
 
-impl<R: Runtime> Part<R> {
+impl<R: Runtime> RecoveringPartition<R> {
     /// A known partition, with what the last checkpoint says of it.
     pub fn new(
         rt: &R,
@@ -99,7 +99,7 @@ impl<R: Runtime> Part<R> {
         self.needs_journal = true;
     }
 
-    /// Takes an entry of the journal. Its bytes wait until [`Part::flush`].
+    /// Takes an entry of the journal. Its bytes wait until [`RecoveringPartition::flush`].
     pub async fn replay(&mut self, at: Position, payload: &[Buf]) -> io::Result<()> {
         let bytes: usize = payload.iter().map(|piece| piece.len()).sum();
         let placement = self.reach.place(at, bytes as u64);

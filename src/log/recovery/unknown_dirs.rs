@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::{PARTS_AT_A_TIME, RecoveryError};
+use super::{PARTITIONS_AT_A_TIME, RecoveryError};
 use crate::log::files::partition_dirs::topic_of;
 use crate::log::files::partition_files::{
     PartitionDir, SegmentFile, is_shard_dir, partition_dir, segment_path,
@@ -19,7 +19,7 @@ use crate::rt::{File, OpenMode, Runtime};
 
 /// Refuses a data directory with partitions of topics that are neither known nor `leaving` (deleted,
 /// their directories perhaps not renamed yet). Changes nothing.
-pub async fn refuse_strangers<R: Runtime>(
+pub async fn refuse_unknown_dirs<R: Runtime>(
     rt: &R,
     data_dir: &Path,
     known: &[KnownPartition],
@@ -39,16 +39,16 @@ pub async fn refuse_strangers<R: Runtime>(
         .map(|entry| async move {
             let path = data_dir.join(&entry.name);
             let owner = owners.get(&entry.name);
-            let is_stranger = match topic_of(rt, &path).await? {
+            let is_unknown = match topic_of(rt, &path).await? {
                 Some(topic) => owner != Some(&topic) && !leaving.contains(&topic),
                 None => owner.is_none() && has_segment(rt, &path).await?,
             };
-            match is_stranger {
-                true => Err(RecoveryError::Stranger { path }),
+            match is_unknown {
+                true => Err(RecoveryError::UnknownDir { path }),
                 false => Ok(()),
             }
         });
-    let looks = stream::iter(looks).buffer_unordered(PARTS_AT_A_TIME);
+    let looks = stream::iter(looks).buffer_unordered(PARTITIONS_AT_A_TIME);
     looks.try_collect().await
 }
 

@@ -1,4 +1,4 @@
-//! Moving what is journaled to segment files, and sealing segments that are complete.
+//! Write-back: what is journaled goes to segment files, and segments that are complete are sealed.
 
 use std::io;
 use std::rc::{Rc, Weak};
@@ -10,63 +10,63 @@ use crate::log::files::partition_files::{SegmentFile, segment_path};
 use crate::log::files::small_file::write_small;
 use crate::log::journal::Sequence;
 use crate::log::partition::effects::{SealedSegment, WriteBack};
-use crate::log::partition::move_plan::{MovePlan, Urgency};
+use crate::log::partition::write_back_plan::{Urgency, WriteBackPlan};
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::index_files::IndexTail;
 use crate::log::shard::core::Core;
 use crate::log::shard::log_inner::LogInner;
 use crate::rt::{BLOCK_BYTES, Buf, File, Runtime};
 
-/// Longest move. A partition has one under way, so this is what keeps the disk busy: with one busy
+/// Longest write-back. A partition has one under way, so this is what keeps the disk busy: with one busy
 /// partition, 1 MiB gave 842 MiB/s, 4 MiB 1,130, 8 MiB 1,234 (p99 7.8, 8.4, 6.0 ms), 16 MiB no more.
-const MAX_MOVE_BYTES: u64 = 8 << 20;
+const MAX_WRITE_BACK_BYTES: u64 = 8 << 20;
 
-/// One of a shard's movers: takes partitions from the queue until the log closes.
-pub async fn run_mover<R: Runtime>(core: Rc<Core<R>>) {
+/// One of a shard's write-back tasks: takes partitions from the queue until the log closes.
+pub async fn run_write_back<R: Runtime>(core: Rc<Core<R>>) {
     loop {
         let look = || match core.closing.get() || core.offline_reason().is_some() {
             true => Some(None),
-            false => core.move_queue.borrow_mut().pop_front().map(Some),
+            false => core.write_back_queue.borrow_mut().pop_front().map(Some),
         };
-        let Some(partition) = core.move_wanted.wait_until(look).await else {
+        let Some(partition) = core.write_back_wanted.wait_until(look).await else {
             return;
         };
         if let Some(partition) = partition.upgrade() {
-            move_partition(&core, &partition).await;
+            write_back_partition(&core, &partition).await;
         }
         core.rt.yield_now().await;
     }
 }
 
-/// Moves what is wanted of one partition, at most one piece at a time.
-async fn move_partition<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<LogInner<R>>) {
+/// Writes back what is wanted of one partition, one plan at a time.
+async fn write_back_partition<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<LogInner<R>>) {
     let work = &partition.work;
-    if work.write_backs.get() > 0 && holds(Rule::MovesDoNotOverlap) {
+    if work.write_backs.get() > 0 && holds(Rule::WriteBacksDoNotOverlap) {
         // The one that is under way looks again when it ends.
         return;
     }
     work.write_backs.set(work.write_backs.get() + 1);
     let urgency = work.wanted.take().unwrap_or(Urgency::Blocks);
-    let moved = move_once(core, partition, urgency).await;
+    let is_written = write_back_once(core, partition, urgency).await;
     work.write_backs.set(work.write_backs.get() - 1);
     let (has_more, is_unusable) = {
         let state = partition.state.borrow();
-        let has_more = state.write_back_bytes() >= core.options.move_bytes;
+        let has_more = state.write_back_bytes() >= core.options.write_back_bytes;
         (has_more, state.check_usable().is_err())
     };
-    let goes_on = moved && (has_more || urgency == Urgency::Everything);
+    let goes_on = is_written && (has_more || urgency == Urgency::Everything);
     // To the end of the queue: other partitions' bytes hold the journal, too.
     if let Some(next) = work.wanted.take().max(goes_on.then_some(urgency)) {
-        partition.request_move(next);
+        partition.request_write_back(next);
     }
-    // A move that found nothing is no progress: whoever waits would only ask for it again.
-    if moved || is_unusable {
+    // One that found nothing is no progress: whoever waits would only ask for it again.
+    if is_written || is_unusable {
         core.tell_progress();
     }
 }
 
-/// Whether anything was moved.
-async fn move_once<R: Runtime>(
+/// Whether anything was written.
+async fn write_back_once<R: Runtime>(
     core: &Rc<Core<R>>,
     partition: &Rc<LogInner<R>>,
     urgency: Urgency,
@@ -78,7 +78,7 @@ async fn move_once<R: Runtime>(
     let next = partition
         .state
         .borrow_mut()
-        .next_write_back(urgency, MAX_MOVE_BYTES, block);
+        .next_write_back(urgency, MAX_WRITE_BACK_BYTES, block);
     let Some(WriteBack { plan, pieces }) = next else {
         return false;
     };
@@ -117,7 +117,7 @@ async fn flush_journal<R: Runtime>(
 async fn write_segment<R: Runtime>(
     core: &Rc<Core<R>>,
     partition: &Rc<LogInner<R>>,
-    plan: &MovePlan,
+    plan: &WriteBackPlan,
     pieces: Vec<Buf>,
 ) -> io::Result<()> {
     let durable = partition.make_dir_durable().await;
@@ -158,11 +158,11 @@ async fn write_retrying<R: Runtime>(
     }
 }
 
-/// The bytes are in the segment: the marks move, and a complete segment becomes a sealed one.
+/// The bytes are in the segment: the marks rise, and a complete segment becomes a sealed one.
 async fn advance_marks<R: Runtime>(
     core: &Rc<Core<R>>,
     partition: &Rc<LogInner<R>>,
-    plan: &MovePlan,
+    plan: &WriteBackPlan,
 ) {
     let sealed = partition.state.borrow_mut().written_back(plan);
     partition.list_waiting();
@@ -228,7 +228,7 @@ pub async fn write_back_below<R: Runtime>(
         for partition in oldest {
             // One that cannot be used any more leaves the list.
             partition.list_waiting();
-            partition.request_move(Urgency::Everything);
+            partition.request_write_back(Urgency::Everything);
             is_any_asked |= partition.work.wanted.get().is_some();
         }
         match is_any_asked {
@@ -241,7 +241,7 @@ pub async fn write_back_below<R: Runtime>(
 /// Keeps a weak queue from growing with partitions that are gone.
 pub fn drop_gone<R: Runtime>(core: &Core<R>) {
     let is_there = |entry: &Weak<LogInner<R>>| entry.strong_count() > 0;
-    core.move_queue.borrow_mut().retain(is_there);
+    core.write_back_queue.borrow_mut().retain(is_there);
     core.evictable.borrow_mut().retain(is_there);
     core.waiting.borrow_mut().retain(|_, entry| is_there(entry));
 }
