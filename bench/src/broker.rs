@@ -15,6 +15,7 @@ use crate::control::Control;
 use crate::process;
 
 const START_LIMIT: Duration = Duration::from_secs(120);
+const STOP_LIMIT: Duration = Duration::from_secs(120);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// A broker process with one shard. It is killed with this value.
@@ -106,10 +107,44 @@ impl Broker {
         Ok(self.process.kill()?)
     }
 
+    /// Asks it to stop, waits until it is gone, and gives what its shard has said of its steps while it
+    /// served (`corelane::metrics`).
+    pub fn stop(mut self) -> Result<Steps> {
+        self.process.ask_to_stop()?;
+        let asked = clock::now();
+        while self.process.ended()?.is_none() {
+            if asked.elapsed() > STOP_LIMIT {
+                bail!(self.failed("does not stop"));
+            }
+            clock::sleep(LOOK_AGAIN);
+        }
+        let said = self.process.said();
+        steps_in(&said)
+            .context("the broker has not told of its steps; is its log level above info?")
+    }
+
     fn failed(&self, what: &str) -> String {
         let last = self.process.said_last(10).join("\n  ");
         format!("the broker {what}; it said last:\n  {last}")
     }
+}
+
+/// How long a core stayed with one task at a time, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+pub struct Steps {
+    pub count: u64,
+    pub p50: u64,
+    pub p99: u64,
+    pub p999: u64,
+    pub longest: u64,
+    pub above_1ms: u64,
+}
+
+fn steps_in(said: &str) -> Option<Steps> {
+    let begin = said.rfind("{\"requests_ns\"")?;
+    let figures = serde_json::Deserializer::from_str(&said[begin..]);
+    let figures: serde_json::Value = figures.into_iter().next()?.ok()?;
+    serde_json::from_value(figures["steps_ns"]["serving"].clone()).ok()
 }
 
 /// The broker's binary, built by the same profile as this one.
@@ -120,4 +155,20 @@ fn program() -> Result<PathBuf> {
     }
     let shown = program.display();
     bail!("there is no {shown}; build it first: cargo build --release --bin corelane")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_found_in_what_was_said() {
+        let figures = r#"{"requests_ns":{},"steps_ns":{"serving":{"above_1ms":2,"count":9,"longest":7,"p50":1,"p99":5,"p999":6}}}"#;
+        let said = format!(
+            "INFO serving\nINFO what was measured shard=0 figures={figures}\nINFO stopped\n"
+        );
+        let steps = steps_in(&said).unwrap();
+        assert_eq!((steps.count, steps.longest, steps.above_1ms), (9, 7, 2));
+        assert_eq!(steps_in("INFO serving"), None);
+    }
 }

@@ -20,6 +20,9 @@
 //!   consumer at the tail of every partition all the time. A *closed loop*: each connection keeps
 //!   a fixed number of requests under way, so latency describes saturation. It counts from the
 //!   moment a request is queued for its socket: waiting behind its predecessors is part of it.
+//!   Each partition gets a first record before the warm-up: that makes its directory. At the end the
+//!   broker is stopped, and says how long its core stayed with one task at a time since it served;
+//!   on a busy machine what others took of the core is part of it.
 //! - **`restart`**: fills a data directory, kills the broker with SIGKILL under load, starts it
 //!   again, and takes the time from the start of the process to the first acknowledged batch.
 //! - **`cold`**: fills one partition, kills the broker with SIGKILL under load, starts it again, and

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::args::{BrokerArgs, parse_bytes};
-use crate::broker::Broker;
+use crate::broker::{Broker, Steps};
 use crate::clock;
 use crate::load::{Load, Totals};
 use crate::process::{cpu_seconds, load_average, pin, two_cores, written_bytes};
@@ -68,6 +68,10 @@ struct Report {
     broker_cpu_percent: f64,
     generator_cpu_percent: f64,
     generator_is_bottleneck: bool,
+    broker_cpu_us_per_request: f64,
+    first_records_seconds: f64,
+    /// From ready to the stop.
+    steps_ns: Option<Steps>,
     requests: u64,
     bytes_sent: u64,
     bytes_written_by_broker: u64,
@@ -98,6 +102,9 @@ impl Command {
             .connect()?
             .create_topic("bench", workload.partitions)?;
         let mut load = Load::open(broker.address(), topic, &workload, !self.produce_only)?;
+        let first_records = clock::now();
+        load.begin_all()?;
+        let first_records = first_records.elapsed().as_secs_f64();
         let begun = clock::now();
         let moment = |load: &Load| -> Result<Moment> {
             Ok(Moment {
@@ -124,6 +131,9 @@ impl Command {
         let mut report = self.report(workload, &first, &last, &ack_times);
         report.durability = ready["durability"].as_str().unwrap_or("unknown").into();
         (report.broker_core, report.generator_core) = (broker_core, own_core);
+        report.first_records_seconds = first_records;
+        drop(load);
+        report.steps_ns = Some(broker.stop()?);
         self.broker.print(&report, &report.rows())
     }
 
@@ -144,6 +154,7 @@ impl Command {
         ack_times: &Histogram<u64>,
     ) -> Report {
         let seconds = last.seconds - first.seconds;
+        let requests = last.totals.requests - first.totals.requests;
         let records_in = last.totals.records_in - first.totals.records_in;
         let records_out = last.totals.records_out - first.totals.records_out;
         let bytes = |records: u64| records as f64 * shape.record_bytes as f64;
@@ -164,7 +175,10 @@ impl Command {
             broker_cpu_percent: broker_cpu / seconds * 100.0,
             generator_cpu_percent: own_busy * 100.0,
             generator_is_bottleneck: own_busy > GENERATOR_BUSY,
-            requests: last.totals.requests - first.totals.requests,
+            broker_cpu_us_per_request: broker_cpu / requests.max(1) as f64 * 1e6,
+            first_records_seconds: 0.0,
+            steps_ns: None,
+            requests,
             bytes_sent: last.totals.sent_bytes - first.totals.sent_bytes,
             bytes_written_by_broker: last.written_bytes - first.written_bytes,
             broker_core: 0,
@@ -205,6 +219,13 @@ impl Report {
                 "measured",
                 format!("{:.1} s, {} requests", self.seconds, self.requests),
             ),
+            (
+                "before that",
+                format!(
+                    "a first record into each partition in {:.2} s, then the warm-up",
+                    self.first_records_seconds
+                ),
+            ),
             ("produce", mib(self.produce_bytes_per_second)),
             ("consume", mib(self.consume_bytes_per_second)),
             ("records", format!("{:.0} /s", self.records_per_second)),
@@ -215,8 +236,11 @@ impl Report {
             (
                 "broker CPU",
                 format!(
-                    "{:.3} s/GB, {:.0} % of core {}",
-                    self.broker_cpu_seconds_per_gb, self.broker_cpu_percent, self.broker_core
+                    "{:.3} s/GB, {:.2} µs/request, {:.0} % of core {}",
+                    self.broker_cpu_seconds_per_gb,
+                    self.broker_cpu_us_per_request,
+                    self.broker_cpu_percent,
+                    self.broker_core
                 ),
             ),
             (
@@ -235,6 +259,13 @@ impl Report {
             ),
             ("load average", format!("{:.1}", self.load_average)),
         ];
+        if let Some(steps) = self.steps_ns {
+            let us = [steps.p50, steps.p99, steps.p999, steps.longest];
+            let us = us.map(|ns| format!("{:.1}", ns as f64 / 1e3)).join("  ");
+            let (count, above) = (steps.count, steps.above_1ms);
+            let line = format!("{us} µs of {count}, {above} above 1 ms");
+            rows.push(("steps p50 p99 p99.9 max", line));
+        }
         if self.generator_is_bottleneck {
             rows.push(("note", "the generator was the bottleneck".into()));
         }

@@ -48,6 +48,117 @@ impl Event {
     }
 }
 
+/// Those who wait for the same thing, in the order of asking: one is woken at a time, and lets the next
+/// one look when it goes.
+///
+/// Three wait for 4, 1 and 1 of something. 2 come back: the first is woken, looks, and goes on waiting;
+/// the others sleep. 2 more come back: it takes its 4 and goes, and the second looks.
+#[derive(Default)]
+pub struct Line {
+    /// By ticket, which rises.
+    waiting: RefCell<VecDeque<(u64, Option<Waker>)>>,
+    next_ticket: Cell<u64>,
+}
+
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Line({} waiting)", self.len())
+    }
+}
+
+impl Line {
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+
+    /// Nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Lets the one that waits longest look again.
+    pub fn wake_first(&self) {
+        let first = self
+            .waiting
+            .borrow_mut()
+            .front_mut()
+            .map(|(_, waker)| waker.take());
+        if let Some(waker) = first.flatten() {
+            waker.wake();
+        }
+    }
+
+    /// Lets all look again, in their order: what they wait for may never come.
+    pub fn wake_all(&self) {
+        let wakers: Vec<_> = {
+            let mut waiting = self.waiting.borrow_mut();
+            waiting
+                .iter_mut()
+                .filter_map(|(_, waker)| waker.take())
+                .collect()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Joins the end of the line, and completes when `look`, which is told whether everybody before has
+    /// gone, finds something.
+    pub async fn wait_until<T>(&self, mut look: impl FnMut(bool) -> Option<T>) -> T {
+        let place = Place::new(self);
+        poll_fn(|context| match look(place.is_first()) {
+            Some(found) => Poll::Ready(found),
+            None => {
+                place.keep(context.waker());
+                Poll::Pending
+            }
+        })
+        .await
+    }
+}
+
+/// A place in a line; leaving it, also by cancellation, lets the next one look.
+struct Place<'a> {
+    line: &'a Line,
+    ticket: u64,
+}
+
+impl<'a> Place<'a> {
+    fn new(line: &'a Line) -> Self {
+        let ticket = line.next_ticket.get();
+        line.next_ticket.set(ticket + 1);
+        line.waiting.borrow_mut().push_back((ticket, None));
+        Self { line, ticket }
+    }
+
+    fn is_first(&self) -> bool {
+        let waiting = self.line.waiting.borrow();
+        waiting
+            .front()
+            .is_some_and(|(first, _)| *first == self.ticket)
+    }
+
+    fn keep(&self, waker: &Waker) {
+        let mut waiting = self.line.waiting.borrow_mut();
+        if let Ok(at) = waiting.binary_search_by_key(&self.ticket, |(ticket, _)| *ticket) {
+            waiting[at].1 = Some(waker.clone());
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let was_first = self.is_first();
+        let mut waiting = self.line.waiting.borrow_mut();
+        if let Ok(at) = waiting.binary_search_by_key(&self.ticket, |(ticket, _)| *ticket) {
+            waiting.remove(at);
+        }
+        drop(waiting);
+        if was_first {
+            self.line.wake_first();
+        }
+    }
+}
+
 /// A bounded amount (bytes, slots) that tasks of a shard take from, in the order of asking.
 ///
 /// Back-pressure is waiting here before any work is done.
@@ -60,9 +171,7 @@ pub struct Budget {
 struct BudgetInner {
     total: Cell<usize>,
     taken: Cell<usize>,
-    queue: RefCell<VecDeque<u64>>,
-    next_ticket: Cell<u64>,
-    changed: Event,
+    line: Line,
 }
 
 impl Budget {
@@ -72,9 +181,7 @@ impl Budget {
             inner: Rc::new(BudgetInner {
                 total: Cell::new(total),
                 taken: Cell::new(0),
-                queue: RefCell::default(),
-                next_ticket: Cell::new(0),
-                changed: Event::new(),
+                line: Line::default(),
             }),
         }
     }
@@ -85,19 +192,13 @@ impl Budget {
         if let Some(permit) = self.try_acquire(amount) {
             return permit;
         }
-        let turn = Turn::new(&self.inner);
-        self.inner
-            .changed
-            .wait_until(|| (turn.is_first() && self.has_room(amount)).then_some(()))
-            .await;
-        let permit = self.take(amount);
-        drop(turn);
-        permit
+        let look = |is_first| (is_first && self.has_room(amount)).then(|| self.take(amount));
+        self.inner.line.wait_until(look).await
     }
 
     /// Takes `amount` if it is there and nobody waits.
     pub fn try_acquire(&self, amount: usize) -> Option<Permit> {
-        (self.inner.queue.borrow().is_empty() && self.has_room(amount)).then(|| self.take(amount))
+        (self.inner.line.is_empty() && self.has_room(amount)).then(|| self.take(amount))
     }
 
     /// Takes `amount` whether it is there or not: of what is given already and can only be counted.
@@ -118,7 +219,7 @@ impl Budget {
     /// Changes the whole amount; what is taken stays taken.
     pub fn set_total(&self, total: usize) {
         self.inner.total.set(total);
-        self.inner.changed.notify();
+        self.inner.line.wake_first();
     }
 
     fn has_room(&self, amount: usize) -> bool {
@@ -162,7 +263,7 @@ impl Permit {
         let given_back = self.amount.saturating_sub(amount);
         self.amount -= given_back;
         self.inner.taken.set(self.inner.taken.get() - given_back);
-        self.inner.changed.notify();
+        self.inner.line.wake_first();
     }
 
     /// Holds `amount` more, whether or not it is there: for what cannot be made smaller any more.
@@ -177,7 +278,7 @@ impl Permit {
         let others = self.inner.taken.get() - self.amount;
         self.inner.taken.set(others + amount);
         if amount < std::mem::replace(&mut self.amount, amount) {
-            self.inner.changed.notify();
+            self.inner.line.wake_first();
         }
     }
 }
@@ -185,36 +286,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.inner.taken.set(self.inner.taken.get() - self.amount);
-        self.inner.changed.notify();
-    }
-}
-
-/// A place in a budget's queue; leaving it, also by cancellation, lets the next one look.
-struct Turn<'a> {
-    inner: &'a BudgetInner,
-    ticket: u64,
-}
-
-impl<'a> Turn<'a> {
-    fn new(inner: &'a BudgetInner) -> Self {
-        let ticket = inner.next_ticket.get();
-        inner.next_ticket.set(ticket + 1);
-        inner.queue.borrow_mut().push_back(ticket);
-        Self { inner, ticket }
-    }
-
-    fn is_first(&self) -> bool {
-        self.inner.queue.borrow().front() == Some(&self.ticket)
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.inner
-            .queue
-            .borrow_mut()
-            .retain(|ticket| *ticket != self.ticket);
-        self.inner.changed.notify();
+        self.inner.line.wake_first();
     }
 }
 
@@ -249,6 +321,56 @@ mod tests {
         drop(waiting);
         drop(held);
         assert!(budget.try_acquire(1).is_some());
+    }
+
+    #[test]
+    fn only_the_first_in_line_is_woken() {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        use std::task::{Context, Wake};
+
+        #[derive(Default)]
+        struct Count(AtomicUsize);
+        impl Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let budget = Budget::new(4);
+        let (first, last) = (
+            budget.try_acquire(2).unwrap(),
+            budget.try_acquire(2).unwrap(),
+        );
+        let mut waiting = Vec::from_iter([4, 1, 1].map(|amount| {
+            let count = Arc::new(Count::default());
+            (count, Box::pin(budget.acquire(amount)))
+        }));
+        let mut poll = |at: usize| {
+            let (count, waiting) = &mut waiting[at];
+            let waker = Waker::from(count.clone());
+            let poll = waiting.as_mut().poll(&mut Context::from_waker(&waker));
+            (poll, count.clone())
+        };
+        let counts = [0, 1, 2].map(|at| poll(at).1);
+        let woken = || {
+            counts
+                .each_ref()
+                .map(|count| count.0.load(Ordering::Relaxed))
+        };
+        drop(first);
+        assert_eq!(woken(), [1, 0, 0]);
+        assert!(poll(0).0.is_pending());
+        drop(last);
+        assert_eq!(woken(), [2, 0, 0]);
+        let Poll::Ready(all) = poll(0).0 else {
+            panic!("there is room now");
+        };
+        assert_eq!(woken(), [2, 1, 0], "it lets the next one look");
+        assert!(poll(1).0.is_pending());
+        drop(all);
+        assert!(poll(1).0.is_ready());
+        assert_eq!(woken(), [2, 2, 1]);
+        assert!(poll(2).0.is_ready());
     }
 
     #[test]

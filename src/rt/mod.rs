@@ -46,7 +46,7 @@ pub use glommio::{
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use lane::{Carrier, Parcel, carried_lane};
 pub use lane::{LaneClosed, LaneReceiver, LaneSender, TrySendError, UNBOUNDED, lane};
-pub use local::{Budget, Event, Permit};
+pub use local::{Budget, Event, Line, Permit};
 pub use mark_queue::{Latch, MarkQueue};
 pub use probe::{Fatal, FileShares, Probe, RingFacts, is_open_refused, open_error};
 pub use region::BLOCK_BYTES;

@@ -22,6 +22,10 @@ use crate::workload::Workload;
 
 /// No broker is this slow; a broker that has stopped answering is an error.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
+/// How long the first records of all partitions may take.
+const BEGIN_LIMIT: Duration = Duration::from_secs(120);
+/// Rounds between two looks at all partitions.
+const ROUNDS_AT_ONCE: usize = 64;
 /// How long a socket may be silent before the deadlines are looked at.
 const POLL_LIMIT: Timespec = Timespec {
     tv_sec: 0,
@@ -78,6 +82,26 @@ impl Load {
             consumer,
             records_per_request: u64::try_from(first.records)?,
         })
+    }
+
+    /// Sends to all partitions in turn until each has a record, and waits until all that was sent is
+    /// acknowledged and read: what a partition's first record costs is over then.
+    pub fn begin_all(&mut self) -> Result<()> {
+        let deadline = clock::now() + BEGIN_LIMIT;
+        let has_all = |load: &Self| {
+            let mut ends = load.producers.iter().flat_map(Producer::end_offsets);
+            ends.all(|(_, end_offset)| end_offset > 0)
+        };
+        while !has_all(self) {
+            ensure!(
+                clock::now() < deadline,
+                "some partition has no record after {BEGIN_LIMIT:?}"
+            );
+            for _ in 0..ROUNDS_AT_ONCE {
+                self.round(true)?;
+            }
+        }
+        self.drain()
     }
 
     /// Sends and reads until `deadline`, or until `limit_bytes` in all were sent. Requests may be

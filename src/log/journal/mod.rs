@@ -311,7 +311,7 @@ impl<R: Runtime, T: 'static> Journal<R, T> {
 
     /// Whoever waits for space looks whether it is still wanted.
     pub fn wake_waiting(&self) {
-        self.shared.space_freed();
+        self.shared.wake_waiting();
     }
 
     /// Whether the disk has no room for what would let space be given back. While that is so, whoever

@@ -11,7 +11,7 @@ use super::{
     Entry, JournalError, JournalIdentity, JournalOptions, JournalPressure, JournalStart, Sequence,
 };
 use crate::log::rules::{Rule, holds};
-use crate::rt::{Event, Runtime, WriteMode};
+use crate::rt::{Event, Line, Runtime, WriteMode};
 
 /// Takes the tokens of a completed write.
 pub(super) type OnCompleted<T> = Box<dyn Fn(Sequence, Vec<T>)>;
@@ -27,7 +27,8 @@ pub(super) struct Shared<R: Runtime, T> {
     pub activity_event: Event,
     pub progress_event: Event,
     pub pressed_event: Event,
-    space_event: Event,
+    /// Who waits for space.
+    space: Line,
     on_completed: OnCompleted<T>,
     running_tasks: Cell<usize>,
 }
@@ -63,8 +64,6 @@ pub(super) struct JournalState<T> {
     /// Writes in flight that have found no room yet.
     refused_writes: usize,
     stuck: bool,
-    waiting: VecDeque<u64>,
-    next_ticket: u64,
 }
 
 pub(super) struct Slot<T> {
@@ -104,8 +103,6 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
             disk_full: false,
             refused_writes: 0,
             stuck: false,
-            waiting: VecDeque::new(),
-            next_ticket: 0,
         };
         Self {
             rt,
@@ -116,7 +113,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
             activity_event: Event::new(),
             progress_event: Event::new(),
             pressed_event: Event::new(),
-            space_event: Event::new(),
+            space: Line::default(),
             on_completed,
             running_tasks: Cell::new(TASKS),
         }
@@ -140,21 +137,32 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
         bytes: u64,
         is_wanted: impl Fn() -> bool,
     ) -> Result<(), JournalError> {
-        if let Some(taken) = self.state.borrow_mut().try_take(bytes, None) {
+        let is_alone = self.space.is_empty();
+        if let Some(taken) = self.state.borrow_mut().try_take(bytes, is_alone) {
             return taken;
         }
-        let turn = Turn::new(self);
-        self.pressed_event.notify();
-        let look = || match is_wanted() {
-            true => self.state.borrow_mut().try_take(bytes, Some(turn.ticket)),
-            false => Some(Err(JournalError::Unwanted)),
+        let mut is_told = false;
+        let look = |is_first| {
+            if !std::mem::replace(&mut is_told, true) {
+                // Somebody is in line from here on.
+                self.pressed_event.notify();
+            }
+            match is_wanted() {
+                true => self.state.borrow_mut().try_take(bytes, is_first),
+                false => Some(Err(JournalError::Unwanted)),
+            }
         };
-        self.space_event.wait_until(look).await
+        self.space.wait_until(look).await
+    }
+
+    /// Whoever waits for space looks whether it is still wanted, and whether it can be had at all.
+    pub fn wake_waiting(&self) {
+        self.space.wake_all();
     }
 
     pub fn give_back(&self, bytes: u64) {
         self.state.borrow_mut().ring.release(bytes);
-        self.space_event.notify();
+        self.space.wake_first();
     }
 
     pub fn trim(&self, start: Sequence) {
@@ -162,7 +170,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
         let start = start.0.min(state.completed_end);
         state.ring.trim(start);
         drop(state);
-        self.space_event.notify();
+        self.space.wake_first();
         self.writer_event.notify();
     }
 
@@ -171,37 +179,37 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
         state.ring.set_prepared(bytes);
         state.disk_full = false;
         drop(state);
-        self.space_event.notify();
+        self.space.wake_first();
         self.writer_event.notify();
     }
 
     /// A write took less than its entries were promised.
     pub fn space_freed(&self) {
-        self.space_event.notify();
+        self.space.wake_first();
     }
 
     /// The ring cannot be prepared further for now.
     pub fn disk_full(&self) {
         self.state.borrow_mut().disk_full = true;
-        self.space_event.notify();
+        self.space.wake_all();
     }
 
     /// A write has found no room, and is tried again: until it is done nobody is promised any.
     pub fn write_refused(&self) {
         self.state.borrow_mut().refused_writes += 1;
         tracing::warn!("the disk has no room for a write of the journal; it is tried again");
-        self.space_event.notify();
+        self.space.wake_all();
     }
 
     /// A write that had found no room has ended.
     pub fn write_ended(&self) {
         self.state.borrow_mut().refused_writes -= 1;
-        self.space_event.notify();
+        self.space.wake_all();
     }
 
     pub fn set_stuck(&self, stuck: bool) {
         self.state.borrow_mut().stuck = stuck;
-        self.space_event.notify();
+        self.space.wake_all();
     }
 
     pub fn pressure(&self) -> JournalPressure {
@@ -211,7 +219,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
             promised_bytes: state.ring.promised_bytes(),
             capacity_bytes: state.ring.capacity_bytes(),
             written_bytes: state.ring.written_bytes(),
-            waiting: state.waiting.len(),
+            waiting: self.space.len(),
         }
     }
 
@@ -376,7 +384,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
         self.writer_event.notify();
         self.activity_event.notify();
         self.progress_event.notify();
-        self.space_event.notify();
+        self.space.wake_all();
         self.pressed_event.notify();
     }
 }
@@ -387,7 +395,7 @@ impl<T> JournalState<T> {
     }
 
     /// Takes space when it is there and everyone who asked before has theirs.
-    fn try_take(&mut self, bytes: u64, ticket: Option<u64>) -> Option<Result<(), JournalError>> {
+    fn try_take(&mut self, bytes: u64, is_first: bool) -> Option<Result<(), JournalError>> {
         if let Some(failure) = &self.failure {
             return Some(Err(failure.clone()));
         }
@@ -397,7 +405,6 @@ impl<T> JournalState<T> {
         if self.refused_writes > 0 {
             return Some(Err(JournalError::DiskFull));
         }
-        let is_first = self.waiting.front().copied() == ticket;
         if (is_first && self.ring.has_room(bytes)) || !holds(Rule::SpaceReserved) {
             self.ring.promise(bytes);
             return Some(Ok(()));
@@ -450,30 +457,5 @@ impl<T> JournalState<T> {
     /// Whether entries are on their way, or on disk without a later word that they were flushed.
     pub fn is_untold(&self) -> bool {
         !self.gathering.is_empty() || self.entries_end > self.told_end
-    }
-}
-
-/// A place in the queue for space; leaving it, also by cancellation, lets the next one look.
-struct Turn<'a, R: Runtime, T: 'static> {
-    shared: &'a Shared<R, T>,
-    ticket: u64,
-}
-
-impl<'a, R: Runtime, T: 'static> Turn<'a, R, T> {
-    fn new(shared: &'a Shared<R, T>) -> Self {
-        let mut state = shared.state.borrow_mut();
-        let ticket = state.next_ticket;
-        state.next_ticket += 1;
-        state.waiting.push_back(ticket);
-        Self { shared, ticket }
-    }
-}
-
-impl<R: Runtime, T: 'static> Drop for Turn<'_, R, T> {
-    fn drop(&mut self) {
-        let mut state = self.shared.state.borrow_mut();
-        state.waiting.retain(|ticket| *ticket != self.ticket);
-        drop(state);
-        self.shared.space_event.notify();
     }
 }
