@@ -60,15 +60,15 @@
 //! 6. The journal's writer (`log/journal/writer.rs`) writes the group: one direct write for
 //!    everything that the shard has accepted since the last one. When it and every earlier write
 //!    have completed, `Shared::complete` calls the function that `ShardLog::open` gave the journal,
-//!    `hand_back` (`log/shard/core.rs`): `State::completed` (`log/partition/state.rs`) moves the
-//!    durable offset, and `LogInner::marks_changed` calls the partition (`RoleState`,
+//!    `hand_back` (`log/shard/storage.rs`): `State::completed` (`log/partition/state.rs`) moves the
+//!    durable offset, and `OpenLog::marks_changed` calls the partition (`RoleState`,
 //!    `partition/role.rs`), whose high watermark follows.
 //! 7. That pops whoever waited for no more from the mark's queue ([`MarkQueue`](rt::MarkQueue)). The
 //!    handler's future `acknowledge`, woken by the last of its batches, asks each for its
 //!    [`outcome`](partition::Accepted::outcome), and
 //!    `Connection::write_responses` sends the response, in the order of the requests, and has what
 //!    the request's stages took counted ([`StageTimes`](metrics::StageTimes)).
-//! 8. Later and in the background: when enough has gathered, `LogInner::request_write_back` puts the
+//! 8. Later and in the background: when enough has gathered, `OpenLog::request_write_back` puts the
 //!    partition in the write-back queue, whose tasks (`log/shard/write_back.rs`) write it to the
 //!    segment file, a checkpoint (`log/shard/checkpointer.rs`) says so, and the journal may forget
 //!    it.

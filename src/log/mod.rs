@@ -39,6 +39,6 @@ pub use recovery::{
     Recovered, RecoveredPartition, RecoveryError, RecoveryReport, recover, refuse_unknown_dirs,
 };
 pub use segment::facts::SegmentFacts;
-pub use shard::log_inner::LogWatcher;
+pub use shard::open_log::LogWatcher;
 pub use shard::partition_log::{Appended, PartitionLog};
 pub use shard::shard_log::ShardLog;

@@ -12,7 +12,7 @@
 //! | `shard-N/journal/0000` … | the shard's journal, a ring of files of one size | every group commit | [`crate::log::journal`] |
 //! | `shard-N/journal.run-R/` | the journal of run R, renamed: it holds what could not be recovered | at a start that takes a partition offline | `log/recovery/journals.rs` |
 //! | `shard-N/checkpoint-0`, `-1` | the last two checkpoints | after 256 MiB of journal, when its space runs short, at a clean stop | [`crate::log::files::checkpoint_slots`] |
-//! | `TOPIC-P/partition.metadata` | Kafka's: version 0 and the topic id | with the directory, by the partition's first append | `log/shard/log_inner.rs` |
+//! | `TOPIC-P/partition.metadata` | Kafka's: version 0 and the topic id | with the directory, by the partition's first append | `log/shard/open_log.rs` |
 //! | `TOPIC-P/….log` | record batches, as in Kafka | by write-back from the journal | `log/shard/write_back.rs` |
 //! | `TOPIC-P/….index` | offset index, Kafka's format | entries at checkpoints, the rest when the segment is sealed; what a power cut took is walked again, at the latest then | [`crate::log::segment::index`] |
 //! | `TOPIC-P/….timeindex` | time index, Kafka's format | with the offset index | [`crate::log::segment::index`] |

@@ -15,9 +15,9 @@ use crate::log::partition::snapshot::{PRODUCER_BYTES, SEGMENT_BYTES};
 use crate::log::partition::write_back_plan::Urgency;
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::position::Position;
-use crate::log::shard::core::{Journaled, Token};
-use crate::log::shard::log_inner::{DirIs, LogInner};
+use crate::log::shard::open_log::{DirIs, OpenLog};
 use crate::log::shard::partition_log::{Appended, PartitionLog};
+use crate::log::shard::storage::{Journaled, Token};
 use crate::model::Offset;
 use crate::model::batch::{BatchView, TimestampType};
 use crate::rt::{BLOCK_BYTES, Buf, BufMut, File, Permit, Runtime};
@@ -59,7 +59,7 @@ impl<R: Runtime> PartitionLog<R> {
         let room = self.0.make_room(&batch, producer.as_ref(), now_ms).await?;
         let appended = self.0.accept(&batch, producer.as_ref(), room, now_ms)?;
         if producer.is_some() {
-            let memory = &self.0.core.producer_memory;
+            let memory = &self.0.storage.producer_memory;
             memory.count(&self.0);
             memory.make_room();
         }
@@ -67,7 +67,7 @@ impl<R: Runtime> PartitionLog<R> {
     }
 }
 
-impl<R: Runtime> LogInner<R> {
+impl<R: Runtime> OpenLog<R> {
     fn judge(
         &self,
         producer: Option<&ProducerBatch>,
@@ -109,7 +109,7 @@ impl<R: Runtime> LogInner<R> {
             self.reserve_checkpoint(PRODUCER_BYTES).await?;
         }
         let made = self.make_dir().await;
-        made.map_err(|error| self.core.failed(error))?;
+        made.map_err(|error| self.storage.failed(error))?;
         if rolls {
             self.roll(now_ms).await?;
         }
@@ -150,8 +150,8 @@ impl<R: Runtime> LogInner<R> {
         let limit_bytes = state
             .config()
             .segment_bytes
-            .min(self.core.options.journal_bytes / 2)
-            .min(self.core.options.tail_bytes as u64 / 2);
+            .min(self.storage.options.journal_bytes / 2)
+            .min(self.storage.options.tail_bytes as u64 / 2);
         match batch_bytes > limit_bytes {
             true => Err(AppendError::TooLarge {
                 batch_bytes,
@@ -163,7 +163,7 @@ impl<R: Runtime> LogInner<R> {
 
     /// Reserves space in the segment's file, durably.
     async fn reserve_segment(&self, batch_bytes: u64) -> Result<(), AppendError> {
-        let options = &self.core.options;
+        let options = &self.storage.options;
         let steps = (options.reserve_bytes, options.reserve_max_bytes);
         let Some(wanted) = self.state.borrow().reservation(batch_bytes, steps) else {
             return Ok(());
@@ -175,7 +175,7 @@ impl<R: Runtime> LogInner<R> {
             ..
         } = wanted;
         let key = (self.id, wanted.base_offset);
-        let file = self.core.files.get(key, &self.dir).await?;
+        let file = self.storage.files.get(key, &self.dir).await?;
         let mut reached = generous;
         let mut allocated = file.allocate(from, generous - from).await;
         if allocated.is_err() && exact < generous {
@@ -194,7 +194,7 @@ impl<R: Runtime> LogInner<R> {
     /// The unfinished block at the log's end, from its segment: it will be carried again.
     async fn read_block(&self, at: Position, used: usize) -> Result<Buf, AppendError> {
         let file = self
-            .core
+            .storage
             .files
             .get((self.id, at.segment), &self.dir)
             .await?;
@@ -211,17 +211,17 @@ impl<R: Runtime> LogInner<R> {
     /// Memory for what does not fit the open chunk. What is held already is given back first:
     /// two batches that wait with a part each could wait for ever.
     async fn take_chunks(&self, missing: usize, into: &mut Memory) -> Result<(), AppendError> {
-        let max = self.core.options.chunk_bytes.max(BLOCK_BYTES);
+        let max = self.storage.options.chunk_bytes.max(BLOCK_BYTES);
         let first = self.state.borrow().tail().next_chunk_bytes(missing, max);
         if missing <= first
-            && let Some(memory) = self.core.try_memory(first)
-            && let Ok(buf) = self.core.rt.arena().alloc(first)
+            && let Some(memory) = self.storage.try_memory(first)
+            && let Ok(buf) = self.storage.rt.arena().alloc(first)
         {
             into.take(buf, memory);
             return Ok(());
         }
         // One batch at a time waits piece by piece: two could take each other's last piece.
-        let _turn = self.core.memory_turn.acquire(1).await;
+        let _turn = self.storage.memory_turn.acquire(1).await;
         let mut left = missing;
         while left > 0 {
             let piece = left.next_multiple_of(BLOCK_BYTES).min(max);
@@ -235,12 +235,12 @@ impl<R: Runtime> LogInner<R> {
     async fn wait_memory(&self, bytes: usize) -> Result<Permit, AppendError> {
         loop {
             self.check_usable()?;
-            let seen = self.core.progress_count.get();
-            if let Some(memory) = self.core.try_memory(bytes) {
+            let seen = self.storage.progress_count.get();
+            if let Some(memory) = self.storage.try_memory(bytes) {
                 return Ok(memory);
             }
-            self.core.press_write_back();
-            self.core.progress_since(seen).await;
+            self.storage.press_write_back();
+            self.storage.progress_since(seen).await;
         }
     }
 
@@ -250,11 +250,11 @@ impl<R: Runtime> LogInner<R> {
         const RETRY: std::time::Duration = std::time::Duration::from_millis(1);
         loop {
             self.check_usable()?;
-            match self.core.rt.arena().alloc(bytes) {
+            match self.storage.rt.arena().alloc(bytes) {
                 Ok(buf) => return Ok(buf),
                 Err(_) => {
-                    self.core.evict(bytes);
-                    self.core.rt.sleep(RETRY).await;
+                    self.storage.evict(bytes);
+                    self.storage.rt.sleep(RETRY).await;
                 }
             }
         }
@@ -263,7 +263,7 @@ impl<R: Runtime> LogInner<R> {
     /// Room for what the batch brings to the checkpoints to come.
     async fn reserve_checkpoint(&self, bytes: usize) -> Result<(), AppendError> {
         match holds(Rule::SpaceReserved) {
-            true => Ok(self.core.reserve_checkpoint(bytes).await?),
+            true => Ok(self.storage.reserve_checkpoint(bytes).await?),
             false => Ok(()),
         }
     }
@@ -274,8 +274,8 @@ impl<R: Runtime> LogInner<R> {
         self.reserve_checkpoint(SEGMENT_BYTES).await?;
         self.wait_own_entries().await?;
         let end = self.state.borrow().marks().log_end;
-        let created = self.core.files.create((self.id, end), &self.dir).await;
-        created.map_err(|error| self.core.failed(error))?;
+        let created = self.storage.files.create((self.id, end), &self.dir).await;
+        created.map_err(|error| self.storage.failed(error))?;
         self.check_usable()?;
         self.state.borrow_mut().begin_segment(now_ms);
         self.check_usable()?;
@@ -285,8 +285,8 @@ impl<R: Runtime> LogInner<R> {
 
     /// Waits until every entry of this partition is safely in the journal.
     async fn wait_own_entries(&self) -> Result<(), AppendError> {
-        if self.core.needs_flush() {
-            self.core
+        if self.storage.needs_flush() {
+            self.storage
                 .journal
                 .flush()
                 .await
@@ -296,7 +296,7 @@ impl<R: Runtime> LogInner<R> {
             Err(error) => Some(Err(error)),
             Ok(()) => self.state.borrow().may_begin_segment().then_some(Ok(())),
         };
-        Ok(self.core.progress.wait_until(look).await?)
+        Ok(self.storage.progress.wait_until(look).await?)
     }
 
     /// Assigns offsets and fixes the order. Nothing waits and nothing fails from here on.
@@ -307,13 +307,13 @@ impl<R: Runtime> LogInner<R> {
         mut room: Room<R>,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
-        let core = &self.core;
+        let storage = &self.storage;
         let accepted = {
             let mut state = self.state.borrow_mut();
             state.check_usable()?;
             let block = room.memory.block.map(|(_, block)| block);
             state.take_memory(room.memory.chunks, block);
-            let first = core.next_entry_from();
+            let first = storage.next_entry_from();
             state.accept(batch, producer, first, now_ms)
         };
         let AcceptedEntry {
@@ -333,7 +333,7 @@ impl<R: Runtime> LogInner<R> {
                 what: Journaled::Data(end),
             },
         };
-        core.append_entry(&mut room.permit, entry);
+        storage.append_entry(&mut room.permit, entry);
         self.marks_changed();
         Ok(Appended {
             base_offset,
@@ -345,7 +345,7 @@ impl<R: Runtime> LogInner<R> {
 
     fn fail(&self, error: &std::io::Error) -> AppendError {
         let reason = format!("{}: {error}", self.dir.display());
-        self.core.take_offline(&reason);
+        self.storage.take_offline(&reason);
         StorageError::Offline(reason).into()
     }
 }

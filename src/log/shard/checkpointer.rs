@@ -15,9 +15,9 @@ use crate::log::rules::{Rule, holds};
 use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::index_files::IndexTail;
 use crate::log::segment::open_files::SegmentKey;
-use crate::log::shard::core::Core;
-use crate::log::shard::log_inner::LogInner;
-use crate::log::shard::shard_log::ShardLogInner;
+use crate::log::shard::open_log::OpenLog;
+use crate::log::shard::shard_log::OpenShard;
+use crate::log::shard::storage::ShardStorage;
 use crate::log::shard::write_back::write_back_below;
 use crate::rt::{File, Runtime};
 
@@ -26,10 +26,10 @@ const SYNCED_INDEX_ENTRIES: usize = 4096;
 
 /// Writes a checkpoint whenever the journal has grown enough, is short of space, or one is asked
 /// for; ends when the log closes or goes offline.
-pub async fn run_checkpointer<R: Runtime>(shard: Weak<ShardLogInner<R>>, core: Rc<Core<R>>) {
+pub async fn run_checkpointer<R: Runtime>(shard: Weak<OpenShard<R>>, storage: Rc<ShardStorage<R>>) {
     let mut last = Last::default();
     loop {
-        let due = wait_due(&core, last).await;
+        let due = wait_due(&storage, last).await;
         let (Due::Now { frees }, Some(shard)) = (due, shard.upgrade()) else {
             return;
         };
@@ -39,17 +39,17 @@ pub async fn run_checkpointer<R: Runtime>(shard: Weak<ShardLogInner<R>>, core: R
         };
         match result {
             Ok(()) => {
-                core.journal.set_stuck(false);
-                last.written_bytes = core.journal.pressure().written_bytes;
+                storage.journal.set_stuck(false);
+                last.written_bytes = storage.journal.pressure().written_bytes;
             }
             Err(error @ (StorageError::DiskFull | StorageError::OpenRefused(_))) => {
-                core.journal.set_stuck(error == StorageError::DiskFull);
-                core.rt.sleep(REFUSED_RETRY).await;
+                storage.journal.set_stuck(error == StorageError::DiskFull);
+                storage.rt.sleep(REFUSED_RETRY).await;
             }
-            Err(error) => core.take_offline(&error.to_string()),
+            Err(error) => storage.take_offline(&error.to_string()),
         }
         if frees {
-            last.freed_at = core.progress_count.get();
+            last.freed_at = storage.progress_count.get();
         }
     }
 }
@@ -72,52 +72,55 @@ enum Due {
     Never,
 }
 
-async fn wait_due<R: Runtime>(core: &Core<R>, last: Last) -> Due {
-    let on_progress = pin!(core.progress.wait_until(|| due(core, last)));
-    let on_pressure = pin!(core.journal.pressed().wait_until(|| due(core, last)));
+async fn wait_due<R: Runtime>(storage: &ShardStorage<R>, last: Last) -> Due {
+    let on_progress = pin!(storage.progress.wait_until(|| due(storage, last)));
+    let on_pressure = pin!(storage.journal.pressed().wait_until(|| due(storage, last)));
     select(on_progress, on_pressure).await.factor_first().0
 }
 
-fn due<R: Runtime>(core: &Core<R>, last: Last) -> Option<Due> {
-    if core.closing.get() || core.offline_reason().is_some() {
+fn due<R: Runtime>(storage: &ShardStorage<R>, last: Last) -> Option<Due> {
+    if storage.closing.get() || storage.offline_reason().is_some() {
         return Some(Due::Never);
     }
-    let pressure = core.journal.pressure();
-    let has_grown = pressure.written_bytes - last.written_bytes >= core.options.checkpoint_bytes;
-    let is_pressed = pressure.is_pressed() && core.progress_count.get() != last.freed_at;
+    let pressure = storage.journal.pressure();
+    let has_grown = pressure.written_bytes - last.written_bytes >= storage.options.checkpoint_bytes;
+    let is_pressed = pressure.is_pressed() && storage.progress_count.get() != last.freed_at;
     if has_grown || is_pressed {
         return Some(Due::Now { frees: true });
     }
-    let asked = core.checkpoints.asked.get() > core.checkpoints.done.get();
+    let asked = storage.checkpoints.asked.get() > storage.checkpoints.done.get();
     asked.then_some(Due::Now { frees: false })
 }
 
 /// Writes back what the journal holds now, then writes a checkpoint and lets the journal go so far.
-pub async fn free_journal<R: Runtime>(shard: &ShardLogInner<R>) -> Result<(), StorageError> {
-    write_back_below(&shard.core, shard.core.journal.completed_end()).await?;
+pub async fn free_journal<R: Runtime>(shard: &OpenShard<R>) -> Result<(), StorageError> {
+    write_back_below(&shard.storage, shard.storage.journal.completed_end()).await?;
     write_checkpoint(shard).await
 }
 
 /// Writes a checkpoint of this moment; durable when it returns.
-pub async fn write_checkpoint<R: Runtime>(shard: &ShardLogInner<R>) -> Result<(), StorageError> {
-    let core = &shard.core;
-    let _turn = core.checkpoint_turn.acquire(1).await;
-    let asked = core.checkpoints.asked.get();
+pub async fn write_checkpoint<R: Runtime>(shard: &OpenShard<R>) -> Result<(), StorageError> {
+    let storage = &shard.storage;
+    let _turn = storage.checkpoint_turn.acquire(1).await;
+    let asked = storage.checkpoints.asked.get();
     let (bytes, start) = capture(shard).await;
     // What it describes must be in the journal before it may be told.
-    wait_last_entry(core).await?;
+    wait_last_entry(storage).await?;
     sync_segments(shard).await?;
     grow_indexes(shard).await;
-    let mut slots = core.slots.borrow_mut().take().ok_or(closed())?;
-    let written = slots.write_next(Some(core.run), core.run, &bytes).await;
-    core.checkpoint_room.set_room(slots.room_bytes());
-    core.slots.replace(Some(slots));
+    let mut slots = storage.slots.borrow_mut().take().ok_or(closed())?;
+    let written = slots
+        .write_next(Some(storage.run), storage.run, &bytes)
+        .await;
+    storage.checkpoint_room.set_room(slots.room_bytes());
+    storage.slots.replace(Some(slots));
     written?;
-    core.journal.trim(start);
-    core.checkpoints
+    storage.journal.trim(start);
+    storage
+        .checkpoints
         .done
-        .set(core.checkpoints.done.get().max(asked));
-    core.tell_progress();
+        .set(storage.checkpoints.done.get().max(asked));
+    storage.tell_progress();
     Ok(())
 }
 
@@ -133,17 +136,17 @@ const SLICE_BYTES: usize = 64 << 10;
 /// Everything that a checkpoint says, taken in slices: each partition's part is of one moment, those of
 /// others may be of another. What the journal must keep is looked up before the first, as it only
 /// becomes less.
-async fn capture<R: Runtime>(shard: &ShardLogInner<R>) -> (Vec<u8>, Sequence) {
-    let core = &shard.core;
-    let mut start = core.journal.completed_end();
+async fn capture<R: Runtime>(shard: &OpenShard<R>) -> (Vec<u8>, Sequence) {
+    let storage = &shard.storage;
+    let mut start = storage.journal.completed_end();
     if holds(Rule::TrimKeepsUnwritten)
-        && let Some(oldest) = core.oldest_waiting()
+        && let Some(oldest) = storage.oldest_waiting()
     {
         start = start.min(oldest);
     }
-    core.checkpoint_room.begin();
-    let capacity = core.checkpoint_room.needed_bytes();
-    let mut content = ContentWriter::new(&core.journal.position_of(start), capacity);
+    storage.checkpoint_room.begin();
+    let capacity = storage.checkpoint_room.needed_bytes();
+    let mut content = ContentWriter::new(&storage.journal.position_of(start), capacity);
     let (mut most_bytes, mut slice_bytes) = (0, 0);
     for (number, partition) in shard.all().iter().enumerate() {
         {
@@ -156,35 +159,35 @@ async fn capture<R: Runtime>(shard: &ShardLogInner<R>) -> (Vec<u8>, Sequence) {
         }
         if number % SLICE_PARTITIONS == SLICE_PARTITIONS - 1 || slice_bytes > SLICE_BYTES {
             slice_bytes = 0;
-            core.rt.yield_now().await;
+            storage.rt.yield_now().await;
         }
     }
-    core.checkpoint_room.end(most_bytes);
+    storage.checkpoint_room.end(most_bytes);
     (content.finish(), start)
 }
 
 /// Waits until the shard's last entry is safely in the journal.
-async fn wait_last_entry<R: Runtime>(core: &Core<R>) -> Result<(), StorageError> {
-    if core.needs_flush() {
-        core.journal.flush().await?;
+async fn wait_last_entry<R: Runtime>(storage: &ShardStorage<R>) -> Result<(), StorageError> {
+    if storage.needs_flush() {
+        storage.journal.flush().await?;
         return Ok(());
     }
-    if let Some(last) = core.last_entry()
+    if let Some(last) = storage.last_entry()
         && holds(Rule::JournaledBeforeWriteBack)
     {
-        core.journal.wait_completed(last).await?;
+        storage.journal.wait_completed(last).await?;
     }
     Ok(())
 }
 
 /// Below level `fsync` write-backs were not durable by themselves. Those that are not now either are
 /// left for the next checkpoint.
-async fn sync_segments<R: Runtime>(shard: &ShardLogInner<R>) -> Result<(), StorageError> {
+async fn sync_segments<R: Runtime>(shard: &OpenShard<R>) -> Result<(), StorageError> {
     // Write-backs that end meanwhile list their segments again.
-    let mut unsynced = std::mem::take(&mut *shard.core.unsynced.borrow_mut());
+    let mut unsynced = std::mem::take(&mut *shard.storage.unsynced.borrow_mut());
     while let Some(key) = unsynced.first().copied() {
         if let Err(error) = sync_segment(shard, key).await {
-            shard.core.unsynced.borrow_mut().append(&mut unsynced);
+            shard.storage.unsynced.borrow_mut().append(&mut unsynced);
             return Err(error);
         }
         unsynced.remove(&key);
@@ -193,7 +196,7 @@ async fn sync_segments<R: Runtime>(shard: &ShardLogInner<R>) -> Result<(), Stora
 }
 
 async fn sync_segment<R: Runtime>(
-    shard: &ShardLogInner<R>,
+    shard: &OpenShard<R>,
     key: SegmentKey,
 ) -> Result<(), StorageError> {
     let Some(partition) = shard.get(key.0) else {
@@ -205,7 +208,7 @@ async fn sync_segment<R: Runtime>(
     };
     let path = || segment_path(&partition.dir, key.1, SegmentFile::Log);
     let failed = |error| StorageError::Offline(format!("{}: {error}", path().display()));
-    match shard.core.files.get(key, &partition.dir).await {
+    match shard.storage.files.get(key, &partition.dir).await {
         // Whatever the error, a sync that succeeds later says nothing of what was written before.
         Ok(file) => file.sync().await.map_err(failed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -227,18 +230,18 @@ async fn sync_segment<R: Runtime>(
 }
 
 /// Index files of active segments get the entries of what is safely in the journal.
-async fn grow_indexes<R: Runtime>(shard: &ShardLogInner<R>) {
+async fn grow_indexes<R: Runtime>(shard: &OpenShard<R>) {
     for (number, partition) in shard.all().iter().enumerate() {
         if let Err(error) = grow_index(partition).await {
             tracing::warn!(dir = %partition.dir.display(), %error, "index not written");
         }
         if number % SLICE_PARTITIONS == SLICE_PARTITIONS - 1 {
-            shard.core.rt.yield_now().await;
+            shard.storage.rt.yield_now().await;
         }
     }
 }
 
-async fn grow_index<R: Runtime>(partition: &Rc<LogInner<R>>) -> io::Result<()> {
+async fn grow_index<R: Runtime>(partition: &Rc<OpenLog<R>>) -> io::Result<()> {
     let Ok(_in_use) = partition.use_files() else {
         return Ok(());
     };
@@ -251,7 +254,7 @@ async fn grow_index<R: Runtime>(partition: &Rc<LogInner<R>>) -> io::Result<()> {
         (growth, tail)
     };
     let (base, had, now) = (growth.base_offset, growth.had, growth.now);
-    let written = tail.write(&partition.core.rt, &partition.dir, base);
+    let written = tail.write(&partition.storage.rt, &partition.dir, base);
     let (offsets, times) = written.await?;
     if now.0 / SYNCED_INDEX_ENTRIES > had.0 / SYNCED_INDEX_ENTRIES {
         times.sync().await?;

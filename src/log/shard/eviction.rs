@@ -4,11 +4,11 @@ use std::ops::Bound;
 use std::rc::Rc;
 
 use crate::log::partition::write_back_plan::Urgency;
-use crate::log::shard::core::Core;
-use crate::log::shard::log_inner::LogInner;
+use crate::log::shard::open_log::OpenLog;
+use crate::log::shard::storage::ShardStorage;
 use crate::rt::{Permit, Runtime};
 
-impl<R: Runtime> Core<R> {
+impl<R: Runtime> ShardStorage<R> {
     /// Tail memory of `bytes`, if it is there or can be made by evicting what is in segments.
     pub fn try_memory(&self, bytes: usize) -> Option<Permit> {
         if let Some(permit) = self.tail_memory.try_acquire(bytes) {
@@ -58,12 +58,12 @@ impl<R: Runtime> Core<R> {
     }
 }
 
-impl<R: Runtime> LogInner<R> {
+impl<R: Runtime> OpenLog<R> {
     /// Lists the chunks whose last bytes are written back as such that may be given up.
     pub fn release_chunks(self: &Rc<Self>) {
         let released = self.state.borrow_mut().release_chunks();
         let owners = std::iter::repeat_n(Rc::downgrade(self), released);
-        self.core.evictable.borrow_mut().extend(owners);
+        self.storage.evictable.borrow_mut().extend(owners);
     }
 
     /// Lists the partition by what only the journal has of it, if anything.
@@ -76,7 +76,7 @@ impl<R: Runtime> LogInner<R> {
         if listed == first {
             return;
         }
-        let mut waiting = self.core.waiting.borrow_mut();
+        let mut waiting = self.storage.waiting.borrow_mut();
         if let Some(listed) = listed {
             waiting.remove(&(listed, self.id));
         }

@@ -8,42 +8,43 @@ use std::time::Duration;
 use crate::log::error::StorageError;
 use crate::log::files::partition_dirs::{remove_tree, take_off_name};
 use crate::log::files::partition_files::PartitionDir;
-use crate::log::shard::core::Core;
-use crate::log::shard::log_inner::{DirIs, LogInner};
+use crate::log::shard::open_log::{DirIs, OpenLog};
+use crate::log::shard::storage::ShardStorage;
 use crate::log::shard::write_back::{drop_gone, wait_idle};
 use crate::rt::{Runtime, TaskClass};
 
 /// Takes a partition, which is no longer listed, off its name; removes its files behind.
-pub async fn delete<R: Runtime>(partition: &Rc<LogInner<R>>) -> Result<(), StorageError> {
-    let core = partition.core.clone();
+pub async fn delete<R: Runtime>(partition: &Rc<OpenLog<R>>) -> Result<(), StorageError> {
+    let storage = partition.storage.clone();
     partition.state.borrow_mut().delete();
     partition.list_waiting();
     partition.tell_failed();
-    core.tell_progress();
+    storage.tell_progress();
     // An append that is under way ends with an error, a write-back with the file as it is.
     let _turn = partition.turn.acquire(1).await;
     wait_idle(partition).await;
-    core.files.forget_partition(partition.id);
-    core.indexes.remove_partition(partition.id);
-    core.damage.forget_partition(partition.id);
+    storage.files.forget_partition(partition.id);
+    storage.indexes.remove_partition(partition.id);
+    storage.damage.forget_partition(partition.id);
     let delay_ms = {
         let mut state = partition.state.borrow_mut();
         state.clear();
         state.config().file_delete_delay_ms
     };
-    drop_gone(&core);
+    drop_gone(&storage);
     if partition.dir_is.get() == DirIs::Unmade {
         return Ok(());
     }
-    if !is_there(&core.rt, &partition.dir).await? {
+    if !is_there(&storage.rt, &partition.dir).await? {
         // It may be why the partition was offline.
         tracing::warn!(dir = %partition.dir.display(), "a deleted partition has no directory");
         return Ok(());
     }
-    let (id, data_dir) = (partition.id, &core.options.data_dir);
-    let aside = take_off_name(&core.rt, data_dir, &partition.topic, id.index, id.topic).await?;
-    let rt = core.rt.clone();
-    core.rt
+    let (id, data_dir) = (partition.id, &storage.options.data_dir);
+    let aside = take_off_name(&storage.rt, data_dir, &partition.topic, id.index, id.topic).await?;
+    let rt = storage.rt.clone();
+    storage
+        .rt
         .spawn(TaskClass::Background, remove_later(rt, aside, delay_ms));
     Ok(())
 }
@@ -65,9 +66,9 @@ async fn remove_later<R: Runtime>(rt: R, dir: PathBuf, delay_ms: i64) {
 }
 
 /// Removes what earlier runs deleted and did not get to remove.
-pub async fn remove_leftovers<R: Runtime>(core: Rc<Core<R>>) {
-    let data_dir = &core.options.data_dir;
-    let Ok(entries) = core.rt.read_dir(data_dir).await else {
+pub async fn remove_leftovers<R: Runtime>(storage: Rc<ShardStorage<R>>) {
+    let data_dir = &storage.options.data_dir;
+    let Ok(entries) = storage.rt.read_dir(data_dir).await else {
         return;
     };
     for entry in entries {
@@ -76,7 +77,7 @@ pub async fn remove_leftovers<R: Runtime>(core: Rc<Core<R>>) {
             Some(PartitionDir::Deleted { .. })
         );
         if entry.is_dir && deleted {
-            remove_later(core.rt.clone(), data_dir.join(&entry.name), 0).await;
+            remove_later(storage.rt.clone(), data_dir.join(&entry.name), 0).await;
         }
     }
 }

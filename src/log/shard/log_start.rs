@@ -7,9 +7,9 @@ use crate::log::error::{AppendError, ReadError, StorageError};
 use crate::log::files::partition_files::{SegmentFile, segment_path};
 use crate::log::journal::{Entry, EventChange};
 use crate::log::rules::{Rule, holds};
-use crate::log::shard::core::{Journaled, Token};
-use crate::log::shard::log_inner::LogInner;
+use crate::log::shard::open_log::OpenLog;
 use crate::log::shard::partition_log::PartitionLog;
+use crate::log::shard::storage::{Journaled, Token};
 use crate::model::Offset;
 use crate::rt::Runtime;
 
@@ -34,7 +34,7 @@ impl<R: Runtime> PartitionLog<R> {
     pub async fn enforce_retention(&self, now_ms: i64) -> Result<usize, StorageError> {
         self.0.check_usable()?;
         let plan = self.0.state.borrow_mut().retain(now_ms);
-        self.0.core.producer_memory.count(&self.0);
+        self.0.storage.producer_memory.count(&self.0);
         if plan.roll_active {
             self.0.roll_before(plan.log_start_offset, now_ms).await?;
         }
@@ -45,7 +45,7 @@ impl<R: Runtime> PartitionLog<R> {
     }
 }
 
-impl<R: Runtime> LogInner<R> {
+impl<R: Runtime> OpenLog<R> {
     /// Begins a new segment if the active one still ends at `end`.
     async fn roll_before(self: &Rc<Self>, end: Offset, now_ms: i64) -> Result<(), StorageError> {
         let _turn = self.turn.acquire(1).await;
@@ -68,7 +68,7 @@ impl<R: Runtime> LogInner<R> {
             self.marks_changed();
             return Ok(());
         }
-        let core = &self.core;
+        let storage = &self.storage;
         for _ in 0..2 {
             let permit = self.reserve_journal(0).await;
             self.check_usable()?;
@@ -83,11 +83,11 @@ impl<R: Runtime> LogInner<R> {
                     what: Journaled::Event(event),
                 },
             };
-            let sequence = core.append_entry(&mut permit, entry);
-            core.journal.wait_completed(sequence).await?;
+            let sequence = storage.append_entry(&mut permit, entry);
+            storage.journal.wait_completed(sequence).await?;
         }
-        if core.needs_flush() {
-            core.journal.flush().await?;
+        if storage.needs_flush() {
+            storage.journal.flush().await?;
         }
         Ok(())
     }
@@ -102,11 +102,11 @@ impl<R: Runtime> LogInner<R> {
                 return Ok(removed);
             };
             let key = (self.id, gone.base_offset);
-            self.core.files.forget(key);
-            self.core.indexes.remove(key);
+            self.storage.files.forget(key);
+            self.storage.indexes.remove(key);
             for file in SegmentFile::ALL {
                 let path = segment_path(&self.dir, gone.base_offset, file);
-                match self.core.rt.remove_file(&path).await {
+                match self.storage.rt.remove_file(&path).await {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
                         return Err(error.into());
                     }

@@ -3,8 +3,8 @@
 //! | file | what |
 //! |---|---|
 //! | `shard_log` | opened, partitions made and deleted, closed |
-//! | `core` | what they share: journal, memory, open files; the table of events |
-//! | `partition_log`, `log_inner` | the handle that a shard has of each, and what its clones share |
+//! | `storage` | what they share: journal, memory, open files; the table of events |
+//! | `partition_log`, `open_log` | the handle that a shard has of each, and what its clones share |
 //! | *accepting a batch* | |
 //! | `append` | judged, given room (in the next segment, when it is time), then accepted in one step |
 //! | `eviction` | which recent bytes go when memory is short |
@@ -20,14 +20,14 @@
 
 mod append;
 pub(in crate::log) mod checkpointer;
-pub(in crate::log) mod core;
 pub(in crate::log) mod damage;
 pub(in crate::log) mod eviction;
 pub(in crate::log) mod lifecycle;
-pub(in crate::log) mod log_inner;
 pub(in crate::log) mod log_start;
+pub(in crate::log) mod open_log;
 pub(in crate::log) mod partition_log;
 pub(in crate::log) mod reader;
 pub(in crate::log) mod shard_log;
+pub(in crate::log) mod storage;
 mod timestamps;
 pub(in crate::log) mod write_back;

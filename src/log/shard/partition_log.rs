@@ -7,7 +7,7 @@ use crate::log::options::LogConfig;
 use crate::log::partition::marks::Marks;
 use crate::log::partition::producers::ProducerStates;
 use crate::log::partition::tail::{ReadAsk, ReadBatches};
-use crate::log::shard::log_inner::{LogInner, LogWatcher};
+use crate::log::shard::open_log::{LogWatcher, OpenLog};
 use crate::model::{LeaderEpoch, Offset, PartitionId, ProducerId};
 use crate::rt::{Budget, Latch, Runtime};
 
@@ -25,7 +25,7 @@ pub struct Appended {
 }
 
 /// One partition's log. Clones are the same log. Lives on its shard.
-pub struct PartitionLog<R: Runtime>(pub(in crate::log) Rc<LogInner<R>>);
+pub struct PartitionLog<R: Runtime>(pub(in crate::log) Rc<OpenLog<R>>);
 
 impl<R: Runtime> Clone for PartitionLog<R> {
     fn clone(&self) -> Self {
@@ -158,7 +158,7 @@ impl<R: Runtime> PartitionLog<R> {
 
     /// Memory for what is known of the shard's producers, in bytes.
     pub fn producer_memory(&self) -> &Budget {
-        self.0.core.producer_memory.budget()
+        self.0.storage.producer_memory.budget()
     }
 
     /// Whether the partition knows a producer.

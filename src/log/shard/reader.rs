@@ -13,8 +13,8 @@ use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::index::{IndexedBatch, OffsetEntry, SegmentIndex};
 use crate::log::segment::index_files::{EntryCounts, IndexTail, cut_index, read_index};
 use crate::log::segment::walk::{SegmentWalk, WalkError};
-use crate::log::shard::core::Core;
-use crate::log::shard::log_inner::LogInner;
+use crate::log::shard::open_log::OpenLog;
+use crate::log::shard::storage::ShardStorage;
 use crate::model::Offset;
 use crate::model::batch::BatchView;
 use crate::rt::{Buf, Runtime, is_open_refused};
@@ -72,10 +72,10 @@ fn lacking_part_of(state: &State, base: Offset) -> Option<FilePart> {
     lacking_part(state.open_index(base)?, facts)
 }
 
-impl<R: Runtime> LogInner<R> {
+impl<R: Runtime> OpenLog<R> {
     /// As [`crate::log::PartitionLog::read`], of what is below the tail.
     pub async fn read_cold(self: &Rc<Self>, mut ask: ReadAsk) -> Result<ReadBatches, ReadError> {
-        let _permit = self.core.cold_reads.acquire(1).await;
+        let _permit = self.storage.cold_reads.acquire(1).await;
         let _in_use = self.use_files()?;
         let part = {
             let state = self.state.borrow();
@@ -163,7 +163,9 @@ impl<R: Runtime> LogInner<R> {
             }
         }
         // The index lied: without it.
-        self.core.indexes.remove((self.id, part.facts.base_offset));
+        self.storage
+            .indexes
+            .remove((self.id, part.facts.base_offset));
         let start = SegmentIndex::new(part.facts.base_offset).floor_offset(offset);
         self.walk_from(part, start, offset, read_bytes).await
     }
@@ -207,10 +209,10 @@ impl<R: Runtime> LogInner<R> {
         read_bytes: usize,
     ) -> io::Result<SegmentWalk<R>> {
         let key = (self.id, part.facts.base_offset);
-        let file = self.core.files.get(key, &self.dir).await?;
+        let file = self.storage.files.get(key, &self.dir).await?;
         let read_bytes = read_bytes.min(MAX_READ_BYTES);
         Ok(SegmentWalk::new(
-            self.core.rt.clone(),
+            self.storage.rt.clone(),
             file,
             at,
             part.limit,
@@ -247,7 +249,7 @@ impl<R: Runtime> LogInner<R> {
             damaged => StorageError::Corrupt(format!("{path}: {damaged}")),
         };
         let key = (self.id, part.facts.base_offset);
-        if self.core.damage.is_news(key, &error.to_string()) {
+        if self.storage.damage.is_news(key, &error.to_string()) {
             tracing::error!(topic = %self.topic, index = %self.id.index, %error,
                 "records cannot be read; this is said once");
         }
@@ -255,7 +257,7 @@ impl<R: Runtime> LogInner<R> {
     }
 }
 
-impl<R: Runtime> LogInner<R> {
+impl<R: Runtime> OpenLog<R> {
     /// Looks something up in the index of a segment, which is loaded or completed where that is
     /// needed.
     pub(super) async fn with_index<T>(
@@ -268,11 +270,11 @@ impl<R: Runtime> LogInner<R> {
             return Ok(found);
         }
         let key = (self.id, part.facts.base_offset);
-        if let Some(index) = self.core.indexes.get(key) {
+        if let Some(index) = self.storage.indexes.get(key) {
             return Ok(look(&index));
         }
         let index = Rc::new(self.load_sealed_index(part).await?);
-        self.core.indexes.put(key, index.clone());
+        self.storage.indexes.put(key, index.clone());
         Ok(look(&index))
     }
 
@@ -289,13 +291,13 @@ impl<R: Runtime> LogInner<R> {
         if lacking_part_of(&self.state.borrow(), base_offset).is_none() {
             return Ok(());
         }
-        let _turn = self.core.completing.acquire(1).await;
+        let _turn = self.storage.completing.acquire(1).await;
         let Some(part) = lacking_part_of(&self.state.borrow(), base_offset) else {
             return Ok(());
         };
         let (before, in_files) = self.load_index(&part, false).await?;
         // What the files have beyond would stay behind what is written to them next.
-        cut_index(&self.core.rt, &self.dir, base_offset, in_files).await?;
+        cut_index(&self.storage.rt, &self.dir, base_offset, in_files).await?;
         let mut state = self.state.borrow_mut();
         state.complete_index(base_offset, before, in_files);
         Ok(())
@@ -306,9 +308,15 @@ impl<R: Runtime> LogInner<R> {
         let Some(part) = lacking_part(&rolled.index, &rolled.facts) else {
             return Ok(());
         };
-        let _turn = self.core.completing.acquire(1).await;
+        let _turn = self.storage.completing.acquire(1).await;
         let (before, in_files) = self.load_index(&part, false).await?;
-        cut_index(&self.core.rt, &self.dir, rolled.facts.base_offset, in_files).await?;
+        cut_index(
+            &self.storage.rt,
+            &self.dir,
+            rolled.facts.base_offset,
+            in_files,
+        )
+        .await?;
         rolled.index.put_before(before);
         rolled.indexed = in_files;
         Ok(())
@@ -332,7 +340,7 @@ impl<R: Runtime> LogInner<R> {
         index: &SegmentIndex,
         in_files: EntryCounts,
     ) -> io::Result<()> {
-        let (rt, dir, base_offset) = (&self.core.rt, &self.dir, part.facts.base_offset);
+        let (rt, dir, base_offset) = (&self.storage.rt, &self.dir, part.facts.base_offset);
         cut_index(rt, dir, base_offset, in_files).await?;
         let tail = IndexTail::rest_of(index, in_files);
         tail.write(rt, dir, base_offset).await.map(drop)
@@ -347,7 +355,7 @@ impl<R: Runtime> LogInner<R> {
     ) -> io::Result<(SegmentIndex, EntryCounts)> {
         let base = part.facts.base_offset;
         let end = (part.end, part.limit);
-        let mut index = read_index(&self.core.rt, &self.dir, base, end).await?;
+        let mut index = read_index(&self.storage.rt, &self.dir, base, end).await?;
         let last = index.offsets().last();
         let lacks = part.limit.saturating_sub(u64::from(last.position)) > LACK_BYTES;
         let mut is_right = !is_sealed || is_whole(&index, &part.facts);
@@ -421,28 +429,28 @@ fn is_whole(index: &SegmentIndex, facts: &SegmentFacts) -> bool {
 /// Completes the indexes of all active segments behind a start, one after the other and for at most
 /// half of the time: files that lack much, after a power cut, make it walk.
 pub(super) async fn complete_indexes<R: Runtime>(
-    core: Rc<Core<R>>,
-    started: Vec<Weak<LogInner<R>>>,
+    storage: Rc<ShardStorage<R>>,
+    started: Vec<Weak<OpenLog<R>>>,
 ) {
     for partition in started {
-        if core.closing.get() || core.offline_reason().is_some() {
+        if storage.closing.get() || storage.offline_reason().is_some() {
             return;
         }
         let Some(partition) = partition.upgrade() else {
             continue;
         };
-        let began = core.rt.now();
+        let began = storage.rt.now();
         if let Err(error) = partition.complete_active_index().await {
             tracing::warn!(dir = %partition.dir.display(), %error, "index not completed");
         }
         drop(partition);
-        core.rt.sleep(core.rt.now() - began).await;
+        storage.rt.sleep(storage.rt.now() - began).await;
     }
 }
 
-impl<R: Runtime> LogInner<R> {
+impl<R: Runtime> OpenLog<R> {
     async fn complete_active_index(self: &Rc<Self>) -> io::Result<()> {
-        let _permit = self.core.cold_reads.acquire(1).await;
+        let _permit = self.storage.cold_reads.acquire(1).await;
         let Ok(_in_use) = self.use_files() else {
             return Ok(());
         };

@@ -21,17 +21,17 @@ use crate::log::partition::state::State;
 use crate::log::recovery::RecoveredPartition;
 use crate::log::segment::index::SegmentIndex;
 use crate::log::shard::checkpointer::{self, run_checkpointer};
-use crate::log::shard::core::{Core, hand_back};
 use crate::log::shard::lifecycle;
-use crate::log::shard::log_inner::{DirIs, LogInner, Work};
+use crate::log::shard::open_log::{DirIs, OpenLog, Work};
 use crate::log::shard::partition_log::PartitionLog;
 use crate::log::shard::reader::complete_indexes;
+use crate::log::shard::storage::{ShardStorage, hand_back};
 use crate::log::shard::write_back::{run_write_back, write_back_below};
 use crate::model::{Offset, PartitionId, RESERVED_TOPIC_NAME};
 use crate::rt::{Budget, File, MarkQueue, Runtime, TaskClass};
 
 /// The logs of one shard. Clones are the same. Lives on its shard.
-pub struct ShardLog<R: Runtime>(pub(in crate::log) Rc<ShardLogInner<R>>);
+pub struct ShardLog<R: Runtime>(pub(in crate::log) Rc<OpenShard<R>>);
 
 impl<R: Runtime> Clone for ShardLog<R> {
     fn clone(&self) -> Self {
@@ -39,17 +39,17 @@ impl<R: Runtime> Clone for ShardLog<R> {
     }
 }
 
-pub(in crate::log) struct ShardLogInner<R: Runtime> {
-    pub core: Rc<Core<R>>,
-    partitions: RefCell<BTreeMap<PartitionId, Rc<LogInner<R>>>>,
+pub(in crate::log) struct OpenShard<R: Runtime> {
+    pub storage: Rc<ShardStorage<R>>,
+    partitions: RefCell<BTreeMap<PartitionId, Rc<OpenLog<R>>>>,
 }
 
-impl<R: Runtime> ShardLogInner<R> {
-    pub fn get(&self, id: PartitionId) -> Option<Rc<LogInner<R>>> {
+impl<R: Runtime> OpenShard<R> {
+    pub fn get(&self, id: PartitionId) -> Option<Rc<OpenLog<R>>> {
         self.partitions.borrow().get(&id).cloned()
     }
 
-    pub fn all(&self) -> Vec<Rc<LogInner<R>>> {
+    pub fn all(&self) -> Vec<Rc<OpenLog<R>>> {
         self.partitions.borrow().values().cloned().collect()
     }
 }
@@ -76,15 +76,15 @@ impl<R: Runtime> ShardLog<R> {
         let journal = options.journal();
         let journal =
             Journal::create(rt.clone(), &journal_dir, identity, journal, on_completed).await?;
-        let core = Rc::new(Core::new(rt, options, run, journal, slots));
-        let shard = Rc::new(ShardLogInner {
-            core,
+        let storage = Rc::new(ShardStorage::new(rt, options, run, journal, slots));
+        let shard = Rc::new(OpenShard {
+            storage,
             partitions: RefCell::default(),
         });
         for recovered in recovered {
             let partition = {
                 let told = told(recovered.id());
-                open_partition(&shard.core, recovered, told)
+                open_partition(&shard.storage, recovered, told)
             };
             shard
                 .partitions
@@ -92,12 +92,12 @@ impl<R: Runtime> ShardLog<R> {
                 .insert(partition.id, partition);
         }
         let all = shard.all();
-        let most_bytes = |partition: &Rc<LogInner<R>>| {
+        let most_bytes = |partition: &Rc<OpenLog<R>>| {
             let state = partition.state.borrow();
             state.snapshot().most_bytes()
         };
         let needed = all.iter().map(most_bytes).sum();
-        shard.core.checkpoint_room.end(needed);
+        shard.storage.checkpoint_room.end(needed);
         start_tasks(&shard);
         Ok(Self(shard))
     }
@@ -108,8 +108,8 @@ impl<R: Runtime> ShardLog<R> {
         &self,
         spec: PartitionSpec,
     ) -> Result<PartitionLog<R>, StorageError> {
-        let core = &self.0.core;
-        core.check_online()?;
+        let storage = &self.0.storage;
+        storage.check_online()?;
         if let Some(existing) = self.partition(spec.id) {
             return Ok(existing);
         }
@@ -117,8 +117,8 @@ impl<R: Runtime> ShardLog<R> {
             let why = format!("topic {RESERVED_TOPIC_NAME:?} would share directories with shards");
             return Err(StorageError::Conflict(why));
         }
-        let empty = Snapshot::empty(spec.id, &spec.topic, core.rt.wall_clock_ms());
-        core.reserve_checkpoint(empty.most_bytes()).await?;
+        let empty = Snapshot::empty(spec.id, &spec.topic, storage.rt.wall_clock_ms());
+        storage.reserve_checkpoint(empty.most_bytes()).await?;
         let empty = Restored {
             snapshot: empty,
             index: SegmentIndex::new(Offset::ZERO),
@@ -127,7 +127,7 @@ impl<R: Runtime> ShardLog<R> {
             leader_epoch: spec.leader_epoch,
             config: spec.config.clone(),
         };
-        let partition = restore(core, empty, &told, DirIs::Unmade);
+        let partition = restore(storage, empty, &told, DirIs::Unmade);
         self.0
             .partitions
             .borrow_mut()
@@ -153,7 +153,7 @@ impl<R: Runtime> ShardLog<R> {
             return Ok(());
         };
         let deleted = lifecycle::delete(&partition).await;
-        deleted.map_err(|error| self.0.core.failed(error))
+        deleted.map_err(|error| self.0.storage.failed(error))
     }
 
     /// Takes a directory off its name that the creation of a partition has left unfinished.
@@ -162,40 +162,44 @@ impl<R: Runtime> ShardLog<R> {
         topic: &str,
         id: PartitionId,
     ) -> Result<(), StorageError> {
-        let core = &self.0.core;
-        let discarded = partition_dirs::discard(&core.rt, &core.options.data_dir, topic, id).await;
-        discarded.map_err(|error| core.failed(error))
+        let storage = &self.0.storage;
+        let discarded =
+            partition_dirs::discard(&storage.rt, &storage.options.data_dir, topic, id).await;
+        discarded.map_err(|error| storage.failed(error))
     }
 
     /// Why the log directory is offline, if it is.
     pub fn offline_reason(&self) -> Option<String> {
-        self.0.core.offline_reason()
+        self.0.storage.offline_reason()
     }
 
     /// Completes, with the reason, when the log directory goes offline.
     pub async fn wait_offline(&self) -> String {
-        let core = &self.0.core;
-        core.went_offline.wait_until(|| core.offline_reason()).await
+        let storage = &self.0.storage;
+        storage
+            .went_offline
+            .wait_until(|| storage.offline_reason())
+            .await
     }
 
     /// Takes the log directory offline: another shard's write has failed.
     pub fn take_offline(&self, reason: &str) {
-        self.0.core.take_offline(reason);
+        self.0.storage.take_offline(reason);
     }
 
     /// Writes a checkpoint now.
     pub async fn checkpoint(&self) -> Result<(), StorageError> {
-        self.0.core.checkpointed().await
+        self.0.storage.checkpointed().await
     }
 
     /// A clean stop: writes everything back to segments, writes a last checkpoint, and says in the journal
     /// that nothing is missing.
     pub async fn close(&self) -> Result<(), StorageError> {
-        let core = &self.0.core;
-        write_back_below(core, Sequence(u64::MAX)).await?;
-        core.closing.set(true);
-        core.tell_progress();
-        core.write_back_wanted.notify();
+        let storage = &self.0.storage;
+        write_back_below(storage, Sequence(u64::MAX)).await?;
+        storage.closing.set(true);
+        storage.tell_progress();
+        storage.write_back_wanted.notify();
         let is_clean = match checkpointer::write_checkpoint(&self.0).await {
             Err(StorageError::DiskFull) => {
                 tracing::warn!(
@@ -206,16 +210,16 @@ impl<R: Runtime> ShardLog<R> {
             written => written.map(|()| true)?,
         };
         cut_reserved(self.0.all()).await;
-        core.journal.close(is_clean).await?;
-        core.slots.borrow_mut().take();
-        core.files.clear();
+        storage.journal.close(is_clean).await?;
+        storage.slots.borrow_mut().take();
+        storage.files.clear();
         Ok(())
     }
 }
 
 /// Gives back the space that is reserved behind the logs' ends: Kafka's tools take the zeros there
 /// for damage. Nothing depends on it, so a failure is no more than told.
-async fn cut_reserved<R: Runtime>(partitions: Vec<Rc<LogInner<R>>>) {
+async fn cut_reserved<R: Runtime>(partitions: Vec<Rc<OpenLog<R>>>) {
     const AT_A_TIME: usize = 64;
     let cuts = partitions.into_iter().map(|partition| async move {
         if let Err(error) = cut_active(&partition).await {
@@ -226,58 +230,61 @@ async fn cut_reserved<R: Runtime>(partitions: Vec<Rc<LogInner<R>>>) {
     done.collect::<()>().await;
 }
 
-async fn cut_active<R: Runtime>(partition: &Rc<LogInner<R>>) -> io::Result<()> {
+async fn cut_active<R: Runtime>(partition: &Rc<OpenLog<R>>) -> io::Result<()> {
     let reserved = partition.state.borrow_mut().give_back_reserved();
     let Some((base, end)) = reserved else {
         return Ok(());
     };
     let key = (partition.id, base);
-    let file = partition.core.files.get(key, &partition.dir).await?;
+    let file = partition.storage.files.get(key, &partition.dir).await?;
     file.set_len(end).await
 }
 
-fn start_tasks<R: Runtime>(shard: &Rc<ShardLogInner<R>>) {
-    let core = &shard.core;
-    let lacks_index = |partition: &Rc<LogInner<R>>| {
+fn start_tasks<R: Runtime>(shard: &Rc<OpenShard<R>>) {
+    let storage = &shard.storage;
+    let lacks_index = |partition: &Rc<OpenLog<R>>| {
         let lacks = partition.state.borrow().active_index().starts_behind();
         lacks.is_some().then(|| Rc::downgrade(partition))
     };
     let lacking = shard.all().iter().filter_map(lacks_index).collect();
-    core.rt.spawn(
+    storage.rt.spawn(
         TaskClass::Background,
-        complete_indexes(core.clone(), lacking),
+        complete_indexes(storage.clone(), lacking),
     );
-    for _ in 0..core.options.write_backs_in_flight.max(1) {
-        core.rt
-            .spawn(TaskClass::Background, run_write_back(core.clone()));
+    for _ in 0..storage.options.write_backs_in_flight.max(1) {
+        storage
+            .rt
+            .spawn(TaskClass::Background, run_write_back(storage.clone()));
     }
-    let checkpointer = run_checkpointer(Rc::downgrade(shard), core.clone());
-    core.rt.spawn(TaskClass::Background, checkpointer);
-    core.rt.spawn(TaskClass::Foreground, watch(shard.clone()));
-    if core.options.shard.0 == 0 {
-        core.rt.spawn(
+    let checkpointer = run_checkpointer(Rc::downgrade(shard), storage.clone());
+    storage.rt.spawn(TaskClass::Background, checkpointer);
+    storage
+        .rt
+        .spawn(TaskClass::Foreground, watch(shard.clone()));
+    if storage.options.shard.0 == 0 {
+        storage.rt.spawn(
             TaskClass::Background,
-            lifecycle::remove_leftovers(core.clone()),
+            lifecycle::remove_leftovers(storage.clone()),
         );
     }
 }
 
 /// Tells every partition's waiters when the journal fails or the directory goes offline.
-async fn watch<R: Runtime>(shard: Rc<ShardLogInner<R>>) {
-    let core = &shard.core;
-    let on_journal = core.journal.progressed();
-    let failed = on_journal.wait_until(|| core.journal.failure());
-    let offline = core
+async fn watch<R: Runtime>(shard: Rc<OpenShard<R>>) {
+    let storage = &shard.storage;
+    let on_journal = storage.journal.progressed();
+    let failed = on_journal.wait_until(|| storage.journal.failure());
+    let offline = storage
         .progress
-        .wait_until(|| (core.offline_reason().is_some() || core.closing.get()).then_some(()));
+        .wait_until(|| (storage.offline_reason().is_some() || storage.closing.get()).then_some(()));
     let (failed, offline) = (std::pin::pin!(failed), std::pin::pin!(offline));
     if let futures_util::future::Either::Left((error, _)) =
         futures_util::future::select(failed, offline).await
-        && !core.closing.get()
+        && !storage.closing.get()
     {
-        core.take_offline(&error.to_string());
+        storage.take_offline(&error.to_string());
     }
-    if core.offline_reason().is_none() {
+    if storage.offline_reason().is_none() {
         return;
     }
     for partition in shard.all() {
@@ -287,37 +294,37 @@ async fn watch<R: Runtime>(shard: Rc<ShardLogInner<R>>) {
 
 /// A partition as recovery has left it.
 fn open_partition<R: Runtime>(
-    core: &Rc<Core<R>>,
+    storage: &Rc<ShardStorage<R>>,
     found: RecoveredPartition,
     told: ToldPartition,
-) -> Rc<LogInner<R>> {
+) -> Rc<OpenLog<R>> {
     let lacks = found.lacks;
     let dir_is = match found.has_dir {
         true => DirIs::Durable,
         false => DirIs::Unmade,
     };
-    let partition = restore(core, found.log, &told, dir_is);
+    let partition = restore(storage, found.log, &told, dir_is);
     if let Some(reason) = lacks {
         partition.state.borrow_mut().take_offline_for_now(reason);
     }
-    core.producer_memory.count(&partition);
+    storage.producer_memory.count(&partition);
     partition
 }
 
 fn restore<R: Runtime>(
-    core: &Rc<Core<R>>,
+    storage: &Rc<ShardStorage<R>>,
     log: Restored,
     told: &ToldPartition,
     dir_is: DirIs,
-) -> Rc<LogInner<R>> {
+) -> Rc<OpenLog<R>> {
     let (id, topic) = (log.snapshot.id(), log.snapshot.topic().to_owned());
-    let dir: &Path = &core.options.data_dir;
+    let dir: &Path = &storage.options.data_dir;
     let config = (*told.config).clone();
-    let durability = core.options.durability;
-    Rc::new(LogInner {
+    let durability = storage.options.durability;
+    Rc::new(OpenLog {
         dir: dir.join(partition_dir(&topic, id.index)),
-        core: core.clone(),
-        producer_account: core.producer_memory.account(),
+        storage: storage.clone(),
+        producer_account: storage.producer_memory.account(),
         id,
         topic,
         turn: Budget::new(1),

@@ -8,7 +8,7 @@ use crate::log::partition::tail::{Tail, TailBatch};
 use crate::log::segment::index::{OffsetEntry, SegmentIndex, TimeEntry};
 use crate::log::segment::position::{Boundary, Position};
 use crate::log::segment::walk::WalkError;
-use crate::log::shard::log_inner::LogInner;
+use crate::log::shard::open_log::OpenLog;
 use crate::log::shard::partition_log::PartitionLog;
 use crate::log::shard::reader::{FilePart, file_part};
 use crate::model::batch::{BatchView, MalformedRecord, RecordFront, RecordWalk, TimestampType};
@@ -103,7 +103,7 @@ impl<'a, I: Iterator<Item = &'a crate::log::SegmentFacts>> RevMax<'a> for I {
     }
 }
 
-impl<R: Runtime> LogInner<R> {
+impl<R: Runtime> OpenLog<R> {
     /// Looks in a segment's file, then in what is still in memory of it.
     async fn find_in_segment(
         self: &Rc<Self>,
@@ -144,7 +144,7 @@ impl<R: Runtime> LogInner<R> {
             let Some((batch, end)) = candidate else {
                 return Ok(None);
             };
-            let pause = async || self.core.rt.yield_now().await;
+            let pause = async || self.storage.rt.yield_now().await;
             if let Some(found) = find_in_batch(&batch, wanted, pause).await? {
                 return Ok(Some(found));
             }
@@ -158,7 +158,7 @@ impl<R: Runtime> LogInner<R> {
         from: Boundary,
         wanted: Wanted,
     ) -> Result<Option<Found>, ReadError> {
-        let _permit = self.core.cold_reads.acquire(1).await;
+        let _permit = self.storage.cold_reads.acquire(1).await;
         let _in_use = self.use_files()?;
         let look = |index: &SegmentIndex| {
             // One before: an entry with that very timestamp names the batch that brought it.
@@ -173,7 +173,7 @@ impl<R: Runtime> LogInner<R> {
             // The index lied, or the batch that it named is damaged: without it.
             Err(error) if hint.is_some_and(|(_, entry)| error.concerns(&entry)) => {
                 let key = (self.id, part.facts.base_offset);
-                self.core.indexes.remove(key);
+                self.storage.indexes.remove(key);
                 self.search(part, None, from, wanted).await
             }
             found => found,
@@ -215,7 +215,7 @@ impl<R: Runtime> LogInner<R> {
                     hint = None;
                 }
             }
-            let pause = async || self.core.rt.yield_now().await;
+            let pause = async || self.storage.rt.yield_now().await;
             if let Some(found) = find_in_batch(&batch, wanted, pause).await? {
                 return Ok(Some(found));
             }

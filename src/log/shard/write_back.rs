@@ -13,8 +13,8 @@ use crate::log::partition::effects::{SealedSegment, WriteBack};
 use crate::log::partition::write_back_plan::{Urgency, WriteBackPlan};
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::index_files::IndexTail;
-use crate::log::shard::core::Core;
-use crate::log::shard::log_inner::LogInner;
+use crate::log::shard::open_log::OpenLog;
+use crate::log::shard::storage::ShardStorage;
 use crate::rt::{BLOCK_BYTES, Buf, File, Runtime};
 
 /// Longest write-back. A partition has one under way, so this is what keeps the disk busy: with one busy
@@ -22,24 +22,27 @@ use crate::rt::{BLOCK_BYTES, Buf, File, Runtime};
 const MAX_WRITE_BACK_BYTES: u64 = 8 << 20;
 
 /// One of a shard's write-back tasks: takes partitions from the queue until the log closes.
-pub async fn run_write_back<R: Runtime>(core: Rc<Core<R>>) {
+pub async fn run_write_back<R: Runtime>(storage: Rc<ShardStorage<R>>) {
     loop {
-        let look = || match core.closing.get() || core.offline_reason().is_some() {
+        let look = || match storage.closing.get() || storage.offline_reason().is_some() {
             true => Some(None),
-            false => core.write_back_queue.borrow_mut().pop_front().map(Some),
+            false => storage.write_back_queue.borrow_mut().pop_front().map(Some),
         };
-        let Some(partition) = core.write_back_wanted.wait_until(look).await else {
+        let Some(partition) = storage.write_back_wanted.wait_until(look).await else {
             return;
         };
         if let Some(partition) = partition.upgrade() {
-            write_back_partition(&core, &partition).await;
+            write_back_partition(&storage, &partition).await;
         }
-        core.rt.yield_now().await;
+        storage.rt.yield_now().await;
     }
 }
 
 /// Writes back what is wanted of one partition, one plan at a time.
-async fn write_back_partition<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<LogInner<R>>) {
+async fn write_back_partition<R: Runtime>(
+    storage: &Rc<ShardStorage<R>>,
+    partition: &Rc<OpenLog<R>>,
+) {
     let work = &partition.work;
     if work.write_backs.get() > 0 && holds(Rule::WriteBacksDoNotOverlap) {
         // The one that is under way looks again when it ends.
@@ -47,11 +50,11 @@ async fn write_back_partition<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<Log
     }
     work.write_backs.set(work.write_backs.get() + 1);
     let urgency = work.wanted.take().unwrap_or(Urgency::Blocks);
-    let is_written = write_back_once(core, partition, urgency).await;
+    let is_written = write_back_once(storage, partition, urgency).await;
     work.write_backs.set(work.write_backs.get() - 1);
     let (has_more, is_unusable) = {
         let state = partition.state.borrow();
-        let has_more = state.write_back_bytes() >= core.options.write_back_bytes;
+        let has_more = state.write_back_bytes() >= storage.options.write_back_bytes;
         (has_more, state.check_usable().is_err())
     };
     let goes_on = is_written && (has_more || urgency == Urgency::Everything);
@@ -61,20 +64,20 @@ async fn write_back_partition<R: Runtime>(core: &Rc<Core<R>>, partition: &Rc<Log
     }
     // One that found nothing is no progress: whoever waits would only ask for it again.
     if is_written || is_unusable {
-        core.tell_progress();
+        storage.tell_progress();
     }
 }
 
 /// Whether anything was written.
 async fn write_back_once<R: Runtime>(
-    core: &Rc<Core<R>>,
-    partition: &Rc<LogInner<R>>,
+    storage: &Rc<ShardStorage<R>>,
+    partition: &Rc<OpenLog<R>>,
     urgency: Urgency,
 ) -> bool {
-    if core.needs_flush() && flush_journal(core, partition).await.is_err() {
+    if storage.needs_flush() && flush_journal(storage, partition).await.is_err() {
         return false;
     }
-    let block = || core.rt.arena().alloc(BLOCK_BYTES).ok();
+    let block = || storage.rt.arena().alloc(BLOCK_BYTES).ok();
     let next = partition
         .state
         .borrow_mut()
@@ -82,15 +85,15 @@ async fn write_back_once<R: Runtime>(
     let Some(WriteBack { plan, pieces }) = next else {
         return false;
     };
-    match write_segment(core, partition, &plan, pieces).await {
+    match write_segment(storage, partition, &plan, pieces).await {
         Ok(()) => {
-            advance_marks(core, partition, &plan).await;
+            advance_marks(storage, partition, &plan).await;
             true
         }
         Err(error) => {
             if !partition.state.borrow().is_deleted() {
                 let path = segment_path(&partition.dir, plan.from.segment, SegmentFile::Log);
-                core.take_offline(&format!("{}: {error}", path.display()));
+                storage.take_offline(&format!("{}: {error}", path.display()));
             }
             false
         }
@@ -99,14 +102,14 @@ async fn write_back_once<R: Runtime>(
 
 /// Below level `fsync` a completed journal write is not safe yet.
 async fn flush_journal<R: Runtime>(
-    core: &Rc<Core<R>>,
-    partition: &Rc<LogInner<R>>,
+    storage: &Rc<ShardStorage<R>>,
+    partition: &Rc<OpenLog<R>>,
 ) -> Result<(), StorageError> {
     let completed = partition.state.borrow().completed_end();
-    if let Err(error) = core.journal.flush().await {
+    if let Err(error) = storage.journal.flush().await {
         let error = StorageError::from(error);
         if error != StorageError::DiskFull {
-            core.take_offline(&error.to_string());
+            storage.take_offline(&error.to_string());
         }
         return Err(error);
     }
@@ -115,21 +118,21 @@ async fn flush_journal<R: Runtime>(
 }
 
 async fn write_segment<R: Runtime>(
-    core: &Rc<Core<R>>,
-    partition: &Rc<LogInner<R>>,
+    storage: &Rc<ShardStorage<R>>,
+    partition: &Rc<OpenLog<R>>,
     plan: &WriteBackPlan,
     pieces: Vec<Buf>,
 ) -> io::Result<()> {
     let durable = partition.make_dir_durable().await;
     durable.map_err(io::Error::other)?;
     let key = (partition.id, plan.from.segment);
-    let is_online = || core.check_online().is_ok();
-    let file = core.files.get_patiently(key, &partition.dir, is_online);
+    let is_online = || storage.check_online().is_ok();
+    let file = storage.files.get_patiently(key, &partition.dir, is_online);
     let file = file.await?;
     if !pieces.is_empty() {
-        write_retrying(core, &file, pieces, plan.from.byte).await?;
-        if core.needs_flush() {
-            core.unsynced.borrow_mut().insert(key);
+        write_retrying(storage, &file, pieces, plan.from.byte).await?;
+        if storage.needs_flush() {
+            storage.unsynced.borrow_mut().insert(key);
         }
     }
     if plan.seals {
@@ -143,34 +146,37 @@ async fn write_segment<R: Runtime>(
 
 /// The space was reserved; where a file system runs out all the same, it is tried again.
 async fn write_retrying<R: Runtime>(
-    core: &Core<R>,
+    storage: &ShardStorage<R>,
     file: &R::File,
     pieces: Vec<Buf>,
     at: u64,
 ) -> io::Result<()> {
     const RETRY: std::time::Duration = std::time::Duration::from_millis(100);
     loop {
-        match file.write_at(pieces.clone(), at, core.write_mode()).await {
-            Err(error) if is_disk_full(&error) => core.rt.sleep(RETRY).await,
+        match file
+            .write_at(pieces.clone(), at, storage.write_mode())
+            .await
+        {
+            Err(error) if is_disk_full(&error) => storage.rt.sleep(RETRY).await,
             result => return result,
         }
-        core.check_online().map_err(io::Error::other)?;
+        storage.check_online().map_err(io::Error::other)?;
     }
 }
 
 /// The bytes are in the segment: the marks rise, and a complete segment becomes a sealed one.
 async fn advance_marks<R: Runtime>(
-    core: &Rc<Core<R>>,
-    partition: &Rc<LogInner<R>>,
+    storage: &Rc<ShardStorage<R>>,
+    partition: &Rc<OpenLog<R>>,
     plan: &WriteBackPlan,
 ) {
     let sealed = partition.state.borrow_mut().written_back(plan);
     partition.list_waiting();
     partition.release_chunks();
     partition.marks_changed();
-    core.tell_progress();
+    storage.tell_progress();
     if let Some(sealed) = sealed
-        && let Err(error) = write_sealed_files(core, partition, sealed).await
+        && let Err(error) = write_sealed_files(storage, partition, sealed).await
     {
         // Neither is needed: indexes are rebuilt, and the checkpoint has the producers.
         tracing::warn!(dir = %partition.dir.display(), %error, "files of a sealed segment not written");
@@ -179,40 +185,41 @@ async fn advance_marks<R: Runtime>(
 
 /// Finishes the index files, and writes the producer snapshot named by the segment's end.
 async fn write_sealed_files<R: Runtime>(
-    core: &Rc<Core<R>>,
-    partition: &LogInner<R>,
+    storage: &Rc<ShardStorage<R>>,
+    partition: &OpenLog<R>,
     mut sealed: SealedSegment,
 ) -> io::Result<()> {
     partition.complete_rolled_index(&mut sealed).await?;
     sealed.index.finish();
     let (dir, base) = (&partition.dir, sealed.facts.base_offset);
     let tail = IndexTail::rest_of(&sealed.index, sealed.indexed);
-    tail.write(&core.rt, dir, base).await?;
+    tail.write(&storage.rt, dir, base).await?;
     let path = segment_path(dir, sealed.facts.end_offset, SegmentFile::Snapshot);
-    write_small(&core.rt, &path, 0, sealed.producers).await?;
-    core.indexes
+    write_small(&storage.rt, &path, 0, sealed.producers).await?;
+    storage
+        .indexes
         .put((partition.id, base), Rc::new(sealed.index));
     Ok(())
 }
 
 /// Nobody works on the partition's files any more when this completes.
-pub async fn wait_idle<R: Runtime>(partition: &LogInner<R>) {
+pub async fn wait_idle<R: Runtime>(partition: &OpenLog<R>) {
     let look = || partition.work.is_idle().then_some(());
-    partition.core.progress.wait_until(look).await;
+    partition.storage.progress.wait_until(look).await;
 }
 
 /// Writes back everything that only the journal has below one of its writes. The oldest are asked for,
 /// some at a time: as they are done, others are the oldest.
 pub async fn write_back_below<R: Runtime>(
-    core: &Rc<Core<R>>,
+    storage: &Rc<ShardStorage<R>>,
     target: Sequence,
 ) -> Result<(), StorageError> {
     const AT_A_TIME: usize = 64;
     loop {
-        core.check_online()?;
-        let seen = core.progress_count.get();
+        storage.check_online()?;
+        let seen = storage.progress_count.get();
         let oldest: Vec<_> = {
-            let waiting = core.waiting.borrow();
+            let waiting = storage.waiting.borrow();
             let below = waiting.iter().take_while(|((first, _), _)| *first < target);
             below.take(AT_A_TIME).map(|(_, one)| one.clone()).collect()
         };
@@ -221,9 +228,9 @@ pub async fn write_back_below<R: Runtime>(
         }
         let oldest: Vec<_> = oldest.iter().filter_map(Weak::upgrade).collect();
         // All at once, so that they share what a sync costs.
-        let durable = join_all(oldest.iter().map(LogInner::make_dir_durable)).await;
+        let durable = join_all(oldest.iter().map(OpenLog::make_dir_durable)).await;
         let durable = durable.into_iter().collect::<Result<(), _>>();
-        durable.map_err(|error| core.failed(error))?;
+        durable.map_err(|error| storage.failed(error))?;
         let mut is_any_asked = false;
         for partition in oldest {
             // One that cannot be used any more leaves the list.
@@ -232,16 +239,19 @@ pub async fn write_back_below<R: Runtime>(
             is_any_asked |= partition.work.wanted.get().is_some();
         }
         match is_any_asked {
-            true => core.progress_since(seen).await,
-            false => core.rt.yield_now().await,
+            true => storage.progress_since(seen).await,
+            false => storage.rt.yield_now().await,
         }
     }
 }
 
 /// Keeps a weak queue from growing with partitions that are gone.
-pub fn drop_gone<R: Runtime>(core: &Core<R>) {
-    let is_there = |entry: &Weak<LogInner<R>>| entry.strong_count() > 0;
-    core.write_back_queue.borrow_mut().retain(is_there);
-    core.evictable.borrow_mut().retain(is_there);
-    core.waiting.borrow_mut().retain(|_, entry| is_there(entry));
+pub fn drop_gone<R: Runtime>(storage: &ShardStorage<R>) {
+    let is_there = |entry: &Weak<OpenLog<R>>| entry.strong_count() > 0;
+    storage.write_back_queue.borrow_mut().retain(is_there);
+    storage.evictable.borrow_mut().retain(is_there);
+    storage
+        .waiting
+        .borrow_mut()
+        .retain(|_, entry| is_there(entry));
 }

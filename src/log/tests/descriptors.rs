@@ -64,7 +64,7 @@ fn a_read_is_refused_and_nothing_is_told_of_damage() {
             refused,
             Err(ReadError::Storage(StorageError::OpenRefused(_)))
         ));
-        assert_eq!(log.0.core.damage.told_count(), 0);
+        assert_eq!(log.0.storage.damage.told_count(), 0);
         assert_eq!(read(&log, 0, 1).await, Ok((10, vec![0])));
     });
 }
@@ -87,7 +87,7 @@ fn what_goes_to_segments_and_checkpoints_waits_for_a_descriptor() {
             fill(&first, 20).await;
             // Only write-back opens these: nothing of the first is appended to any more.
             fill(&second, 5).await;
-            first.0.core.files.clear();
+            first.0.storage.files.clear();
             scene.refuses_opens("/t1-0/", 40);
             rt.sleep(SOON).await;
             shard.checkpoint().await.unwrap();

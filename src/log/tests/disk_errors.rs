@@ -180,20 +180,20 @@ fn segments_that_could_not_be_synced_are_synced_by_the_next_checkpoint() {
     let scene = written();
     scene.live(async |rt, shard| {
         let log = fill_unsynced(&scene, &rt, &shard).await;
-        let waiting = log.0.core.unsynced.borrow().clone();
+        let waiting = log.0.storage.unsynced.borrow().clone();
         assert!(waiting.len() >= 3);
-        log.0.core.files.clear();
+        log.0.storage.files.clear();
         scene.fails(FaultOn::Names, "300.log", ENOSPC);
-        let core = log.0.core.clone();
+        let storage = log.0.storage.clone();
         let shard = &shard.0;
         assert_eq!(
             checkpointer::write_checkpoint(shard).await,
             Err(StorageError::DiskFull)
         );
-        let left: Vec<_> = core.unsynced.borrow().iter().map(|key| key.1).collect();
+        let left: Vec<_> = storage.unsynced.borrow().iter().map(|key| key.1).collect();
         assert!(left.starts_with(&[Offset(300), Offset(600)]), "{left:?}");
         assert_eq!(checkpointer::write_checkpoint(shard).await, Ok(()));
-        assert!(core.unsynced.borrow().is_empty());
+        assert!(storage.unsynced.borrow().is_empty());
     });
 }
 
@@ -216,10 +216,10 @@ fn a_checkpoint_does_not_take_the_files_of_a_topic_that_follows() {
     let scene = written();
     scene.live(async |rt, shard| {
         let log = fill_unsynced(&scene, &rt, &shard).await;
-        let core = log.0.core.clone();
-        core.files.clear();
+        let storage = log.0.storage.clone();
+        storage.files.clear();
         // Opening takes turns: the checkpoint waits for its own.
-        let turn = core.files.opening().acquire(1).await;
+        let turn = storage.files.opening().acquire(1).await;
         let of_checkpoint = shard.0.clone();
         rt.spawn(TaskClass::Background, async move {
             checkpointer::write_checkpoint(&of_checkpoint).await.ok();

@@ -130,8 +130,8 @@ fn damage_is_told_once_for_each_place() {
                 follow(&log, from, 400, 1500).await.1.unwrap();
             }
         }
-        assert_eq!(log.0.core.damage.told_count(), 2);
+        assert_eq!(log.0.storage.damage.told_count(), 2);
         shard.delete_partition(id(1)).await.unwrap();
-        assert_eq!(log.0.core.damage.told_count(), 0);
+        assert_eq!(log.0.storage.damage.told_count(), 0);
     });
 }

@@ -2,11 +2,11 @@
 //!
 //! | event | notified when | who waits |
 //! |---|---|---|
-//! | [`Core::progress`], told by `tell_progress` | an entry has completed, a write-back has ended, a checkpoint is asked for or done, something cannot be used, the log closes | appends for memory and before a roll, checkpoints, `write_back_below`, deletions |
-//! | [`Core::write_back_wanted`] | `write_back_queue` has grown, the log closes or goes offline | write-back tasks |
-//! | [`Core::went_offline`] | the directory goes offline | the shard, to tell the others |
-//! | [`LogInner::durable`], a queue | the durable offset has moved, or it cannot be used | acknowledgements, each until it has passed theirs |
-//! | [`LogInner::watcher`], a call | marks have moved, or it cannot be used | the partition above |
+//! | [`ShardStorage::progress`], told by `tell_progress` | an entry has completed, a write-back has ended, a checkpoint is asked for or done, something cannot be used, the log closes | appends for memory and before a roll, checkpoints, `write_back_below`, deletions |
+//! | [`ShardStorage::write_back_wanted`] | `write_back_queue` has grown, the log closes or goes offline | write-back tasks |
+//! | [`ShardStorage::went_offline`] | the directory goes offline | the shard, to tell the others |
+//! | [`OpenLog::durable`], a queue | the durable offset has moved, or it cannot be used | acknowledgements, each until it has passed theirs |
+//! | [`OpenLog::watcher`], a call | marks have moved, or it cannot be used | the partition above |
 //! | [`Journal::progressed`] | writes have completed or were flushed, the journal has failed or stopped | who waits in the journal, and `watch`, to take the directory offline |
 //! | [`Journal::pressed`] | space runs short | the checkpointer |
 
@@ -27,14 +27,14 @@ use crate::log::segment::index_cache::IndexCache;
 use crate::log::segment::open_files::{OpenFiles, SegmentKey};
 use crate::log::segment::position::Boundary;
 use crate::log::shard::damage::Damage;
-use crate::log::shard::log_inner::LogInner;
+use crate::log::shard::open_log::OpenLog;
 use crate::model::PartitionId;
 use crate::rt::{Budget, Event, Runtime, WriteMode};
 
 /// What the journal hands back once the writes that hold an entry have completed.
 pub struct Token<R: Runtime> {
     /// Whose entry it was, if the partition still exists.
-    pub partition: Weak<LogInner<R>>,
+    pub partition: Weak<OpenLog<R>>,
     /// What it holds.
     pub what: Journaled,
 }
@@ -58,7 +58,7 @@ pub fn hand_back<R: Runtime>(tokens: Vec<Token<R>>) {
 }
 
 /// The shared parts of a shard's log.
-pub struct Core<R: Runtime> {
+pub struct ShardStorage<R: Runtime> {
     pub rt: R,
     pub options: LogOptions,
     pub run: RunId,
@@ -70,7 +70,7 @@ pub struct Core<R: Runtime> {
     pub names: GroupedSync,
     /// Memory of all tails.
     pub tail_memory: Budget,
-    pub producer_memory: ProducerMemory<LogInner<R>>,
+    pub producer_memory: ProducerMemory<OpenLog<R>>,
     /// Whose turn it is to wait for tail memory piece by piece.
     pub memory_turn: Budget,
     /// Whose turn it is to complete an index from files that nobody else may cut meanwhile.
@@ -82,14 +82,14 @@ pub struct Core<R: Runtime> {
     /// Counts what `progress` tells.
     pub progress_count: Cell<u64>,
     /// Partitions that have something to write back.
-    pub write_back_queue: RefCell<VecDeque<Weak<LogInner<R>>>>,
+    pub write_back_queue: RefCell<VecDeque<Weak<OpenLog<R>>>>,
     /// Notified when `write_back_queue` has grown, and when the log closes.
     pub write_back_wanted: Event,
     /// The owner of each chunk that may be given up, in the order in which their last bytes were written back.
-    pub evictable: RefCell<VecDeque<Weak<LogInner<R>>>>,
+    pub evictable: RefCell<VecDeque<Weak<OpenLog<R>>>>,
     /// Partitions of which only the journal has something, by the earliest write that may hold it.
     pub waiting: WaitingList<R>,
-    /// Where the last [`Core::press_write_back`] ended in it.
+    /// Where the last [`ShardStorage::press_write_back`] ended in it.
     pub pressed_to: Cell<Option<WaitingKey>>,
     /// Segment files written without a promise, to be synced by the next checkpoint.
     pub unsynced: RefCell<BTreeSet<SegmentKey>>,
@@ -114,7 +114,7 @@ pub struct Core<R: Runtime> {
 pub type WaitingKey = (Sequence, PartitionId);
 
 /// Those partitions, in the order in which the journal wants to forget them.
-pub type WaitingList<R> = RefCell<BTreeMap<WaitingKey, Weak<LogInner<R>>>>;
+pub type WaitingList<R> = RefCell<BTreeMap<WaitingKey, Weak<OpenLog<R>>>>;
 
 /// Syncs of a directory, each of which serves all who have asked before it began.
 #[derive(Debug)]
@@ -160,7 +160,7 @@ pub struct CheckpointRequests {
     pub done: Cell<u64>,
 }
 
-impl<R: Runtime> Core<R> {
+impl<R: Runtime> ShardStorage<R> {
     pub fn new(
         rt: R,
         options: LogOptions,

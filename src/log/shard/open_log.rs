@@ -17,7 +17,7 @@ use crate::log::partition::marks::Marks;
 use crate::log::partition::producers::{KnowsProducers, ProducerAccount, ProducerStates};
 use crate::log::partition::state::State;
 use crate::log::partition::write_back_plan::Urgency;
-use crate::log::shard::core::{Core, Journaled, Token};
+use crate::log::shard::storage::{Journaled, ShardStorage, Token};
 use crate::model::{Offset, PartitionId, ProducerId};
 use crate::rt::{BLOCK_BYTES, Budget, Buf, Create, File, MarkQueue, OpenMode, Runtime, WriteMode};
 
@@ -31,8 +31,8 @@ pub trait LogWatcher {
 }
 
 /// What the clones of a [`PartitionLog`](super::partition_log::PartitionLog) share.
-pub struct LogInner<R: Runtime> {
-    pub core: Rc<Core<R>>,
+pub struct OpenLog<R: Runtime> {
+    pub storage: Rc<ShardStorage<R>>,
     pub id: PartitionId,
     pub topic: String,
     pub dir: PathBuf,
@@ -74,7 +74,7 @@ pub struct Work {
     users: Cell<usize>,
     /// The write-back that it is in the queue for.
     pub wanted: Cell<Option<Urgency>>,
-    /// Its place in [`Core::waiting`].
+    /// Its place in [`ShardStorage::waiting`].
     pub listed: Cell<Option<Sequence>>,
 }
 
@@ -87,19 +87,19 @@ impl Work {
 
 /// Somebody works on the partition's files: a deletion, after which their paths may be another
 /// topic's, waits until this is dropped.
-pub struct InUse<R: Runtime>(Rc<LogInner<R>>);
+pub struct InUse<R: Runtime>(Rc<OpenLog<R>>);
 
 impl<R: Runtime> Drop for InUse<R> {
     fn drop(&mut self) {
         let users = &self.0.work.users;
         users.set(users.get() - 1);
         if !self.0.state.borrow().is_usable() {
-            self.0.core.tell_progress();
+            self.0.storage.tell_progress();
         }
     }
 }
 
-impl<R: Runtime> KnowsProducers for LogInner<R> {
+impl<R: Runtime> KnowsProducers for OpenLog<R> {
     fn with_producers<T>(&self, look: impl FnOnce(&ProducerStates) -> T) -> T {
         look(self.state.borrow().snapshot().producers())
     }
@@ -113,7 +113,7 @@ impl<R: Runtime> KnowsProducers for LogInner<R> {
     }
 }
 
-impl<R: Runtime> LogInner<R> {
+impl<R: Runtime> OpenLog<R> {
     /// Keeps the directory of a usable partition where it is.
     pub fn use_files(self: &Rc<Self>) -> Result<InUse<R>, StorageError> {
         self.state.borrow().check_usable()?;
@@ -134,7 +134,7 @@ impl<R: Runtime> LogInner<R> {
     /// Fails when the partition or the whole directory cannot be used.
     pub fn check_usable(&self) -> Result<(), StorageError> {
         self.state.borrow().check_usable()?;
-        self.core.check_online()
+        self.storage.check_online()
     }
 
     /// Marks were changed: whoever waits for them goes on. Where they are out of order, here or in the
@@ -157,7 +157,7 @@ impl<R: Runtime> LogInner<R> {
             false => {
                 self.list_waiting();
                 self.tell_failed();
-                self.core.tell_progress();
+                self.storage.tell_progress();
             }
         }
     }
@@ -165,7 +165,7 @@ impl<R: Runtime> LogInner<R> {
     /// It cannot be used any more: nobody waits for its marks, or for room to append to it.
     pub fn tell_failed(&self) {
         self.durable.release_all();
-        self.core.journal.wake_waiting();
+        self.storage.journal.wake_waiting();
         let watcher = self.watcher.borrow().clone();
         if let Some(watcher) = watcher {
             watcher.failed();
@@ -180,13 +180,13 @@ impl<R: Runtime> LogInner<R> {
                 Journaled::Data(end) => state.completed(end),
                 Journaled::Event(event) => state.apply_event(&event),
             }
-            state.write_back_bytes() >= self.core.options.write_back_bytes
+            state.write_back_bytes() >= self.storage.options.write_back_bytes
         };
         if is_due {
             self.request_write_back(Urgency::Blocks);
         }
         self.marks_changed();
-        self.core.tell_progress();
+        self.storage.tell_progress();
     }
 
     /// Space in the journal, for as long as the partition can be used.
@@ -194,7 +194,7 @@ impl<R: Runtime> LogInner<R> {
         &self,
         bytes: usize,
     ) -> Result<JournalPermit<R, Token<R>>, JournalError> {
-        let journal = &self.core.journal;
+        let journal = &self.storage.journal;
         let is_wanted = || self.state.borrow().is_usable();
         journal.reserve_while(bytes, is_wanted).await
     }
@@ -208,27 +208,28 @@ impl<R: Runtime> LogInner<R> {
         self.work.wanted.set(before.max(Some(urgency)));
         if before.is_none() {
             let entry: Weak<Self> = Rc::downgrade(self);
-            self.core.write_back_queue.borrow_mut().push_back(entry);
-            self.core.write_back_wanted.notify();
+            self.storage.write_back_queue.borrow_mut().push_back(entry);
+            self.storage.write_back_wanted.notify();
         }
     }
 }
 
-impl<R: Runtime> LogInner<R> {
+impl<R: Runtime> OpenLog<R> {
     /// Makes the directory of a partition that is appended to for the first time: what says whose it
     /// is, and an empty segment.
     pub async fn make_dir(&self) -> Result<(), StorageError> {
         if self.dir_is.get() != DirIs::Unmade {
             return Ok(());
         }
-        let (core, id) = (&self.core, self.id);
+        let (storage, id) = (&self.storage, self.id);
         match self.make_fresh().await {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // What an attempt that was cut short has left, or a topic that was deleted.
-                let data_dir = &core.options.data_dir;
-                put_aside_unknown_dir(&core.rt, data_dir, &self.topic, id.index, id.topic).await?;
+                let data_dir = &storage.options.data_dir;
+                put_aside_unknown_dir(&storage.rt, data_dir, &self.topic, id.index, id.topic)
+                    .await?;
                 self.refuse_records().await?;
-                remove_tree(&core.rt, &self.dir).await?;
+                remove_tree(&storage.rt, &self.dir).await?;
                 self.make_fresh().await?;
             }
             made => made?,
@@ -238,28 +239,28 @@ impl<R: Runtime> LogInner<R> {
     }
 
     async fn make_fresh(&self) -> io::Result<()> {
-        let (core, dir) = (&self.core, &self.dir);
+        let (storage, dir) = (&self.storage, &self.dir);
         let mode = OpenMode {
             direct: false,
             create: Create::New,
         };
-        core.rt.create_dir(dir).await?;
-        let mark = core.rt.open(&dir.join(PARTITION_METADATA), mode).await?;
+        storage.rt.create_dir(dir).await?;
+        let mark = storage.rt.open(&dir.join(PARTITION_METADATA), mode).await?;
         let text = encode_partition_metadata(self.id.topic).into_bytes();
         let bufs = vec![Buf::from_vec(text)];
         mark.write_at(bufs, 0, WriteMode::Plain).await?;
-        core.files.begin((self.id, Offset::ZERO), dir).await
+        storage.files.begin((self.id, Offset::ZERO), dir).await
     }
 
     /// Records that are there were recovered, and their owner has them: whoever begins a log must not
     /// empty its file. Room that an attempt has reserved is all zeros.
     async fn refuse_records(&self) -> Result<(), StorageError> {
         let path = segment_path(&self.dir, Offset::ZERO, SegmentFile::Log);
-        let file = match self.core.rt.open(&path, OpenMode::BUFFERED).await {
+        let file = match self.storage.rt.open(&path, OpenMode::BUFFERED).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             opened => opened?,
         };
-        let buf = self.core.rt.arena().alloc(BLOCK_BYTES);
+        let buf = self.storage.rt.arena().alloc(BLOCK_BYTES);
         let buf = buf.map_err(io::Error::other)?;
         let (read, block) = file.read_at(buf, 0, BLOCK_BYTES).await;
         read?;
@@ -290,8 +291,8 @@ impl<R: Runtime> LogInner<R> {
             };
             match self.sync_dir().await {
                 Err(StorageError::DiskFull | StorageError::OpenRefused(_)) => {
-                    self.core.check_online()?;
-                    self.core.rt.sleep(RETRY).await;
+                    self.storage.check_online()?;
+                    self.storage.rt.sleep(RETRY).await;
                 }
                 synced => {
                     synced?;
@@ -303,13 +304,16 @@ impl<R: Runtime> LogInner<R> {
     }
 
     async fn sync_dir(&self) -> Result<(), StorageError> {
-        let (core, dir) = (&self.core, &self.dir);
-        let synced = sync_mark(&core.rt, dir).await;
+        let (storage, dir) = (&self.storage, &self.dir);
+        let synced = sync_mark(&storage.rt, dir).await;
         synced.map_err(|error| StorageError::of_sync(&dir.join(PARTITION_METADATA), error))?;
-        let file = core.files.get((self.id, Offset::ZERO), dir).await?;
+        let file = storage.files.get((self.id, Offset::ZERO), dir).await?;
         let synced = file.sync().await;
         synced.map_err(|error| StorageError::Offline(format!("{}: {error}", dir.display())))?;
-        sync_names(&core.rt, dir).await?;
-        core.names.sync(&core.rt, &core.options.data_dir).await
+        sync_names(&storage.rt, dir).await?;
+        storage
+            .names
+            .sync(&storage.rt, &storage.options.data_dir)
+            .await
     }
 }
