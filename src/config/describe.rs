@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::broker_keys::{BROKER_KEYS, BrokerConfig};
-use super::key::{ConfigType, Key, find};
+use super::keys::{BROKER_KEYS, BrokerConfig};
+use super::keys::{ConfigType, Key, find};
+use super::keys::{TOPIC_KEYS, TopicConfig};
 use super::origin::Origin;
 use super::settings::{DynamicConfigs, Settings};
-use super::topic_keys::{TOPIC_KEYS, TopicConfig};
 
 /// Kafka's `ConfigSource`, with the numbers that DescribeConfigs uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

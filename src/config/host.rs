@@ -1,7 +1,7 @@
 //! What the machine gives: processors, memory, and who we are on it.
 
-use super::broker_keys::BrokerConfig;
-use super::kinds::{Memory, Shards};
+use super::keys::BrokerConfig;
+use super::keys::{Memory, Shards};
 
 /// What the machine has for this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

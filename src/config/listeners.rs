@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::key::ConfigType;
-use super::value::{ConfigValue, words};
+use super::keys::ConfigType;
+use super::keys::{ConfigValue, words};
 
 /// One entry of a list of addresses: `NAME://HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::broker_keys::{BROKER_KEYS, BrokerConfig};
 use super::error::ConfigError;
-use super::foreign::{Verdict, verdict};
-use super::key::{Key, find, suggest};
+use super::keys::{BROKER_KEYS, BrokerConfig};
+use super::keys::{Key, find, suggest};
+use super::keys::{Verdict, verdict};
 use super::origin::Origin;
 
 /// A value that somebody set, and where.

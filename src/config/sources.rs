@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::broker_keys::BROKER_KEYS;
 use super::error::ConfigError;
-use super::foreign::{Verdict, verdict};
 use super::host::{Host, default_log_dir};
-use super::key::{Key, env_name, find, suggest};
+use super::keys::BROKER_KEYS;
+use super::keys::{Key, env_name, find, suggest};
+use super::keys::{Verdict, verdict};
 use super::origin::{Notice, Origin};
 use super::properties::parse_properties;
 use super::settings::{Setting, Settings};

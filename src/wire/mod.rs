@@ -29,8 +29,8 @@
 //! [`crate::model`], [`ErrorCode`], [`Str`], [`Records`], other messages, and `Vec` or [`List`]
 //! of these.
 //!
-//! To add an API: a file of messages in `messages/` (and its name in `messages/mod.rs`), a row in
-//! the table in `api.rs`, a handler in `server/handlers/`. The router, the answer to ApiVersions,
+//! To add an API: a file of messages in a room of `messages/` (and its name in the room's
+//! `mod.rs`), a row in the table in `api.rs`, a handler in `server/handlers/`. The router, the answer to ApiVersions,
 //! the fuzz targets, round trips against an independent codec and hostile input follow from the
 //! row. What the oracle does not see, the `null` clauses and versions it lacks, goes into
 //! `tests/wire_oracle/known.rs`.

@@ -1,47 +1,21 @@
-//! The messages, one file per API, under one flat namespace.
+//! The messages, one file per API in rooms by what they are about, under one flat namespace.
 //!
-//! The files hold nothing but definitions, so that tests can read them a second time with
+//! The files of the APIs hold nothing but definitions, so that tests can read them a second time with
 //! macros of their own: that is how the values for the round trips are made.
 
 use super::{ApiKey, DecodeError, Message, Request, RequestHeader, Response, for_each_api};
 
-mod alter_configs;
-mod api_versions;
+mod cluster;
 mod common;
-mod create_partitions;
-mod create_topics;
-mod delete_records;
-mod delete_topics;
-mod describe_cluster;
-mod describe_configs;
-mod describe_log_dirs;
-mod describe_topic_partitions;
-mod fetch;
-mod incremental_alter_configs;
-mod init_producer_id;
-mod list_offsets;
-mod metadata;
-mod offset_for_leader_epoch;
-mod produce;
+mod configs;
+mod records;
+mod topics;
 
-pub use alter_configs::*;
-pub use api_versions::*;
+pub use cluster::*;
 pub use common::{LeaderIdAndEpoch, NodeEndpoint};
-pub use create_partitions::*;
-pub use create_topics::*;
-pub use delete_records::*;
-pub use delete_topics::*;
-pub use describe_cluster::*;
-pub use describe_configs::*;
-pub use describe_log_dirs::*;
-pub use describe_topic_partitions::*;
-pub use fetch::*;
-pub use incremental_alter_configs::*;
-pub use init_producer_id::*;
-pub use list_offsets::*;
-pub use metadata::*;
-pub use offset_for_leader_epoch::*;
-pub use produce::*;
+pub use configs::*;
+pub use records::*;
+pub use topics::*;
 
 /// Ties the messages of each row of the API table to their API, and to each other.
 macro_rules! tie {

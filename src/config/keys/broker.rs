@@ -1,10 +1,10 @@
 //! The broker's keys: Kafka's names, types and defaults, and our own under `corelane.`.
 
-use super::error::ConfigError;
 use super::key::{Key, UpdateMode::*, Valid::*, key_table};
 use super::kinds::{CleanupPolicy, CompressionType, Durability, Memory, Shards, TimestampType};
-use super::listeners::{AdvertisedListeners, Listeners, ProtocolMap};
 use super::value::{self, ConfigValue};
+use crate::config::error::ConfigError;
+use crate::config::listeners::{AdvertisedListeners, Listeners, ProtocolMap};
 
 /// The size of a journal file, unless the journal is so small that it has fewer than four.
 pub const JOURNAL_FILE_BYTES_MAX: u64 = 64 << 20;
@@ -165,7 +165,7 @@ key_table! {
 
 impl BrokerConfig {
     /// Reads the table and checks what no row can check alone.
-    pub(super) fn resolve(
+    pub(in crate::config) fn resolve(
         lookup: impl Fn(&'static str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
         let config = Self::read(lookup)?;

@@ -1,10 +1,10 @@
 //! Types that a key can have: text to value and back.
 
-use super::error::ConfigError;
 use super::key::{ConfigType, Valid};
+use crate::config::error::ConfigError;
 
 /// A type that a field of a configuration can have.
-pub(super) trait ConfigValue: Sized {
+pub(in crate::config) trait ConfigValue: Sized {
     /// The type that DescribeConfigs reports.
     const TYPE: ConfigType;
 
@@ -184,7 +184,7 @@ pub(super) fn parse_bytes(text: &str) -> Option<u64> {
 }
 
 /// The words of a list.
-pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+pub(in crate::config) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(',')
         .map(str::trim)
         .filter(|word| !word.is_empty())

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::broker_keys::BrokerConfig;
-use super::error::ConfigError;
+use super::broker::BrokerConfig;
 use super::key::{
     Key, Synonym, UpdateMode::Topic, Valid::*, find, hours, key_table, minutes, same, suggest,
 };
 use super::kinds::{CleanupPolicy, CompressionType, TimestampType};
 use super::value::{self, ConfigValue};
+use crate::config::error::ConfigError;
 
 key_table! {
     /// What one topic is configured to do, typed: its own settings over the broker's defaults.
@@ -245,7 +245,7 @@ fn replace_invalid(settings: &mut BTreeMap<String, String>, name: &str, with: Op
 }
 
 /// What a topic has that does not set the key itself.
-pub(super) fn default_text(broker: &BrokerConfig, name: &str) -> Option<String> {
+pub(in crate::config) fn default_text(broker: &BrokerConfig, name: &str) -> Option<String> {
     let key = find(TOPIC_KEYS, name)?;
     let from_broker = key.synonyms.iter().find_map(|synonym| {
         let text = broker.text(synonym.name)?;
@@ -255,7 +255,7 @@ pub(super) fn default_text(broker: &BrokerConfig, name: &str) -> Option<String> 
 }
 
 /// A broker key's value in the topic key's unit; −1 ("for ever") has no unit.
-pub(super) fn in_topic_unit(synonym: &Synonym, text: String) -> String {
+pub(in crate::config) fn in_topic_unit(synonym: &Synonym, text: String) -> String {
     match text.parse::<i64>() {
         Ok(number) if synonym.scale != 1 && number >= 0 => {
             number.saturating_mul(synonym.scale).to_string()

@@ -137,12 +137,12 @@ pub(super) const fn hours(name: &'static str) -> Synonym {
 }
 
 /// The row of that name.
-pub(super) fn find(table: &'static [Key], name: &str) -> Option<&'static Key> {
+pub(in crate::config) fn find(table: &'static [Key], name: &str) -> Option<&'static Key> {
     table.iter().find(|key| key.name == name)
 }
 
 /// The closest name, if it is close enough to be what was meant.
-pub(super) fn suggest(table: &'static [Key], name: &str) -> Option<&'static str> {
+pub(in crate::config) fn suggest(table: &'static [Key], name: &str) -> Option<&'static str> {
     const FARTHEST: usize = 3;
     let distance = |key: &&Key| levenshtein(key.name, name);
     let nearest = table.iter().min_by_key(distance)?;
@@ -217,8 +217,8 @@ pub(super) use key_table;
 
 #[cfg(test)]
 mod tests {
-    use super::super::{BROKER_KEYS, TOPIC_KEYS};
     use super::*;
+    use crate::config::{BROKER_KEYS, TOPIC_KEYS};
     use std::collections::BTreeSet;
 
     #[test]

@@ -3,7 +3,7 @@
 
 /// What becomes of a key of Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(in crate::config) enum Verdict {
     /// Accepted, with a line that gives this reason.
     Ignored(&'static str),
     /// An error, for this reason.
@@ -168,7 +168,7 @@ static ROWS: &[Row] = &[
 ];
 
 /// What becomes of a key with that value; `None` when Kafka has no such key either.
-pub(super) fn verdict(key: &str, value: &str) -> Option<Verdict> {
+pub(in crate::config) fn verdict(key: &str, value: &str) -> Option<Verdict> {
     let row = ROWS
         .iter()
         .find(|row| match row.pattern.strip_suffix('*') {
@@ -183,8 +183,8 @@ pub(super) fn verdict(key: &str, value: &str) -> Option<Verdict> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::BROKER_KEYS;
     use super::*;
+    use crate::config::BROKER_KEYS;
 
     #[test]
     fn promises_are_refused_and_tuning_is_ignored() {
