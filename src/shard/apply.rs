@@ -5,52 +5,21 @@
 //! requests nor the next change. Whatever a task does, it does by the image of that moment: a
 //! partition whose topic has been deleted meanwhile is not made any more.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
+use super::configs::dynamic_configs;
 use super::control::ChangeError;
 use super::lanes::Applied;
-use super::{PARTITIONS_AT_ONCE, Shard, dynamic_configs};
-use crate::cluster::{Configs, Image, PartitionState, Record, Topic};
-use crate::config::{BrokerConfig, TopicConfig};
+use super::{PARTITIONS_AT_ONCE, Shard};
+use crate::cluster::{Image, PartitionState, Record, Topic};
 use crate::log::{PartitionSpec, StorageError};
 use crate::model::{PartitionId, PartitionIndex, TopicId};
 use crate::partition::{Partition, PartitionConfig};
 use crate::rt::Runtime;
-
-/// What the settings of the last topic that was looked at add up to. Topics that are created together
-/// mostly have the same ones.
-#[derive(Default)]
-pub(super) struct ConfigCache(RefCell<Option<LastConfig>>);
-
-struct LastConfig {
-    broker: Arc<BrokerConfig>,
-    own: Configs,
-    config: Rc<PartitionConfig>,
-}
-
-impl ConfigCache {
-    /// What a topic's settings mean for its partitions.
-    pub fn config_of(&self, topic: &Topic, broker: &Arc<BrokerConfig>) -> Rc<PartitionConfig> {
-        let mut last = self.0.borrow_mut();
-        let is_same =
-            |last: &&LastConfig| Arc::ptr_eq(&last.broker, broker) && last.own == topic.configs;
-        if let Some(same) = last.as_ref().filter(is_same) {
-            return same.config.clone();
-        }
-        let config = partition_config(topic, broker);
-        *last = Some(LastConfig {
-            broker: broker.clone(),
-            own: topic.configs.clone(),
-            config: config.clone(),
-        });
-        config
-    }
-}
 
 impl<R: Runtime> Shard<R> {
     /// Takes over the image that records lead to, and then, in the future, does what they say. What
@@ -317,14 +286,4 @@ impl<R: Runtime> Shard<R> {
     fn config_of(&self, topic: &Topic) -> Rc<PartitionConfig> {
         self.inner.configs.config_of(topic, &self.config())
     }
-}
-
-/// What a topic's settings mean for its partitions. One that does not hold any more, as a batch size
-/// under a smaller journal, is told and left out: the others hold.
-fn partition_config(topic: &Topic, broker: &BrokerConfig) -> Rc<PartitionConfig> {
-    let (config, invalid) = TopicConfig::resolve_valid(broker, &topic.configs);
-    for error in invalid.into_values() {
-        tracing::error!(topic = %topic.name, %error, "a setting of a topic does not hold");
-    }
-    Rc::new(PartitionConfig::new(&config, broker))
 }

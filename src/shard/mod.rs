@@ -5,6 +5,7 @@
 //! | `open` | from a seed to a shard that serves |
 //! | `control` | a change that is asked for, and what has become of it |
 //! | `apply` | what a change means on a shard |
+//! | `configs` | what settings mean there |
 //! | `lanes` | the messages between cores, the way to the controller |
 //! | `table` | its partitions, found by topic and index, or by slot |
 //!
@@ -12,6 +13,7 @@
 //! from, and who decides on changes, is [`node`](crate::node)'s business.
 
 mod apply;
+mod configs;
 mod control;
 mod lanes;
 mod open;
@@ -22,7 +24,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use apply::ConfigCache;
+use configs::ConfigCache;
+pub use configs::dynamic_configs;
 pub use control::{ChangeError, ChangeRequest, Changed};
 pub use lanes::{Applied, Apply, ControlMessage, ControlPlane, ShardLanes, Topology};
 pub use open::ShardSeed;
@@ -32,9 +35,7 @@ use crate::cluster::{Image, Placement};
 use crate::config::{BrokerConfig, DynamicConfigs, Settings};
 use crate::log::partition::retention::{ClockNews, JUMP_STANDS, RetentionClock};
 use crate::log::{ShardLog, StorageError};
-use crate::model::{
-    BrokerId, LeaderEpoch, NodeId, PartitionId, PartitionIndex, ProducerId, TopicId,
-};
+use crate::model::{BrokerId, LeaderEpoch, PartitionId, PartitionIndex, ProducerId, TopicId};
 use crate::partition::{BatchOpener, Partition};
 use crate::rt::{Budget, Deadlines, Runtime};
 pub use table::PartitionSlot;
@@ -285,13 +286,5 @@ impl<R: Runtime> Shard<R> {
     /// Another shard has lost the log directory.
     pub fn take_offline(&self, reason: &str) {
         self.inner.log.take_offline(reason);
-    }
-}
-
-/// The settings of run time for one node.
-pub fn dynamic_configs(image: &Image, node: NodeId) -> DynamicConfigs {
-    DynamicConfigs {
-        cluster: image.broker_configs(None).as_ref().clone(),
-        node: image.broker_configs(Some(node)).as_ref().clone(),
     }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::apply::ConfigCache;
+use super::configs::ConfigCache;
 use super::table::PartitionTable;
 use super::{ControlPlane, Inner, Shard, ShardLanes, Topology};
 use crate::cluster::{Image, Placement};

@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::error::ControllerError;
-use super::producer_ids::ProducerIdBlock;
-use crate::model::{BrokerId, NodeId, PartitionIndex, TopicId};
+use crate::model::{BrokerId, NodeId, PartitionIndex, ProducerId, TopicId};
 
 /// What is to change. Each item of a list is decided by itself, on the image that those before it
 /// lead to; one that is refused holds up no other.
@@ -71,6 +70,15 @@ pub enum Made {
     Configured,
     /// Producer ids, for the asker alone.
     ProducerIds(ProducerIdBlock),
+}
+
+/// Ids for one shard to give out, once the record is durable. What a crash leaves of them is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerIdBlock {
+    /// The first of them.
+    pub first: ProducerId,
+    /// Behind the last of them.
+    pub end: ProducerId,
 }
 
 /// What has become of each item, in the order of the change.

@@ -13,18 +13,19 @@ mod names;
 mod node;
 mod placement;
 mod producer_ids;
+mod rules;
 #[cfg(test)]
 pub(super) mod script;
 mod topics;
 
 pub use change::{
     AlterOp, Alteration, Assignment, Change, ConfigAlteration, ConfigEdit, ConfigTarget, Made,
-    NewPartitions, NewTopic, NodeStart, Outcome, TopicKey,
+    NewPartitions, NewTopic, NodeStart, Outcome, ProducerIdBlock, TopicKey,
 };
-pub use configs::Rules;
 pub use error::ControllerError;
 pub use names::check_topic_name;
-pub use producer_ids::{PRODUCER_ID_BLOCK_LEN, ProducerIdBlock};
+pub use producer_ids::PRODUCER_ID_BLOCK_LEN;
+pub use rules::Rules;
 pub use topics::{MAX_NEW_PARTITIONS, MAX_PARTITIONS};
 
 use super::image::Image;

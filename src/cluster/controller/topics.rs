@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::Draft;
 use super::change::{Made, NewPartitions, NewTopic, Outcome, TopicKey};
-use super::configs::Rules;
 use super::error::ControllerError::{self, *};
 use super::names::{check_free, check_topic_name};
 use super::placement::{round, round_after, shard_of};
+use super::rules::Rules;
 use crate::cluster::image::Image;
 use crate::cluster::records::{PARTITIONS_PER_RECORD, Record};
 use crate::cluster::topic::{PartitionState, Placement, Topic};

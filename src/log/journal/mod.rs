@@ -6,7 +6,9 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `entry` | what is journaled |
 //! | `options` | how it is set up, and where its replay begins |
+//! | `error` | why it refuses |
 //! | *writing* | |
 //! | `state` | what callers and writer share, and every change to it |
 //! | `group` | entries gathered into writes |
@@ -14,165 +16,35 @@
 //! | `writer` | the task that writes, and the one that watches for pauses |
 //! | `layout`, `format` | a group to bytes; what the bytes are |
 //! | `files` | the files: opened, prepared |
-//! | *reading back* | |
-//! | `scan` | write after write, and where they end: torn or rotten |
-//! | `lost` | what is known of writes that cannot be read |
-//! | `reader` | the ring in large pieces |
-//! | `sweep` | what lies behind a break |
+//! | `scan/` | reading back |
 
+mod entry;
+mod error;
 mod files;
 mod format;
 mod group;
 mod layout;
-mod lost;
 mod options;
-mod reader;
 mod ring;
 mod scan;
 mod state;
-mod sweep;
 mod writer;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
-use smallvec::SmallVec;
-
-pub use lost::{Kept, LostWrites};
+pub use entry::{Entry, EventChange, JournalIdentity, PartitionEvent, Pieces, Sequence};
+pub use error::JournalError;
 pub use options::{JournalOptions, JournalStart};
-pub use scan::{JournalScan, ScanEnd, ScanError, Scanned, ScannedEntry, ScannedWrite, read_write};
+pub use scan::{
+    JournalScan, Kept, LostWrites, ScanEnd, ScanError, Scanned, ScannedEntry, ScannedWrite,
+    read_write,
+};
+pub use state::JournalPressure;
 
-use crate::log::files::run::RunId;
-use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, ShardIndex};
-use crate::rt::{Buf, Event, Runtime, TaskClass};
+use crate::rt::{Event, Runtime, TaskClass};
 use state::Shared;
-
-/// Number of a journal write within its run, from 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Sequence(pub u64);
-
-/// Whose journal it is. A write of another identity is void.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct JournalIdentity {
-    pub node: NodeId,
-    pub shard: ShardIndex,
-    /// The start of the node.
-    pub run: RunId,
-}
-
-/// The bytes of an entry, in order. Two pieces, as where a batch crosses from one chunk of a
-/// partition's tail into the next, cost no allocation.
-pub type Pieces = SmallVec<[Buf; 2]>;
-
-/// What can be journaled. The token is handed back once the entry's writes have completed.
-#[derive(Debug)]
-pub enum Entry<T> {
-    /// Bytes of a segment.
-    Data {
-        /// Whose segment.
-        partition: PartitionId,
-        /// The leader epoch under which they were accepted.
-        leader_epoch: LeaderEpoch,
-        /// First offset of the segment.
-        segment_base: Offset,
-        /// Where in the segment the bytes begin.
-        position: u64,
-        /// The bytes.
-        payload: Pieces,
-        /// Handed back.
-        token: T,
-    },
-    /// What changes a partition beside its batches.
-    Event {
-        /// Whose.
-        partition: PartitionId,
-        /// What happens.
-        event: PartitionEvent,
-        /// Handed back.
-        token: T,
-    },
-}
-
-/// A change of a partition, in the order of the journal. Each has a number of its partition: a
-/// snapshot names the last one that it includes, and replay applies only later ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PartitionEvent {
-    /// Counts the partition's events, from 1.
-    pub number: u64,
-    /// What happens.
-    pub change: EventChange,
-}
-
-/// What an event changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventChange {
-    /// The log starts at this offset, unless it starts later.
-    LogStart(Offset),
-}
-
-/// Why the journal cannot do what was asked.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum JournalError {
-    /// The disk has no room for the journal. Try again later.
-    #[error("no disk space for the journal")]
-    DiskFull,
-    /// The entry would take more than half of the journal.
-    #[error("an entry of {bytes} bytes does not fit into the journal twice")]
-    TooLarge {
-        /// Its length.
-        bytes: usize,
-    },
-    /// A write failed. That is final: nothing is acknowledged any more.
-    #[error("the journal has failed: {0}")]
-    Failed(Rc<io::Error>),
-    /// The journal was closed.
-    #[error("the journal is closed")]
-    Closed,
-    /// Whoever waited for space needs it no more.
-    #[error("the space is no longer wanted")]
-    Unwanted,
-    /// The files could not be opened or prepared.
-    #[error("{}: {source}", path.display())]
-    Open {
-        /// Which.
-        path: PathBuf,
-        /// What the file system said.
-        source: Rc<io::Error>,
-    },
-}
-
-impl<T> Entry<T> {
-    /// What to ask [`Journal::reserve`] for.
-    pub fn payload_bytes(&self) -> usize {
-        match self {
-            Self::Data { payload, .. } => payload.iter().map(|buf| buf.len()).sum(),
-            Self::Event { .. } => 0,
-        }
-    }
-}
-
-/// How full the journal is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct JournalPressure {
-    /// Bytes of writes that are not trimmed.
-    pub live_bytes: u64,
-    /// Bytes promised to permits and gathered entries, at worst.
-    pub promised_bytes: u64,
-    /// What the two may come to.
-    pub capacity_bytes: u64,
-    /// Bytes of all writes since the run began: take the difference between two checkpoints.
-    pub written_bytes: u64,
-    /// Tasks that wait in [`Journal::reserve`].
-    pub waiting: usize,
-}
-
-impl JournalPressure {
-    /// Whether space should be given back now: half full, or somebody waits.
-    pub fn is_pressed(&self) -> bool {
-        self.waiting > 0 || (self.live_bytes + self.promised_bytes) * 2 >= self.capacity_bytes
-    }
-}
 
 /// The open journal of a shard. Dropping it stops its tasks without a closing record, as a crash
 /// would; see [`Journal::close`].

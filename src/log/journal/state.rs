@@ -7,11 +7,31 @@ use std::rc::Rc;
 
 use super::group::{Gathering, worst_case_bytes};
 use super::ring::Ring;
-use super::{
-    Entry, JournalError, JournalIdentity, JournalOptions, JournalPressure, JournalStart, Sequence,
-};
+use super::{Entry, JournalError, JournalIdentity, JournalOptions, JournalStart, Sequence};
 use crate::log::rules::{Rule, holds};
 use crate::rt::{Event, Line, Runtime, WriteMode};
+
+/// How full the journal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalPressure {
+    /// Bytes of writes that are not trimmed.
+    pub live_bytes: u64,
+    /// Bytes promised to permits and gathered entries, at worst.
+    pub promised_bytes: u64,
+    /// What the two may come to.
+    pub capacity_bytes: u64,
+    /// Bytes of all writes since the run began: take the difference between two checkpoints.
+    pub written_bytes: u64,
+    /// Tasks that wait in [`Journal::reserve`].
+    pub waiting: usize,
+}
+
+impl JournalPressure {
+    /// Whether space should be given back now: half full, or somebody waits.
+    pub fn is_pressed(&self) -> bool {
+        self.waiting > 0 || (self.live_bytes + self.promised_bytes) * 2 >= self.capacity_bytes
+    }
+}
 
 /// Takes the tokens of a completed write.
 pub(super) type OnCompleted<T> = Box<dyn Fn(Sequence, Vec<T>)>;
@@ -43,7 +63,7 @@ pub(super) struct JournalState<T> {
     /// Every write below survives power loss.
     pub flushed_end: u64,
     /// Some write on disk says that everything below was flushed.
-    pub told_end: u64,
+    pub confirmed_end: u64,
     /// Sequence after the last write that carries entries.
     pub entries_end: u64,
     pub flush_target: u64,
@@ -89,7 +109,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
             window: VecDeque::new(),
             completed_end: 0,
             flushed_end: 0,
-            told_end: 0,
+            confirmed_end: 0,
             entries_end: 0,
             flush_target: 0,
             gather_due: false,
@@ -454,8 +474,8 @@ impl<T> JournalState<T> {
         }
     }
 
-    /// Whether entries are on their way, or on disk without a later word that they were flushed.
-    pub fn is_untold(&self) -> bool {
-        !self.gathering.is_empty() || self.entries_end > self.told_end
+    /// Whether entries are on their way, or on disk without a later write that says they were flushed.
+    pub fn has_unconfirmed(&self) -> bool {
+        !self.gathering.is_empty() || self.entries_end > self.confirmed_end
     }
 }

@@ -143,8 +143,8 @@ async fn sync<F: File>(files: &[F], dirty: &mut [bool]) -> io::Result<()> {
 pub(super) async fn watch<R: Runtime, T: 'static>(shared: Rc<Shared<R, T>>) {
     loop {
         let activity = || {
-            let untold = shared.state.borrow().is_untold();
-            (untold || shared.is_stopping()).then_some(())
+            let has_unconfirmed = shared.state.borrow().has_unconfirmed();
+            (has_unconfirmed || shared.is_stopping()).then_some(())
         };
         shared.activity_event.wait_until(activity).await;
         if shared.is_stopping() {
@@ -222,7 +222,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
             Some(true) => write(WriteKind::Clean).unwrap_or(Step::Stop),
             Some(false) => write(WriteKind::Closing).unwrap_or(Step::Stop),
             None if state.close_due
-                && state.is_untold()
+                && state.has_unconfirmed()
                 && state.ring.has_room(BLOCK_BYTES as u64) =>
             {
                 write(WriteKind::Closing).unwrap_or(Step::Wait)
@@ -287,7 +287,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
 impl<T> JournalState<T> {
     /// Takes account of the write `sequence`, which holds `group`, or no entries.
     fn book(&mut self, sequence: u64, group: Option<Group<T>>) {
-        self.told_end = self.flushed_end;
+        self.confirmed_end = self.flushed_end;
         self.close_due = false;
         let tokens = match group {
             Some(group) => {

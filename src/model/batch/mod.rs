@@ -23,6 +23,7 @@ mod check_records;
 mod fields;
 mod header;
 mod record;
+mod record_error;
 mod record_walk;
 mod rewrite;
 mod sequence;
@@ -39,7 +40,8 @@ pub use check_records::{
 };
 pub use fields::{BatchFields, SealError};
 pub use header::{BatchError, BatchView, HEADER_BYTES, MAGIC, TimestampType, stamp};
-pub use record::{Header, Headers, RecordError, RecordRef, Records};
+pub use record::{Header, Headers, RecordRef, Records};
+pub use record_error::RecordError;
 pub use record_walk::{MalformedRecord, RecordFront, RecordWalk};
 pub use rewrite::{recompress, set_log_append_time, set_max_timestamp};
 pub use sequence::{decrement_sequence, increment_sequence};

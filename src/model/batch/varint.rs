@@ -1,6 +1,6 @@
 //! Zigzag variable-length integers (those of Protocol Buffers), read with bounds and written.
 
-use super::RecordError;
+use super::record_error::RecordError;
 
 /// Bytes not yet read.
 #[derive(Clone, Copy, Debug)]

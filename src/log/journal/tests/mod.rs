@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::log::files::run::RunId;
-use crate::model::{PartitionIndex, TopicId};
+use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, PartitionIndex, ShardIndex, TopicId};
 use crate::rt::BLOCK_BYTES;
 use crate::sim::{DiskModel, Sim, SimDisk, SimRuntime};
 

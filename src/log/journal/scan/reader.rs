@@ -3,14 +3,15 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::JournalIdentity;
-use super::files::path_of;
-use super::format::{HEADER_BYTES, Header};
-use super::options::LONGEST_WRITE_BYTES;
-use super::ring::Geometry;
-use super::scan::{ScanError, front_is_intact};
+use super::error::ScanError;
+use super::write::front_is_intact;
 use crate::log::files::lock::open_locked;
 use crate::log::files::run::RunId;
+use crate::log::journal::JournalIdentity;
+use crate::log::journal::files::path_of;
+use crate::log::journal::format::{HEADER_BYTES, Header};
+use crate::log::journal::options::LONGEST_WRITE_BYTES;
+use crate::log::journal::ring::Geometry;
 use crate::log::rules::{Rule, holds};
 use crate::model::{NodeId, ShardIndex};
 use crate::rt::{BLOCK_BYTES, Buf, File, OpenMode, Runtime};

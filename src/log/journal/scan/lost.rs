@@ -1,7 +1,7 @@
 //! What a scan tells of writes that cannot be read any more.
 
-use super::format::EntryHead;
-use super::{PartitionEvent, Sequence};
+use crate::log::journal::format::EntryHead;
+use crate::log::journal::{PartitionEvent, Sequence};
 use crate::model::PartitionId;
 
 /// Rot: writes that had been flushed are not whole.

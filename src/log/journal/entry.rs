@@ -1,0 +1,80 @@
+//! What is journaled, and how writes and journals are told apart.
+
+use smallvec::SmallVec;
+
+use crate::log::files::run::RunId;
+use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, ShardIndex};
+use crate::rt::Buf;
+
+/// Number of a journal write within its run, from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sequence(pub u64);
+
+/// Whose journal it is. A write of another identity is void.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalIdentity {
+    pub node: NodeId,
+    pub shard: ShardIndex,
+    /// The start of the node.
+    pub run: RunId,
+}
+
+/// The bytes of an entry, in order. Two pieces, as where a batch crosses from one chunk of a
+/// partition's tail into the next, cost no allocation.
+pub type Pieces = SmallVec<[Buf; 2]>;
+
+/// What can be journaled. The token is handed back once the entry's writes have completed.
+#[derive(Debug)]
+pub enum Entry<T> {
+    /// Bytes of a segment.
+    Data {
+        /// Whose segment.
+        partition: PartitionId,
+        /// The leader epoch under which they were accepted.
+        leader_epoch: LeaderEpoch,
+        /// First offset of the segment.
+        segment_base: Offset,
+        /// Where in the segment the bytes begin.
+        position: u64,
+        /// The bytes.
+        payload: Pieces,
+        /// Handed back.
+        token: T,
+    },
+    /// What changes a partition beside its batches.
+    Event {
+        /// Whose.
+        partition: PartitionId,
+        /// What happens.
+        event: PartitionEvent,
+        /// Handed back.
+        token: T,
+    },
+}
+
+/// A change of a partition, in the order of the journal. Each has a number of its partition: a
+/// snapshot names the last one that it includes, and replay applies only later ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionEvent {
+    /// Counts the partition's events, from 1.
+    pub number: u64,
+    /// What happens.
+    pub change: EventChange,
+}
+
+/// What an event changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventChange {
+    /// The log starts at this offset, unless it starts later.
+    LogStart(Offset),
+}
+
+impl<T> Entry<T> {
+    /// What to ask [`Journal::reserve`] for.
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Data { payload, .. } => payload.iter().map(|buf| buf.len()).sum(),
+            Self::Event { .. } => 0,
+        }
+    }
+}
