@@ -5,14 +5,17 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `counter` | how often, and how much; for each API of the protocol |
 //! | `histogram` | how often each value came, within 1/16 |
 //! | `requests` | how long the stages of requests took, by kind of request |
 //! | `report` | the figures of a shard, as it tells them when it stops |
 
+mod counter;
 mod histogram;
 mod report;
 mod requests;
 
+pub use counter::{ApiCounters, ApiCounts, Counter};
 pub use histogram::{Histogram, Quantiles};
 pub use report::{StepFigures, tell};
-pub use requests::{RequestKind, RequestTimes, Stage, StageTimes};
+pub use requests::{RequestKind, RequestMetrics, RequestTimes, Stage, StageTimes};

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::histogram::Quantiles;
-use super::requests::StageTimes;
+use super::requests::RequestMetrics;
 
 /// How long a shard's core stayed with one task: steps are single polls of a task. What the
 /// operating system took from the core meanwhile is part of it.
@@ -18,10 +18,15 @@ pub struct StepFigures {
 /// Tells the figures of a shard: as one line of JSON at level info, and a line for each histogram
 /// that holds something at level debug. `steps` are those of each part of the shard's life, where the
 /// runtime measures them.
-pub fn tell(shard: usize, requests: &StageTimes, steps: &[(&str, Option<StepFigures>)]) {
+pub fn tell(shard: usize, requests: &RequestMetrics, steps: &[(&str, Option<StepFigures>)]) {
     let figures = figures(requests, steps);
     tracing::info!(target: "corelane::metrics", shard, %figures, "what was measured");
-    for (kind, stage, times) in requests.all().filter(|(_, _, times)| times.count() > 0) {
+    for (api, counts) in requests.apis.used() {
+        let counts = counts.all();
+        tracing::debug!(target: "corelane::metrics", shard, "{api}: {counts:?}");
+    }
+    let times = requests.times.all();
+    for (kind, stage, times) in times.filter(|(_, _, times)| times.count() > 0) {
         tracing::debug!(target: "corelane::metrics", shard, "{kind} {stage}: {}", line(times.quantiles()));
     }
     for (part, StepFigures { times, above_1ms }) in measured(steps) {
@@ -38,11 +43,15 @@ fn measured<'a>(
         .filter_map(|(part, steps)| Some((*part, (*steps)?)))
 }
 
-/// `{"requests_ns": {KIND: {STAGE: {count, p50, p99, p999, longest}}}, "steps_ns": {PART: {…,
+/// `{"requests": {API: {requests, refused, errors, bytes_in, bytes_out}}, "requests_ns": {KIND: {STAGE: {count, p50, p99, p999, longest}}}, "steps_ns": {PART: {…,
 /// above_1ms}}}`, without what never came.
-fn figures(requests: &StageTimes, steps: &[(&str, Option<StepFigures>)]) -> Value {
+fn figures(requests: &RequestMetrics, steps: &[(&str, Option<StepFigures>)]) -> Value {
+    let mut apis = Map::new();
+    for (api, counts) in requests.apis.used() {
+        apis.insert(api.to_owned(), counts.all().into_iter().collect());
+    }
     let mut kinds = Map::new();
-    for (kind, stage, times) in requests.all().filter(|(_, _, times)| times.count() > 0) {
+    for (kind, stage, times) in requests.times.all().filter(|(_, _, times)| times.count() > 0) {
         let of_kind = kinds.entry(kind).or_insert_with(|| json!({}));
         of_kind[stage] = as_json(times.quantiles());
     }
@@ -52,7 +61,7 @@ fn figures(requests: &StageTimes, steps: &[(&str, Option<StepFigures>)]) -> Valu
         of_part["above_1ms"] = above_1ms.into();
         parts.insert(part.to_owned(), of_part);
     }
-    json!({ "requests_ns": kinds, "steps_ns": parts })
+    json!({ "requests": apis, "requests_ns": kinds, "steps_ns": parts })
 }
 
 fn as_json(times: Quantiles) -> Value {

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use super::counter::ApiCounters;
 use super::histogram::Histogram;
 
 /// A stage of a request, each from the end of the one before.
@@ -116,6 +117,15 @@ fn ns(time: Duration) -> u64 {
 #[derive(Debug, Default)]
 pub struct StageTimes {
     kinds: [KindTimes; RequestKind::ALL.len()],
+}
+
+/// What a shard measures of its clients' requests.
+#[derive(Debug)]
+pub struct RequestMetrics {
+    /// How long they took.
+    pub times: StageTimes,
+    /// How many there were, and how large.
+    pub apis: ApiCounters,
 }
 
 #[derive(Debug, Default)]

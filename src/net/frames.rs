@@ -10,7 +10,8 @@ use futures_util::future::{Either, select};
 use super::stream::Stream;
 use crate::rt::{Budget, Buf, BufMut, Permit, Runtime};
 
-const PREFIX_BYTES: usize = 4;
+/// Bytes of the length before every frame.
+pub const PREFIX_BYTES: usize = 4;
 /// What a quiet connection holds while it waits; thousands of them cost little.
 const QUIET_BYTES: usize = 4 << 10;
 /// What a busy connection of small frames reads into at a time; frames beyond are *large*.

@@ -8,5 +8,5 @@
 mod frames;
 mod stream;
 
-pub use frames::{Cut, Frame, FrameError, FrameMemory, FrameReader, cut_frame};
+pub use frames::{Cut, Frame, FrameError, FrameMemory, FrameReader, PREFIX_BYTES, cut_frame};
 pub use stream::Stream;

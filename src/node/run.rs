@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use super::open::{NodeOptions, OpenedNode, StartError, open_node};
 use crate::log::{RecoveryReport, StorageError};
-use crate::metrics::{StageTimes, tell};
+use crate::metrics::tell;
 use crate::rt::{Event, LaneReceiver, LaneSender, Listener, Runtime, TaskClass, UNBOUNDED};
-use crate::server::{bind, serve};
+use crate::server::{bind, request_metrics, serve};
 use crate::shard::{ControlMessage, Shard, ShardLanes, ShardSeed, Topology};
 
 /// What a shard's thread waits for before it can start.
@@ -225,12 +225,12 @@ pub async fn run_shard<R: Runtime>(rt: R, setup: ShardSetup) -> Result<(), Serve
     drop(started);
     let stop = Flag::default();
     attend(&shard, lanes, &stop);
-    let times = Rc::new(StageTimes::default());
+    let metrics = Rc::new(request_metrics());
     let starting = rt.take_steps();
     // Without a topology another shard did not start, and a stop follows.
     if let Some(topology) = topology.recv().await {
         shard.set_topology(topology);
-        serve(&shard, listeners, times.clone(), stop.raised()).await;
+        serve(&shard, listeners, metrics.clone(), stop.raised()).await;
     }
     let serving = rt.take_steps();
     let closed = shard.close().await;
@@ -239,7 +239,7 @@ pub async fn run_shard<R: Runtime>(rt: R, setup: ShardSetup) -> Result<(), Serve
         ("serving", serving),
         ("stopping", rt.take_steps()),
     ];
-    tell(index, &times, &steps);
+    tell(index, &metrics, &steps);
     closed.map_err(|source| ServeError::Log {
         shard: index,
         source,

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use futures_util::future::{Either, LocalBoxFuture, select};
 
-use super::request::ResponseFrame;
-use crate::metrics::{RequestKind, RequestTimes, Stage};
+use super::request::{Counted, ResponseFrame};
+use crate::metrics::{RequestTimes, Stage};
 use crate::net::{Frame, FrameError, FrameReader, Stream};
 use crate::rt::{Budget, Buf, Event, Permit, Runtime};
 
@@ -53,7 +53,7 @@ pub trait Service {
     /// Accepts one request. The next one of this connection is looked at when this completes.
     fn accept(&self, frame: Buf, times: RequestTimes) -> impl Future<Output = Reply>;
     /// The response to a request has been written.
-    fn answered(&self, kind: RequestKind, times: &RequestTimes);
+    fn answered(&self, counted: &Counted, times: &RequestTimes);
     /// Until when no further request is to be read.
     fn muted_until(&self) -> Duration;
     /// No further request can be read.
@@ -81,7 +81,7 @@ struct PendingReply {
     /// What the response is charged with, from when it is there.
     response_memory: Option<Permit>,
     /// What its request was, and its stages, from when the response is there.
-    measured: Option<(RequestKind, RequestTimes)>,
+    measured: Option<(Counted, RequestTimes)>,
     _memory: Permit,
     _slot: Permit,
 }
@@ -95,7 +95,7 @@ impl PendingReply {
         };
         Poll::Ready(came.map(|outgoing| {
             self.response_memory = outgoing.memory;
-            self.measured = Some((outgoing.kind, outgoing.times));
+            self.measured = Some((outgoing.counted, outgoing.times));
             outgoing.pieces
         }))
     }
@@ -275,9 +275,9 @@ impl<R: Runtime> Connection<R> {
                 },
                 None => write.await?,
             }
-            for (kind, times) in served.iter().filter_map(|reply| reply.measured.as_ref()) {
+            for (counted, times) in served.iter().filter_map(|reply| reply.measured.as_ref()) {
                 times.lap(Stage::Answered, self.last_active.get());
-                service.answered(*kind, times);
+                service.answered(counted, times);
             }
             drop(served);
         }

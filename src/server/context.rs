@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::fetch_session::SessionCache;
 use super::memory::ResponseMemory;
 use super::session::Session;
-use crate::metrics::StageTimes;
+use crate::metrics::RequestMetrics;
 use crate::rt::Runtime;
 use crate::shard::Shard;
 
@@ -22,8 +22,8 @@ pub struct Context<R: Runtime> {
     pub refusals: Rc<Refusals>,
     /// Memory for responses that carry records.
     pub responses: ResponseMemory,
-    /// How long the stages of requests took.
-    pub times: Rc<StageTimes>,
+    /// What is measured of requests.
+    pub metrics: Rc<RequestMetrics>,
 }
 
 impl<R: Runtime> Clone for Context<R> {
@@ -33,7 +33,7 @@ impl<R: Runtime> Clone for Context<R> {
             sessions: self.sessions.clone(),
             refusals: self.refusals.clone(),
             responses: self.responses.clone(),
-            times: self.times.clone(),
+            metrics: self.metrics.clone(),
         }
     }
 }

@@ -32,4 +32,4 @@ mod session;
 
 pub use listeners::{bind, resolve};
 pub use memory::MemoryPlan;
-pub use run::serve;
+pub use run::{request_metrics, serve};

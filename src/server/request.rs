@@ -21,7 +21,33 @@ pub struct Outgoing {
     pub memory: Option<Permit>,
     /// The stages of its request.
     pub times: RequestTimes,
-    pub kind: RequestKind,
+    /// What is counted of it.
+    pub counted: Counted,
+}
+
+/// What is counted of a response.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted {
+    pub api: ApiKey,
+    /// Error codes that it tells of.
+    pub errors: usize,
+    /// Its bytes, the length prefix included.
+    pub bytes: usize,
+}
+
+impl Counted {
+    /// What its times are told under.
+    pub fn kind(&self) -> RequestKind {
+        kind_of(self.api)
+    }
+}
+
+fn kind_of(api: ApiKey) -> RequestKind {
+    match api {
+        ApiKey::Produce => RequestKind::Produce,
+        ApiKey::Fetch => RequestKind::Fetch,
+        _ => RequestKind::Other,
+    }
 }
 
 /// What a request's header says, but for the client id, which the session has.
@@ -104,11 +130,7 @@ impl Call {
 
     /// What it is measured as.
     pub fn kind(&self) -> RequestKind {
-        match self.header.api {
-            ApiKey::Produce => RequestKind::Produce,
-            ApiKey::Fetch => RequestKind::Fetch,
-            _ => RequestKind::Other,
-        }
+        kind_of(self.header.api)
     }
 
     /// A stage of it ends now.
@@ -135,12 +157,12 @@ impl Call {
         memory: Option<Permit>,
     ) -> ResponseFrame {
         gate::throttle(context, &self.session, &mut message);
-        let pieces = encode(self.header, &message, records)?;
+        let (pieces, counted) = encode(self.header, &message, records)?;
         Some(Outgoing {
             pieces,
             memory,
             times: self.times.clone(),
-            kind: self.kind(),
+            counted,
         })
     }
 }
@@ -151,12 +173,12 @@ pub fn plain_response<'a, M: Response<'a>>(
     message: &M,
     times: RequestTimes,
 ) -> ResponseFrame {
-    let pieces = encode(header, message, &[])?;
+    let (pieces, counted) = encode(header, message, &[])?;
     Some(Outgoing {
         pieces,
         memory: None,
         times,
-        kind: RequestKind::Other,
+        counted,
     })
 }
 
@@ -165,7 +187,7 @@ fn encode<'a, M: Response<'a>>(
     header: Header,
     message: &M,
     records: &[Vec<Buf>],
-) -> Option<Vec<Buf>> {
+) -> Option<(Vec<Buf>, Counted)> {
     let mut framing = Vec::new();
     let encoded = encode_response(&mut framing, header.version, header.correlation_id, message);
     let encoded = match encoded {
@@ -185,5 +207,10 @@ fn encode<'a, M: Response<'a>>(
             Piece::Records(index) => pieces.extend(records[index].iter().cloned()),
         }
     }
-    Some(pieces)
+    let counted = Counted {
+        api: header.api,
+        errors: encoded.error_count(),
+        bytes: encoded.frame_bytes(),
+    };
+    Some((pieces, counted))
 }

@@ -15,10 +15,10 @@ use super::connection::{Reply, Service};
 use super::context::Context;
 use super::gate::authorize;
 use super::handlers;
-use super::request::{Call, Header, plain_response};
+use super::request::{Call, Counted, Header, plain_response};
 use super::session::Session;
-use crate::metrics::{RequestKind, RequestTimes, Stage};
-use crate::net::FrameError;
+use crate::metrics::{RequestTimes, Stage};
+use crate::net::{FrameError, PREFIX_BYTES};
 use crate::rt::{Buf, Runtime};
 use crate::wire::{ApiKey, DecodeError, RequestError, RequestHeader, for_each_api};
 
@@ -102,13 +102,23 @@ impl<R: Runtime> Service for Router<R> {
             Err(error) => return self.refuse(&"a frame", &error),
         };
         let Header { api, version, .. } = call.header;
+        let counts = self.context.metrics.apis.of(api.place());
+        counts.requests.add(1);
+        counts.bytes_in.add((PREFIX_BYTES + frame.len()) as u64);
         let what = format_args!("{api} version {version}");
         if !authorize(self.session.principal(), api) {
+            counts.refused.add(1);
             return self.refuse(&what, &"not authorized");
         }
         match handle(&self.context, call).await {
-            Ok(reply) => reply,
-            Err(error) => self.refuse(&what, &error),
+            Ok(reply) => {
+                counts.refused.add(u64::from(matches!(reply, Reply::Close)));
+                reply
+            }
+            Err(error) => {
+                counts.refused.add(1);
+                self.refuse(&what, &error)
+            }
         }
     }
 
@@ -121,8 +131,12 @@ impl<R: Runtime> Service for Router<R> {
         }
     }
 
-    fn answered(&self, kind: RequestKind, times: &RequestTimes) {
-        self.context.times.record(kind, times);
+    fn answered(&self, counted: &Counted, times: &RequestTimes) {
+        let metrics = &self.context.metrics;
+        metrics.times.record(counted.kind(), times);
+        let of_api = metrics.apis.of(counted.api.place());
+        of_api.errors.add(counted.errors as u64);
+        of_api.bytes_out.add(counted.bytes as u64);
     }
 
     fn muted_until(&self) -> Duration {

@@ -8,21 +8,30 @@ use super::context::Context;
 use super::fetch_session::SessionCache;
 use super::listeners::Connections;
 use super::memory::MemoryPlan;
-use crate::metrics::StageTimes;
+use crate::metrics::{ApiCounters, RequestMetrics, StageTimes};
 use crate::rt::{Runtime, TaskClass};
 use crate::shard::Shard;
+use crate::wire::ApiKey;
 
 /// How long a stop waits for requests that were accepted.
 const STOP_GRACE: Duration = Duration::from_secs(30);
 /// How many fetch sessions one connection may hold; clients use one.
 const SESSIONS_PER_CONNECTION: usize = 8;
 
-/// Serves clients until `stopped` completes, and then what was accepted. What that takes goes to
-/// `times`.
+/// Nothing measured yet.
+pub fn request_metrics() -> RequestMetrics {
+    RequestMetrics {
+        times: StageTimes::default(),
+        apis: ApiCounters::new(ApiKey::ALL.iter().map(|api| api.name())),
+    }
+}
+
+/// Serves clients until `stopped` completes, and then what was accepted. What is measured of
+/// it goes to `metrics`.
 pub async fn serve<R: Runtime>(
     shard: &Shard<R>,
     listeners: Vec<R::Listener>,
-    times: Rc<StageTimes>,
+    metrics: Rc<RequestMetrics>,
     stopped: impl Future<Output = ()>,
 ) {
     let config = shard.config();
@@ -35,7 +44,7 @@ pub async fn serve<R: Runtime>(
         sessions: Rc::new(RefCell::new(sessions)),
         refusals: Rc::default(),
         responses: plan.response_memory(),
-        times,
+        metrics,
     };
     let connections = Connections::new(context, &plan);
     for (index, listener) in listeners.into_iter().enumerate() {

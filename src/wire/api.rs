@@ -97,6 +97,16 @@ macro_rules! api_keys {
                 }
             }
 
+            /// Its place in [`ApiKey::ALL`].
+            pub fn place(self) -> usize {
+                enum Place {
+                    $($name,)*
+                }
+                match self {
+                    $(Self::$name => Place::$name as usize,)*
+                }
+            }
+
             /// The versions that can be decoded, encoded and served.
             pub fn versions(self) -> RangeInclusive<i16> {
                 match self {
@@ -274,6 +284,7 @@ mod tests {
         for api in ApiKey::ALL {
             assert_eq!(ApiKey::from_key(api.key()), Some(*api));
             assert_eq!(api_name(api.key()), Some(api.name()));
+            assert_eq!(ApiKey::ALL.get(api.place()), Some(api));
             assert_eq!(api.advertised_versions().end(), api.versions().end());
         }
         assert_eq!(api_name(-1), None);

@@ -157,7 +157,6 @@ macro_rules! carried {
 
 carried! {
     bool as i8: |byte| byte != 0, |flag| i8::from(*flag);
-    ErrorCode as i16: ErrorCode::from_code, |error| error.code();
     Offset as i64: Offset, |offset| offset.0;
     LeaderEpoch as i32: LeaderEpoch, |epoch| epoch.0;
     PartitionIndex as i32: PartitionIndex, |index| index.0;
@@ -165,6 +164,23 @@ carried! {
     ProducerId as i64: ProducerId, |id| id.0;
     ProducerEpoch as i16: ProducerEpoch, |epoch| epoch.0;
     TopicId as uuid::Uuid: TopicId, |id| id.0;
+}
+
+impl<'a> Wire<'a> for ErrorCode {
+    fn min_bytes(version: Version) -> usize {
+        i16::min_bytes(version)
+    }
+
+    #[inline]
+    fn read(&mut self, reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        *self = reader.value().map(Self::from_code)?;
+        Ok(())
+    }
+
+    #[inline]
+    fn write(&self, writer: &mut Writer<'_>) {
+        writer.error_code(*self);
+    }
 }
 
 impl<'a> Wire<'a> for uuid::Uuid {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::EncodeError;
+use super::{EncodeError, ErrorCode};
 use super::limits::{MAX_STRING_BYTES, MAX_TAGS_PER_SECTION, Version};
 
 /// Bytes of the length in front of every frame.
@@ -19,6 +19,7 @@ pub struct Encoded {
     /// Positions in the buffer before which the records of that number go.
     splices: SmallVec<[usize; 1]>,
     frame_bytes: usize,
+    error_count: usize,
 }
 
 /// A run of bytes of a frame, in the order in which they are sent.
@@ -34,6 +35,11 @@ impl Encoded {
     /// Bytes to send: prefix, message, and the records that are held elsewhere.
     pub fn frame_bytes(&self) -> usize {
         self.frame_bytes
+    }
+
+    /// How many error codes the message tells of.
+    pub fn error_count(&self) -> usize {
+        self.error_count
     }
 
     /// The bytes of the buffer that belong to this frame.
@@ -72,6 +78,7 @@ pub struct Writer<'o> {
     splices: SmallVec<[usize; 1]>,
     spliced_bytes: usize,
     too_long: bool,
+    error_count: usize,
 }
 
 impl<'o> Writer<'o> {
@@ -86,6 +93,7 @@ impl<'o> Writer<'o> {
             splices: SmallVec::new(),
             spliced_bytes: 0,
             too_long: false,
+            error_count: 0,
         }
     }
 
@@ -118,6 +126,7 @@ impl<'o> Writer<'o> {
                     framing,
                     splices: self.splices,
                     frame_bytes,
+                    error_count: self.error_count,
                 })
             }
             _ => {
@@ -131,6 +140,13 @@ impl<'o> Writer<'o> {
     #[inline]
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
+    }
+
+    /// An error code.
+    #[inline]
+    pub fn error_code(&mut self, code: ErrorCode) {
+        self.error_count += usize::from(code != ErrorCode::None);
+        self.bytes(&code.code().to_be_bytes());
     }
 
     /// A string: `i16` length, or compact.
@@ -260,16 +276,18 @@ mod tests {
         writer.bytes(b"ab");
         writer.splice(10);
         writer.splice(20);
+        writer.error_code(ErrorCode::None);
+        writer.error_code(ErrorCode::UnknownTopicOrPartition);
         writer.bytes(b"c");
         let encoded = writer.finish().unwrap();
-        assert_eq!(out, [9, 0, 0, 0, 33, b'a', b'b', b'c']);
-        assert_eq!(encoded.frame_bytes(), 37);
+        assert_eq!(out, [9, 0, 0, 0, 37, b'a', b'b', 0, 0, 0, 3, b'c']);
+        assert_eq!((encoded.frame_bytes(), encoded.error_count()), (41, 1));
         let pieces: Vec<_> = encoded.pieces().collect();
         let expected = [
             Piece::Framing(1..7),
             Piece::Records(0),
             Piece::Records(1),
-            Piece::Framing(7..8),
+            Piece::Framing(7..12),
         ];
         assert_eq!(pieces, expected);
     }

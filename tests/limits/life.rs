@@ -62,6 +62,16 @@ fn every_request_is_measured() {
         serde_json::from_str::<serde_json::Value>(figures).ok()
     });
     let figures = figures.expect("figures in the log");
+    let counted = |api: &str, what: &str| figures["requests"][api][what].as_u64();
+    let sent = u64::try_from(batch.len()).expect("a length");
+    assert_eq!(counted("Produce", "requests"), Some(ALONE + TOGETHER));
+    assert!(counted("Produce", "bytes_in") > Some((ALONE + TOGETHER) * sent));
+    assert_eq!(counted("Fetch", "requests"), Some(FETCHES), "{figures}");
+    assert!(counted("Fetch", "bytes_out") > Some(FETCHES * sent));
+    for api in ["Produce", "Fetch", "CreateTopics"] {
+        let failed = ["refused", "errors"].map(|what| counted(api, what));
+        assert_eq!(failed, [Some(0); 2], "{api}");
+    }
     let of = |kind: &str, stage: &str| figures["requests_ns"][kind][stage].clone();
     let count = |kind: &str, stage: &str| of(kind, stage)["count"].as_u64();
     for stage in [

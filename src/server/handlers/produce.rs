@@ -66,7 +66,7 @@ pub async fn produce<R: Runtime>(context: &Context<R>, call: Call) -> Result<Rep
             .iter()
             .flat_map(|topic| &topic.partitions)
             .any(|(_, outcome)| refused(outcome));
-        context.times.record(call.kind(), &call.times);
+        context.metrics.times.record(call.kind(), &call.times);
         // There is no response to carry an error: the closed connection is the message.
         return Ok(if failed { Reply::Close } else { Reply::Nothing });
     }
