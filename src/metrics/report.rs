@@ -51,7 +51,11 @@ fn figures(requests: &RequestMetrics, steps: &[(&str, Option<StepFigures>)]) -> 
         apis.insert(api.to_owned(), counts.all().into_iter().collect());
     }
     let mut kinds = Map::new();
-    for (kind, stage, times) in requests.times.all().filter(|(_, _, times)| times.count() > 0) {
+    for (kind, stage, times) in requests
+        .times
+        .all()
+        .filter(|(_, _, times)| times.count() > 0)
+    {
         let of_kind = kinds.entry(kind).or_insert_with(|| json!({}));
         of_kind[stage] = as_json(times.quantiles());
     }

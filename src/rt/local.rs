@@ -6,6 +6,10 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+/// Room for so many waiters is kept for those who wait next: one that is notified for each request
+/// would take memory as often.
+const KEPT_ROOM: usize = 64;
+
 /// A moment that tasks of a shard wait for. Holds no state: waiters look at theirs.
 #[derive(Default)]
 pub struct Event {
@@ -27,8 +31,11 @@ impl Event {
 
     /// Lets every waiter look again.
     pub fn notify(&self) {
-        for waker in self.wakers.take() {
-            waker.wake();
+        let mut wakers = self.wakers.take();
+        wakers.drain(..).for_each(Waker::wake);
+        let mut waiting = self.wakers.borrow_mut();
+        if waiting.capacity() == 0 && wakers.capacity() <= KEPT_ROOM {
+            *waiting = wakers;
         }
     }
 
@@ -211,6 +218,19 @@ impl Budget {
         self.inner.taken.get()
     }
 
+    /// Whether somebody waits for a part of it.
+    pub fn is_awaited(&self) -> bool {
+        !self.inner.line.is_empty()
+    }
+
+    /// Waits, taking nothing, until there is something left and everyone who asked earlier has
+    /// theirs.
+    pub async fn some_left(&self) {
+        if !self.has_room(1) {
+            drop(self.acquire(1).await);
+        }
+    }
+
     /// The whole amount.
     pub fn total(&self) -> usize {
         self.inner.total.get()
@@ -384,6 +404,20 @@ mod tests {
         assert_eq!(budget.taken(), 6);
         drop((charged, one));
         assert_eq!(budget.taken(), 0);
+    }
+
+    #[test]
+    fn who_waits_for_something_left_takes_nothing() {
+        let budget = Budget::new(4);
+        let mut held = budget.charge(6);
+        let mut waiting = Box::pin(budget.some_left());
+        assert!((&mut waiting).now_or_never().is_none());
+        assert!(budget.is_awaited());
+        held.shrink_to(3);
+        assert!(waiting.now_or_never().is_some());
+        assert!(!budget.is_awaited());
+        assert_eq!(budget.taken(), 3);
+        assert!(budget.some_left().now_or_never().is_some());
     }
 
     #[test]

@@ -164,6 +164,11 @@ impl<R: Runtime> Connection<R> {
         self.stuck_since.get().or(quiet_since)
     }
 
+    /// Since when the client takes nothing of what is being written to it, if so.
+    pub fn stuck_since(&self) -> Option<Duration> {
+        self.stuck_since.get()
+    }
+
     /// Ends the connection at once.
     pub fn close(&self) {
         self.stream.shutdown();

@@ -20,7 +20,7 @@ pub struct Context<R: Runtime> {
     pub sessions: Rc<RefCell<SessionCache>>,
     /// What was refused of late.
     pub refusals: Rc<Refusals>,
-    /// Memory for responses that carry records.
+    /// Memory for responses.
     pub responses: ResponseMemory,
     /// What is measured of requests.
     pub metrics: Rc<RequestMetrics>,

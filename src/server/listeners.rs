@@ -20,6 +20,10 @@ use crate::rt::{Event, FileShares, Listener, Runtime, TaskClass};
 const IDLE_CHECKS: u32 = 10;
 const IDLE_CHECK_MIN: Duration = Duration::from_millis(50);
 const IDLE_CHECK_MAX: Duration = Duration::from_secs(30);
+/// A client that takes nothing of a response for so long is closed where others wait for the memory.
+const STUCK_LIMIT: Duration = Duration::from_secs(10);
+/// How often such clients are looked for.
+const STUCK_CHECK: Duration = Duration::from_secs(2);
 /// After an error of accept, such as too many open files, the next attempt waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -76,25 +80,33 @@ impl<R: Runtime> Connections<R> {
         });
     }
 
-    /// Closes connections that have been silent for `connections.max.idle.ms`, as long as the shard
-    /// serves.
+    /// Closes connections that have been silent for `connections.max.idle.ms`, and those that take
+    /// nothing while others wait for memory, as long as the shard serves.
     pub async fn close_idle(&self) {
         let rt = self.context.shard.rt();
+        let mut looked_at = rt.now();
         while !self.stopping.get() {
             let idle_ms = self.context.shard.config().connections_max_idle_ms;
             let limit = Duration::from_millis(u64::try_from(idle_ms).unwrap_or(u64::MAX));
-            rt.sleep((limit / IDLE_CHECKS).clamp(IDLE_CHECK_MIN, IDLE_CHECK_MAX))
-                .await;
+            let pause = (limit / IDLE_CHECKS).clamp(IDLE_CHECK_MIN, IDLE_CHECK_MAX);
+            rt.sleep(pause.min(STUCK_CHECK)).await;
             let now = rt.now();
-            let silent = |connection: &Connection<R>| {
-                connection
-                    .idle_since()
-                    .is_some_and(|since| now.saturating_sub(since) >= limit)
-            };
-            for (_, connection) in self.open.borrow().values() {
-                if silent(connection) {
-                    connection.close();
-                }
+            if self.context.responses.is_awaited() {
+                self.close_after(STUCK_LIMIT, Connection::stuck_since);
+            }
+            if now.saturating_sub(looked_at) >= pause {
+                looked_at = now;
+                self.close_after(limit, Connection::idle_since);
+            }
+        }
+    }
+
+    /// Closes connections of which something has been so for `limit`.
+    fn close_after(&self, limit: Duration, since: impl Fn(&Connection<R>) -> Option<Duration>) {
+        let now = self.context.shard.rt().now();
+        for (_, connection) in self.open.borrow().values() {
+            if since(connection).is_some_and(|since| now.saturating_sub(since) >= limit) {
+                connection.close();
             }
         }
     }

@@ -33,6 +33,8 @@ pub struct Counted {
     pub errors: usize,
     /// Its bytes, the length prefix included.
     pub bytes: usize,
+    /// Those of them that are records held elsewhere.
+    records_bytes: usize,
 }
 
 impl Counted {
@@ -148,7 +150,7 @@ impl Call {
     }
 
     /// The frame of a response whose records (`Records::Elsewhere`, in order) are `records`, each
-    /// the pieces of one partition, and charged to `memory`.
+    /// the pieces of one partition, and charged to `memory`; the rest is charged beside it.
     pub fn respond_with<'a, R: Runtime, M: Response<'a>>(
         &self,
         context: &Context<R>,
@@ -158,16 +160,17 @@ impl Call {
     ) -> ResponseFrame {
         gate::throttle(context, &self.session, &mut message);
         let (pieces, counted) = encode(self.header, &message, records)?;
+        let framing_bytes = counted.bytes - counted.records_bytes;
         Some(Outgoing {
             pieces,
-            memory,
+            memory: Some(context.responses.charge(memory, framing_bytes)),
             times: self.times.clone(),
             counted,
         })
     }
 }
 
-/// The frame of a message that nothing is charged for.
+/// The frame of a small message that nothing is charged for.
 pub fn plain_response<'a, M: Response<'a>>(
     header: Header,
     message: &M,
@@ -211,6 +214,7 @@ fn encode<'a, M: Response<'a>>(
         api: header.api,
         errors: encoded.error_count(),
         bytes: encoded.frame_bytes(),
+        records_bytes: encoded.frame_bytes() - encoded.framing().len(),
     };
     Some((pieces, counted))
 }

@@ -32,6 +32,7 @@ macro_rules! handle {
     (message $module:ident, $context:ident, $call:ident) => {
         // Boxed, so that a connection is no larger than its hot requests make it.
         Box::pin(async move {
+            $context.responses.some_left().await;
             let request = $call.open()?;
             let response = handlers::$module($context, &request).await;
             $call.lap($context, Stage::Accepted);

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::{EncodeError, ErrorCode};
 use super::limits::{MAX_STRING_BYTES, MAX_TAGS_PER_SECTION, Version};
+use super::{EncodeError, ErrorCode};
 
 /// Bytes of the length in front of every frame.
 const PREFIX_BYTES: usize = 4;

@@ -207,7 +207,8 @@ impl SessionCache {
         self.sessions.is_empty()
     }
 
-    /// Applies a request's session fields and says what to serve. `random` seeds a new id.
+    /// Applies a request's session fields and says what to serve. `random` seeds the id of a
+    /// session that [`INITIAL_EPOCH`] opens.
     pub fn plan(
         &mut self,
         ask: SessionAsk,

@@ -15,7 +15,8 @@ use crate::server::connection::Reply;
 use crate::server::context::Context;
 use crate::server::errors::Code;
 use crate::server::fetch_session::{
-    FetchPlan, PartitionAnswer, PartitionAsk, PartitionKey, Planned, SessionAsk, TopicKey,
+    FetchPlan, INITIAL_EPOCH, PartitionAnswer, PartitionAsk, PartitionKey, Planned, SessionAsk,
+    TopicKey,
 };
 use crate::server::locate::{NotHere, Redirects, TopicRef};
 use crate::server::memory::{ResponseRoom, memory_of};
@@ -97,7 +98,11 @@ pub async fn fetch<R: Runtime>(context: &Context<R>, call: Call) -> Result<Reply
         isolation,
     };
     let ask = session_ask(&request, call.header.version);
-    let (now, random) = (call.times.last(), rt.random_u64());
+    let now = call.times.last();
+    let random = match ask.epoch {
+        INITIAL_EPOCH => rt.random_u64(),
+        _ => 0,
+    };
     let plan = context
         .sessions
         .borrow_mut()

@@ -1,9 +1,15 @@
-//! Memory for responses that carry records, from before these are read until they are written.
+//! Memory for responses until they are written: for records from before these are read, for everything
+//! else from when it is there.
 //!
 //! Whoever waits here holds nothing of it, and a response that was begun is cut to what there is
 //! instead of waiting, so that no response waits for another. What is held is given back when the
 //! response is written, or its connection ends: a client that takes nothing is closed after
-//! `connections.max.idle.ms`.
+//! `connections.max.idle.ms`, and after ten seconds where others wait for memory.
+//!
+//! A Metadata response of 10,000 partitions has 0.5 MB. With 24 MiB, a client that asks and never
+//! reads finds no more room when 50 of them wait, whatever the number of its connections; then nobody's
+//! request is looked at before one of those was written or closed. (Produce and Fetch go on: the
+//! one's responses are smaller than its requests, which are charged as long, the other's take rooms.)
 
 use std::pin::pin;
 
@@ -35,6 +41,27 @@ impl ResponseMemory {
         Self {
             large: Budget::new(large_bytes),
             small: Budget::new(small_bytes),
+        }
+    }
+
+    /// Waits, holding nothing, until a response may be made whose size is not known before.
+    pub async fn some_left(&self) {
+        self.large.some_left().await;
+    }
+
+    /// Whether somebody waits for memory.
+    pub fn is_awaited(&self) -> bool {
+        self.large.is_awaited()
+    }
+
+    /// Charges `bytes` of a response that is there, beside what is `held` for its records.
+    pub fn charge(&self, held: Option<Permit>, bytes: usize) -> Permit {
+        match held {
+            Some(mut held) => {
+                held.overdraw(bytes);
+                held
+            }
+            None => self.large.charge(bytes),
         }
     }
 
@@ -212,6 +239,24 @@ mod tests {
         assert!((&mut waiting).now_or_never().is_some());
         drop(waiting);
         assert!(next.take(1 << 20).is_some(), "what was waited for is there");
+    }
+
+    #[test]
+    fn what_is_not_read_keeps_the_next_response_from_being_made() {
+        let memory = ResponseMemory::new(1 << 20, 128 << 10);
+        let unread: Vec<_> = (0..2).map(|_| memory.charge(None, 600 << 10)).collect();
+        let mut next = Box::pin(memory.some_left());
+        assert!((&mut next).now_or_never().is_none());
+        assert!(memory.is_awaited());
+        let mut room = memory.room();
+        assert!(room.take(1000).is_some(), "a small read goes on");
+        room.settle(1000);
+        let held = memory.charge(room.into_permit(), 500);
+        assert_eq!(memory.small.taken(), 1500);
+        drop(unread);
+        assert!(next.now_or_never().is_some());
+        drop(held);
+        assert_eq!((memory.large.taken(), memory.small.taken()), (0, 0));
     }
 
     #[test]
