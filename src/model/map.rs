@@ -23,6 +23,14 @@ impl<K: Eq + Hash, V> LookupMap<K, V> {
         self.0.get(key)
     }
 
+    /// The value of a key, to be changed.
+    pub fn get_mut<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        self.0.get_mut(key)
+    }
+
     /// The value of a key, made first where there is none.
     pub fn get_or_insert_with(&mut self, key: K, value: impl FnOnce() -> V) -> &mut V {
         self.0.entry(key).or_insert_with(value)

@@ -4,6 +4,7 @@ pub mod batch;
 mod codec;
 mod ids;
 mod map;
+mod partition_table;
 mod topic_name;
 
 pub use codec::Codec;
@@ -12,6 +13,7 @@ pub use ids::{
     ProducerEpoch, ProducerId, ShardIndex, TopicId,
 };
 pub use map::LookupMap;
+pub use partition_table::{PartitionSlot, PartitionTable};
 pub use topic_name::{
     MAX_TOPIC_NAME_BYTES, RESERVED_TOPIC_NAME, is_topic_name, is_topic_name_byte,
 };

@@ -39,6 +39,14 @@ impl Event {
         }
     }
 
+    /// Lets one waiter look again, whichever.
+    pub fn notify_one(&self) {
+        let one = self.wakers.borrow_mut().pop();
+        if let Some(waker) = one {
+            waker.wake();
+        }
+    }
+
     /// Completes when `look` finds something: now, or after some later [`Event::notify`].
     pub async fn wait_until<T>(&self, mut look: impl FnMut() -> Option<T>) -> T {
         poll_fn(|context| {
@@ -201,6 +209,25 @@ impl Budget {
         }
         let look = |is_first| (is_first && self.has_room(amount)).then(|| self.take(amount));
         self.inner.line.wait_until(look).await
+    }
+
+    /// Takes `amount` as [`Budget::acquire`] does, unless `look` fails first: it is asked before each look,
+    /// and may make room. See [`Budget::look_again`].
+    pub async fn acquire_unless<E>(
+        &self,
+        amount: usize,
+        mut look: impl FnMut() -> Result<(), E>,
+    ) -> Result<Permit, E> {
+        let look = |is_first| match look() {
+            Err(error) => Some(Err(error)),
+            Ok(()) => (is_first && self.has_room(amount)).then(|| Ok(self.take(amount))),
+        };
+        self.inner.line.wait_until(look).await
+    }
+
+    /// Whoever waits longest looks again: there may be more to be had, though nothing was given back.
+    pub fn look_again(&self) {
+        self.inner.line.wake_first();
     }
 
     /// Takes `amount` if it is there and nobody waits.

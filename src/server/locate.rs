@@ -4,10 +4,10 @@ use super::context::Context;
 use super::errors::Code;
 use super::session::Session;
 use crate::cluster::Image;
-use crate::model::{BrokerId, PartitionIndex, TopicId};
+use crate::model::{BrokerId, PartitionIndex, PartitionSlot, TopicId};
 use crate::partition::Partition;
 use crate::rt::Runtime;
-use crate::shard::{Found, PartitionSlot};
+use crate::shard::Found;
 use crate::wire::ErrorCode;
 use crate::wire::messages::{LeaderIdAndEpoch, NodeEndpoint};
 

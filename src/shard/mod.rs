@@ -7,7 +7,6 @@
 //! | `apply` | what a change means on a shard |
 //! | `configs` | what settings mean there |
 //! | `lanes` | the messages between cores, the way to the controller |
-//! | `table` | its partitions, found by topic and index, or by slot |
 //!
 //! A shard shares nothing with the others. What it learns comes as a message. Where its seed comes
 //! from, and who decides on changes, is [`node`](crate::node)'s business.
@@ -17,10 +16,10 @@ mod configs;
 mod control;
 mod lanes;
 mod open;
-mod table;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -35,11 +34,12 @@ use crate::cluster::{Image, Placement};
 use crate::config::{BrokerConfig, DynamicConfigs, Settings};
 use crate::log::partition::retention::{ClockNews, JUMP_STANDS, RetentionClock};
 use crate::log::{ShardLog, StorageError};
-use crate::model::{BrokerId, LeaderEpoch, PartitionId, PartitionIndex, ProducerId, TopicId};
+use crate::model::{
+    BrokerId, LeaderEpoch, PartitionId, PartitionIndex, PartitionSlot, PartitionTable, ProducerId,
+    TopicId,
+};
 use crate::partition::{BatchOpener, Partition};
 use crate::rt::{Budget, Deadlines, Runtime};
-pub use table::PartitionSlot;
-use table::PartitionTable;
 
 /// Partitions that are looked at, made, deleted or given other settings before other tasks have their
 /// turn.
@@ -157,6 +157,12 @@ impl<R: Runtime> Shard<R> {
         self.inner.partitions.borrow().values().cloned().collect()
     }
 
+    /// Some partitions that it leads: those of a range of slots.
+    fn partitions_in(&self, slots: Range<usize>) -> Vec<Partition<R>> {
+        let partitions = self.inner.partitions.borrow();
+        partitions.values_in(slots).cloned().collect()
+    }
+
     /// Why the log directory cannot be used, if so.
     pub fn offline_reason(&self) -> Option<String> {
         self.inner.log.offline_reason()
@@ -233,18 +239,23 @@ impl<R: Runtime> Shard<R> {
 
     /// Removes what retention no longer keeps, of every partition in turn.
     pub async fn enforce_retention(&self) {
-        for (at, partition) in self.partitions().into_iter().enumerate() {
-            partition.forget_refusals(self.inner.rt.now());
-            let now_ms = self.retention_now_ms();
-            match partition.log().enforce_retention(now_ms).await {
-                Ok(0) => {}
-                Ok(removed) => tracing::info!(?partition, removed, "retention removed segments"),
-                Err(error) => tracing::warn!(?partition, %error, "retention failed"),
+        let slots = self.inner.partitions.borrow().slot_count();
+        for from in (0..slots).step_by(PARTITIONS_AT_ONCE) {
+            for partition in self.partitions_in(from..from + PARTITIONS_AT_ONCE) {
+                self.enforce_retention_of(&partition).await;
             }
             // Where nothing is to be removed, nothing is waited for.
-            if at % PARTITIONS_AT_ONCE == 0 {
-                self.inner.rt.yield_now().await;
-            }
+            self.inner.rt.yield_now().await;
+        }
+    }
+
+    async fn enforce_retention_of(&self, partition: &Partition<R>) {
+        partition.forget_refusals(self.inner.rt.now());
+        let now_ms = self.retention_now_ms();
+        match partition.log().enforce_retention(now_ms).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(?partition, removed, "retention removed segments"),
+            Err(error) => tracing::warn!(?partition, %error, "retention failed"),
         }
     }
 

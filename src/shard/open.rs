@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::configs::ConfigCache;
-use super::table::PartitionTable;
 use super::{ControlPlane, Inner, Shard, ShardLanes, Topology};
 use crate::cluster::{Image, Placement};
 use crate::config::{self, BrokerConfig, Settings};
@@ -16,7 +15,7 @@ use crate::log::partition::retention::RetentionClock;
 use crate::log::{
     Durability, LogConfig, LogOptions, RecoveredPartition, ShardLog, StorageError, ToldPartition,
 };
-use crate::model::{LeaderEpoch, PartitionId};
+use crate::model::{LeaderEpoch, PartitionId, PartitionTable};
 use crate::partition::BatchOpener;
 use crate::rt::{Budget, Deadlines, FileShares, Runtime};
 
@@ -84,7 +83,7 @@ impl<R: Runtime> Shard<R> {
                 config: RefCell::new(seed.config),
                 image: RefCell::new(seed.image),
                 log,
-                partitions: RefCell::new(PartitionTable::new()),
+                partitions: RefCell::new(PartitionTable::default()),
                 unmade: RefCell::default(),
                 configs,
                 opener,

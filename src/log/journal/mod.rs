@@ -203,6 +203,11 @@ impl<R: Runtime, T: 'static> Journal<R, T> {
         self.shared.pressure()
     }
 
+    /// Has [`Journal::pressed`] be notified, too, once so many bytes were written in all.
+    pub fn tell_from(&self, written_bytes: u64) {
+        self.shared.tell_from_bytes.set(written_bytes);
+    }
+
     /// Notified when [`JournalPressure::is_pressed`] may have become true.
     pub fn pressed(&self) -> &Event {
         &self.shared.pressed_event

@@ -49,6 +49,8 @@ pub(super) struct Shared<R: Runtime, T> {
     pub pressed_event: Event,
     /// Who waits for space.
     space: Line,
+    /// Bytes written in all from which on `pressed_event` is notified at each write.
+    pub tell_from_bytes: Cell<u64>,
     on_completed: OnCompleted<T>,
     running_tasks: Cell<usize>,
 }
@@ -134,6 +136,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
             progress_event: Event::new(),
             pressed_event: Event::new(),
             space: Line::default(),
+            tell_from_bytes: Cell::new(u64::MAX),
             on_completed,
             running_tasks: Cell::new(TASKS),
         }
@@ -326,7 +329,8 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
         }
         self.state.borrow_mut().forget_completed();
         self.progress_event.notify();
-        if self.pressure().is_pressed() {
+        let pressure = self.pressure();
+        if pressure.is_pressed() || pressure.written_bytes >= self.tell_from_bytes.get() {
             self.pressed_event.notify();
         }
     }

@@ -639,9 +639,9 @@ impl State {
         self.tail.evict(self.now.written_back);
     }
 
-    /// Index entries of what is safely in the journal that the active segment's files lack; they count
-    /// as written.
-    pub fn grow_index(&mut self) -> Option<(&SegmentIndex, IndexGrowth)> {
+    /// Index entries of what is safely in the journal that the active segment's files lack, if they are for
+    /// so many bytes; they count as written.
+    pub fn grow_index(&mut self, at_least_bytes: u64) -> Option<(&SegmentIndex, IndexGrowth)> {
         let safe = self.journaled.offset;
         let active = &mut self.active;
         let now = (
@@ -650,6 +650,11 @@ impl State {
         );
         // Until what the start has left out is known, nothing can be written behind it.
         if now.0 <= active.indexed.0 || active.index.starts_behind().is_some() {
+            return None;
+        }
+        let offsets = active.index.offsets();
+        let lacking_bytes = offsets.bytes_between(active.indexed.0, now.0);
+        if lacking_bytes < at_least_bytes {
             return None;
         }
         let growth = IndexGrowth {

@@ -305,6 +305,11 @@ impl Tail {
         released
     }
 
+    /// How many chunks could be given up.
+    pub fn released_count(&self) -> usize {
+        self.released
+    }
+
     /// Gives up the oldest chunk, once released, unless it has grown since.
     pub fn evict(&mut self, written_back: Position) -> bool {
         self.released = self.released.saturating_sub(1);

@@ -2,6 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `damage` | what reads have found damaged, to be told once |
 //! | `facts` | what is known of a segment without reading it |
 //! | `position` | a byte of a log, a boundary between batches |
 //! | `index/`, `index_cache`, `index_files` | where in a segment an offset or a time is |
@@ -9,6 +10,7 @@
 //! | `recent` | values by key, the least recently used of which goes first |
 //! | `walk` | batch after batch through a file |
 
+pub(in crate::log) mod damage;
 pub(in crate::log) mod facts;
 pub mod index;
 pub(in crate::log) mod index_cache;

@@ -20,11 +20,11 @@ use crate::log::shard::partition_log::{Appended, PartitionLog};
 use crate::log::shard::storage::{Journaled, Token};
 use crate::model::Offset;
 use crate::model::batch::{BatchView, TimestampType};
-use crate::rt::{BLOCK_BYTES, Buf, BufMut, File, Permit, Runtime};
+use crate::rt::{BLOCK_BYTES, Buf, BufMut, File, Latch, Permit, Runtime};
 
 /// Where a batch will go.
 struct Room<R: Runtime> {
-    permit: JournalPermit<R, Token<R>>,
+    permit: JournalPermit<R, Token>,
     memory: Memory,
 }
 
@@ -221,7 +221,7 @@ impl<R: Runtime> OpenLog<R> {
             return Ok(());
         }
         // One batch at a time waits piece by piece: two could take each other's last piece.
-        let _turn = self.storage.memory_turn.acquire(1).await;
+        let _turn = self.storage.tail.turn.acquire(1).await;
         let mut left = missing;
         while left > 0 {
             let piece = left.next_multiple_of(BLOCK_BYTES).min(max);
@@ -233,15 +233,16 @@ impl<R: Runtime> OpenLog<R> {
     }
 
     async fn wait_memory(&self, bytes: usize) -> Result<Permit, AppendError> {
-        loop {
+        let storage = &self.storage;
+        let look = || {
             self.check_usable()?;
-            let seen = self.storage.progress_count.get();
-            if let Some(memory) = self.storage.try_memory(bytes) {
-                return Ok(memory);
+            storage.evict(bytes);
+            if storage.tail.is_short_of(bytes) {
+                storage.press_write_back();
             }
-            self.storage.press_write_back();
-            self.storage.progress_since(seen).await;
-        }
+            Ok(())
+        };
+        storage.tail.wait(bytes, look).await
     }
 
     /// A buffer of memory that is already counted; the arena may still be short of it while
@@ -292,11 +293,19 @@ impl<R: Runtime> OpenLog<R> {
                 .await
                 .map_err(StorageError::from)?;
         }
-        let look = || match self.check_usable() {
-            Err(error) => Some(Err(error)),
-            Ok(()) => self.state.borrow().may_begin_segment().then_some(Ok(())),
-        };
-        Ok(self.storage.progress.wait_until(look).await?)
+        loop {
+            self.check_usable()?;
+            let end = {
+                let state = self.state.borrow();
+                if state.may_begin_segment() {
+                    return Ok(());
+                }
+                state.marks().log_end
+            };
+            let latch = Latch::default();
+            self.journaled.join(end, &latch);
+            latch.wait().await;
+        }
     }
 
     /// Assigns offsets and fixes the order. Nothing waits and nothing fails from here on.
@@ -329,7 +338,7 @@ impl<R: Runtime> OpenLog<R> {
             position: accepted.from.byte,
             payload: accepted.payload,
             token: Token {
-                partition: Rc::downgrade(self),
+                partition: self.slot,
                 what: Journaled::Data(end),
             },
         };

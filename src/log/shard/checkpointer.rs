@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::pin;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::select;
@@ -16,7 +16,6 @@ use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::index_files::IndexTail;
 use crate::log::segment::open_files::SegmentKey;
 use crate::log::shard::open_log::OpenLog;
-use crate::log::shard::shard_log::OpenShard;
 use crate::log::shard::storage::ShardStorage;
 use crate::log::shard::write_back::write_back_below;
 use crate::rt::{File, Runtime};
@@ -24,32 +23,34 @@ use crate::rt::{File, Runtime};
 /// Index entries that are worth a sync of their own, so that little is walked after power loss.
 const SYNCED_INDEX_ENTRIES: usize = 4096;
 
+/// Index entries for so much of a segment are worth to be written at a checkpoint. What the files lack is
+/// read through where a lookup ends; a few entries for each of ten thousand partitions would be twenty
+/// thousand files to open.
+const GROWN_BYTES: u64 = 512 << 10;
+
 /// Writes a checkpoint whenever the journal has grown enough, is short of space, or one is asked
 /// for; ends when the log closes or goes offline.
-pub async fn run_checkpointer<R: Runtime>(shard: Weak<OpenShard<R>>, storage: Rc<ShardStorage<R>>) {
+pub async fn run_checkpointer<R: Runtime>(storage: Rc<ShardStorage<R>>) {
     let mut last = Last::default();
-    loop {
-        let due = wait_due(&storage, last).await;
-        let (Due::Now { frees }, Some(shard)) = (due, shard.upgrade()) else {
-            return;
-        };
+    while let Due::Now { frees } = wait_due(&storage, last).await {
+        let completed_end = storage.journal.completed_end();
         let result = match frees {
-            true => free_journal(&shard).await,
-            false => write_checkpoint(&shard).await,
+            true => free_journal(&storage).await,
+            false => write_checkpoint(&storage, 0).await,
         };
         match result {
             Ok(()) => {
                 storage.journal.set_stuck(false);
                 last.written_bytes = storage.journal.pressure().written_bytes;
+                if frees {
+                    last.freed_end = completed_end;
+                }
             }
             Err(error @ (StorageError::DiskFull | StorageError::OpenRefused(_))) => {
                 storage.journal.set_stuck(error == StorageError::DiskFull);
                 storage.rt.sleep(REFUSED_RETRY).await;
             }
             Err(error) => storage.take_offline(&error.to_string()),
-        }
-        if frees {
-            last.freed_at = storage.progress_count.get();
         }
     }
 }
@@ -62,9 +63,9 @@ const REFUSED_RETRY: Duration = Duration::from_millis(500);
 struct Last {
     /// What the journal had written then.
     written_bytes: u64,
-    /// Count of the progress there was when journal space was last freed: no more can be before
-    /// something else has become durable or is written back.
-    freed_at: u64,
+    /// Everything below was let go when journal space was last freed: no more can be before another
+    /// write has completed.
+    freed_end: Sequence,
 }
 
 enum Due {
@@ -73,41 +74,48 @@ enum Due {
 }
 
 async fn wait_due<R: Runtime>(storage: &ShardStorage<R>, last: Last) -> Due {
-    let on_progress = pin!(storage.progress.wait_until(|| due(storage, last)));
+    let next_bytes = last.written_bytes + storage.options.checkpoint_bytes;
+    storage.journal.tell_from(next_bytes);
+    let wanted = &storage.checkpoints.wanted;
+    let on_wanted = pin!(wanted.wait_until(|| due(storage, last)));
     let on_pressure = pin!(storage.journal.pressed().wait_until(|| due(storage, last)));
-    select(on_progress, on_pressure).await.factor_first().0
+    select(on_wanted, on_pressure).await.factor_first().0
 }
 
 fn due<R: Runtime>(storage: &ShardStorage<R>, last: Last) -> Option<Due> {
-    if storage.closing.get() || storage.offline_reason().is_some() {
+    if storage.is_over() {
         return Some(Due::Never);
     }
     let pressure = storage.journal.pressure();
-    let has_grown = pressure.written_bytes - last.written_bytes >= storage.options.checkpoint_bytes;
-    let is_pressed = pressure.is_pressed() && storage.progress_count.get() != last.freed_at;
+    let grown_bytes = pressure.written_bytes - last.written_bytes;
+    let has_grown = grown_bytes >= storage.options.checkpoint_bytes;
+    let is_pressed = pressure.is_pressed() && storage.journal.completed_end() > last.freed_end;
     if has_grown || is_pressed {
         return Some(Due::Now { frees: true });
     }
-    let asked = storage.checkpoints.asked.get() > storage.checkpoints.done.get();
-    asked.then_some(Due::Now { frees: false })
+    let is_asked = storage.checkpoints.is_asked();
+    is_asked.then_some(Due::Now { frees: false })
 }
 
 /// Writes back what the journal holds now, then writes a checkpoint and lets the journal go so far.
-pub async fn free_journal<R: Runtime>(shard: &OpenShard<R>) -> Result<(), StorageError> {
-    write_back_below(&shard.storage, shard.storage.journal.completed_end()).await?;
-    write_checkpoint(shard).await
+pub async fn free_journal<R: Runtime>(storage: &Rc<ShardStorage<R>>) -> Result<(), StorageError> {
+    write_back_below(storage, storage.journal.completed_end()).await?;
+    write_checkpoint(storage, GROWN_BYTES).await
 }
 
-/// Writes a checkpoint of this moment; durable when it returns.
-pub async fn write_checkpoint<R: Runtime>(shard: &OpenShard<R>) -> Result<(), StorageError> {
-    let storage = &shard.storage;
+/// Writes a checkpoint of this moment; durable when it returns. Index files grow where that is worth it:
+/// by entries for so many bytes.
+pub async fn write_checkpoint<R: Runtime>(
+    storage: &ShardStorage<R>,
+    grown_bytes: u64,
+) -> Result<(), StorageError> {
     let _turn = storage.checkpoint_turn.acquire(1).await;
-    let asked = storage.checkpoints.asked.get();
-    let (bytes, start) = capture(shard).await;
+    let asked = storage.checkpoints.asked();
+    let (bytes, start) = capture(storage).await;
     // What it describes must be in the journal before it may be told.
     wait_last_entry(storage).await?;
-    sync_segments(shard).await?;
-    grow_indexes(shard).await;
+    sync_segments(storage).await?;
+    grow_indexes(storage, grown_bytes).await;
     let mut slots = storage.slots.borrow_mut().take().ok_or(closed())?;
     let written = slots
         .write_next(Some(storage.run), storage.run, &bytes)
@@ -116,11 +124,7 @@ pub async fn write_checkpoint<R: Runtime>(shard: &OpenShard<R>) -> Result<(), St
     storage.slots.replace(Some(slots));
     written?;
     storage.journal.trim(start);
-    storage
-        .checkpoints
-        .done
-        .set(storage.checkpoints.done.get().max(asked));
-    storage.tell_progress();
+    storage.checkpoints.written(asked);
     Ok(())
 }
 
@@ -136,11 +140,10 @@ const SLICE_BYTES: usize = 64 << 10;
 /// Everything that a checkpoint says, taken in slices: each partition's part is of one moment, those of
 /// others may be of another. What the journal must keep is looked up before the first, as it only
 /// becomes less.
-async fn capture<R: Runtime>(shard: &OpenShard<R>) -> (Vec<u8>, Sequence) {
-    let storage = &shard.storage;
+async fn capture<R: Runtime>(storage: &ShardStorage<R>) -> (Vec<u8>, Sequence) {
     let mut start = storage.journal.completed_end();
     if holds(Rule::TrimKeepsUnwritten)
-        && let Some(oldest) = storage.oldest_waiting()
+        && let Some(oldest) = storage.backlog.oldest()
     {
         start = start.min(oldest);
     }
@@ -148,19 +151,22 @@ async fn capture<R: Runtime>(shard: &OpenShard<R>) -> (Vec<u8>, Sequence) {
     let capacity = storage.checkpoint_room.needed_bytes();
     let mut content = ContentWriter::new(&storage.journal.position_of(start), capacity);
     let (mut most_bytes, mut slice_bytes) = (0, 0);
-    for (number, partition) in shard.all().iter().enumerate() {
-        {
-            let state = partition.state.borrow();
-            if state.is_deleted() {
-                continue;
+    // Who comes later is in the journal behind the start.
+    let slots = storage.logs.borrow().slot_count();
+    for from in (0..slots).step_by(SLICE_PARTITIONS) {
+        for partition in storage.logs_in(from..from + SLICE_PARTITIONS) {
+            if slice_bytes > SLICE_BYTES {
+                slice_bytes = 0;
+                storage.rt.yield_now().await;
             }
-            slice_bytes += content.push(state.snapshot());
-            most_bytes += state.snapshot().most_bytes();
+            let state = partition.state.borrow();
+            if !state.is_deleted() {
+                slice_bytes += content.push(state.snapshot());
+                most_bytes += state.snapshot().most_bytes();
+            }
         }
-        if number % SLICE_PARTITIONS == SLICE_PARTITIONS - 1 || slice_bytes > SLICE_BYTES {
-            slice_bytes = 0;
-            storage.rt.yield_now().await;
-        }
+        slice_bytes = 0;
+        storage.rt.yield_now().await;
     }
     storage.checkpoint_room.end(most_bytes);
     (content.finish(), start)
@@ -182,12 +188,12 @@ async fn wait_last_entry<R: Runtime>(storage: &ShardStorage<R>) -> Result<(), St
 
 /// Below level `fsync` write-backs were not durable by themselves. Those that are not now either are
 /// left for the next checkpoint.
-async fn sync_segments<R: Runtime>(shard: &OpenShard<R>) -> Result<(), StorageError> {
+async fn sync_segments<R: Runtime>(storage: &ShardStorage<R>) -> Result<(), StorageError> {
     // Write-backs that end meanwhile list their segments again.
-    let mut unsynced = std::mem::take(&mut *shard.storage.unsynced.borrow_mut());
+    let mut unsynced = std::mem::take(&mut *storage.unsynced.borrow_mut());
     while let Some(key) = unsynced.first().copied() {
-        if let Err(error) = sync_segment(shard, key).await {
-            shard.storage.unsynced.borrow_mut().append(&mut unsynced);
+        if let Err(error) = sync_segment(storage, key).await {
+            storage.unsynced.borrow_mut().append(&mut unsynced);
             return Err(error);
         }
         unsynced.remove(&key);
@@ -196,10 +202,10 @@ async fn sync_segments<R: Runtime>(shard: &OpenShard<R>) -> Result<(), StorageEr
 }
 
 async fn sync_segment<R: Runtime>(
-    shard: &OpenShard<R>,
+    storage: &ShardStorage<R>,
     key: SegmentKey,
 ) -> Result<(), StorageError> {
-    let Some(partition) = shard.get(key.0) else {
+    let Some(partition) = storage.log_of(key.0) else {
         return Ok(());
     };
     // Otherwise its path may be another topic's by the time that the file is opened.
@@ -208,7 +214,7 @@ async fn sync_segment<R: Runtime>(
     };
     let path = || segment_path(&partition.dir, key.1, SegmentFile::Log);
     let failed = |error| StorageError::Offline(format!("{}: {error}", path().display()));
-    match shard.storage.files.get(key, &partition.dir).await {
+    match storage.files.get(key, &partition.dir).await {
         // Whatever the error, a sync that succeeds later says nothing of what was written before.
         Ok(file) => file.sync().await.map_err(failed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -229,25 +235,27 @@ async fn sync_segment<R: Runtime>(
     }
 }
 
-/// Index files of active segments get the entries of what is safely in the journal.
-async fn grow_indexes<R: Runtime>(shard: &OpenShard<R>) {
-    for (number, partition) in shard.all().iter().enumerate() {
-        if let Err(error) = grow_index(partition).await {
-            tracing::warn!(dir = %partition.dir.display(), %error, "index not written");
+/// Index files of active segments get the entries of what is safely in the journal, where they are for so
+/// many bytes.
+async fn grow_indexes<R: Runtime>(storage: &ShardStorage<R>, at_least_bytes: u64) {
+    let slots = storage.logs.borrow().slot_count();
+    for from in (0..slots).step_by(SLICE_PARTITIONS) {
+        for partition in storage.logs_in(from..from + SLICE_PARTITIONS) {
+            if let Err(error) = grow_index(&partition, at_least_bytes).await {
+                tracing::warn!(dir = %partition.dir.display(), %error, "index not written");
+            }
         }
-        if number % SLICE_PARTITIONS == SLICE_PARTITIONS - 1 {
-            shard.storage.rt.yield_now().await;
-        }
+        storage.rt.yield_now().await;
     }
 }
 
-async fn grow_index<R: Runtime>(partition: &Rc<OpenLog<R>>) -> io::Result<()> {
+async fn grow_index<R: Runtime>(partition: &Rc<OpenLog<R>>, at_least_bytes: u64) -> io::Result<()> {
     let Ok(_in_use) = partition.use_files() else {
         return Ok(());
     };
     let (growth, tail) = {
         let mut state = partition.state.borrow_mut();
-        let Some((index, growth)) = state.grow_index() else {
+        let Some((index, growth)) = state.grow_index(at_least_bytes) else {
             return Ok(());
         };
         let tail = IndexTail::of(index, growth.had, growth.now);

@@ -10,7 +10,6 @@ use crate::log::files::partition_dirs::{remove_tree, take_off_name};
 use crate::log::files::partition_files::PartitionDir;
 use crate::log::shard::open_log::{DirIs, OpenLog};
 use crate::log::shard::storage::ShardStorage;
-use crate::log::shard::write_back::{drop_gone, wait_idle};
 use crate::rt::{Runtime, TaskClass};
 
 /// Takes a partition, which is no longer listed, off its name; removes its files behind.
@@ -19,19 +18,20 @@ pub async fn delete<R: Runtime>(partition: &Rc<OpenLog<R>>) -> Result<(), Storag
     partition.state.borrow_mut().delete();
     partition.list_waiting();
     partition.tell_failed();
-    storage.tell_progress();
     // An append that is under way ends with an error, a write-back with the file as it is.
     let _turn = partition.turn.acquire(1).await;
-    wait_idle(partition).await;
+    partition.wait_idle().await;
     storage.files.forget_partition(partition.id);
     storage.indexes.remove_partition(partition.id);
     storage.damage.forget_partition(partition.id);
-    let delay_ms = {
+    let (delay_ms, chunks) = {
         let mut state = partition.state.borrow_mut();
+        let chunks = state.tail().released_count();
         state.clear();
-        state.config().file_delete_delay_ms
+        (state.config().file_delete_delay_ms, chunks)
     };
-    drop_gone(&storage);
+    let is_open = |slot| storage.logs.borrow().at(slot).is_some();
+    storage.tail.owner_gone(chunks, is_open);
     if partition.dir_is.get() == DirIs::Unmade {
         return Ok(());
     }

@@ -79,7 +79,7 @@ impl<R: Runtime> OpenLog<R> {
                 partition: self.id,
                 event,
                 token: Token {
-                    partition: Rc::downgrade(self),
+                    partition: self.slot,
                     what: Journaled::Event(event),
                 },
             };

@@ -7,8 +7,9 @@
 //! | `partition_log`, `open_log` | the handle that a shard has of each, and what its clones share |
 //! | *accepting a batch* | |
 //! | `append` | judged, given room (in the next segment, when it is time), then accepted in one step |
-//! | `eviction` | which recent bytes go when memory is short |
+//! | `tail_memory` | memory for recent bytes, and which go when it is short |
 //! | *to segments* | |
+//! | `backlog` | what is to be written back, and in which order |
 //! | `write_back` | what is journaled goes to segment files |
 //! | `checkpointer` | what lets the journal forget |
 //! | `log_start` | the log start rises and segments go |
@@ -16,12 +17,10 @@
 //! | *reading* | |
 //! | `reader` | from segment files, what is no longer in the tail; where in them to begin |
 //! | `timestamps` | finding records by time |
-//! | `damage` | what reads have found damaged, to be told once |
 
 mod append;
+pub(in crate::log) mod backlog;
 pub(in crate::log) mod checkpointer;
-pub(in crate::log) mod damage;
-pub(in crate::log) mod eviction;
 pub(in crate::log) mod lifecycle;
 pub(in crate::log) mod log_start;
 pub(in crate::log) mod open_log;
@@ -29,5 +28,6 @@ pub(in crate::log) mod partition_log;
 pub(in crate::log) mod reader;
 pub(in crate::log) mod shard_log;
 pub(in crate::log) mod storage;
+pub(in crate::log) mod tail_memory;
 mod timestamps;
 pub(in crate::log) mod write_back;

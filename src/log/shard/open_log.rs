@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::PathBuf;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::log::error::StorageError;
@@ -18,8 +18,10 @@ use crate::log::partition::producers::{KnowsProducers, ProducerAccount, Producer
 use crate::log::partition::state::State;
 use crate::log::partition::write_back_plan::Urgency;
 use crate::log::shard::storage::{Journaled, ShardStorage, Token};
-use crate::model::{Offset, PartitionId, ProducerId};
-use crate::rt::{BLOCK_BYTES, Budget, Buf, Create, File, MarkQueue, OpenMode, Runtime, WriteMode};
+use crate::model::{Offset, PartitionId, PartitionSlot, ProducerId};
+use crate::rt::{
+    BLOCK_BYTES, Budget, Buf, Create, Event, File, MarkQueue, OpenMode, Runtime, WriteMode,
+};
 
 /// Whoever is told of what happens to a partition's log, in the same step, so that nobody sees the one
 /// and not the other.
@@ -34,12 +36,16 @@ pub trait LogWatcher {
 pub struct OpenLog<R: Runtime> {
     pub storage: Rc<ShardStorage<R>>,
     pub id: PartitionId,
+    /// Where it stands in [`ShardStorage::logs`].
+    pub slot: PartitionSlot,
     pub topic: String,
     pub dir: PathBuf,
     /// One append at a time, in the order of asking.
     pub turn: Budget,
     /// Who waits for the durable offset.
     pub durable: MarkQueue<Offset>,
+    /// Who waits until everything below an offset is in completed journal writes.
+    pub journaled: MarkQueue<Offset>,
     pub producer_account: ProducerAccount,
     pub watcher: RefCell<Option<Rc<dyn LogWatcher>>>,
     /// Borrowed for a moment at a time, never across an await.
@@ -74,8 +80,10 @@ pub struct Work {
     users: Cell<usize>,
     /// The write-back that it is in the queue for.
     pub wanted: Cell<Option<Urgency>>,
-    /// Its place in [`ShardStorage::waiting`].
+    /// Its place in the backlog.
     pub listed: Cell<Option<Sequence>>,
+    /// Notified when nobody works on the files of a partition that cannot be used.
+    pub idle: Event,
 }
 
 impl Work {
@@ -93,9 +101,7 @@ impl<R: Runtime> Drop for InUse<R> {
     fn drop(&mut self) {
         let users = &self.0.work.users;
         users.set(users.get() - 1);
-        if !self.0.state.borrow().is_usable() {
-            self.0.storage.tell_progress();
-        }
+        self.0.tell_if_idle();
     }
 }
 
@@ -114,6 +120,19 @@ impl<R: Runtime> KnowsProducers for OpenLog<R> {
 }
 
 impl<R: Runtime> OpenLog<R> {
+    /// Nobody works on the partition's files any more when this completes; it must be deleted.
+    pub async fn wait_idle(&self) {
+        let look = || self.work.is_idle().then_some(());
+        self.work.idle.wait_until(look).await;
+    }
+
+    /// Somebody has ended to work on its files.
+    pub fn tell_if_idle(&self) {
+        if self.work.is_idle() && !self.state.borrow().is_usable() {
+            self.work.idle.notify();
+        }
+    }
+
     /// Keeps the directory of a usable partition where it is.
     pub fn use_files(self: &Rc<Self>) -> Result<InUse<R>, StorageError> {
         self.state.borrow().check_usable()?;
@@ -157,7 +176,6 @@ impl<R: Runtime> OpenLog<R> {
             false => {
                 self.list_waiting();
                 self.tell_failed();
-                self.storage.tell_progress();
             }
         }
     }
@@ -165,7 +183,9 @@ impl<R: Runtime> OpenLog<R> {
     /// It cannot be used any more: nobody waits for its marks, or for room to append to it.
     pub fn tell_failed(&self) {
         self.durable.release_all();
+        self.journaled.release_all();
         self.storage.journal.wake_waiting();
+        self.storage.tail.look_again();
         let watcher = self.watcher.borrow().clone();
         if let Some(watcher) = watcher {
             watcher.failed();
@@ -174,26 +194,29 @@ impl<R: Runtime> OpenLog<R> {
 
     /// An entry is in completed journal writes.
     pub fn on_completed(self: &Rc<Self>, what: Journaled) {
-        let is_due = {
+        let (is_due, completed) = {
             let mut state = self.state.borrow_mut();
             match what {
                 Journaled::Data(end) => state.completed(end),
                 Journaled::Event(event) => state.apply_event(&event),
             }
-            state.write_back_bytes() >= self.storage.options.write_back_bytes
+            let is_due = state.write_back_bytes() >= self.storage.options.write_back_bytes;
+            (is_due, state.completed_end().offset)
         };
-        if is_due {
+        self.journaled.reach(completed);
+        if self.storage.backlog.is_wanted(self.work.listed.get()) {
+            self.request_write_back(Urgency::Everything);
+        } else if is_due {
             self.request_write_back(Urgency::Blocks);
         }
         self.marks_changed();
-        self.storage.tell_progress();
     }
 
     /// Space in the journal, for as long as the partition can be used.
     pub async fn reserve_journal(
         &self,
         bytes: usize,
-    ) -> Result<JournalPermit<R, Token<R>>, JournalError> {
+    ) -> Result<JournalPermit<R, Token>, JournalError> {
         let journal = &self.storage.journal;
         let is_wanted = || self.state.borrow().is_usable();
         journal.reserve_while(bytes, is_wanted).await
@@ -207,9 +230,26 @@ impl<R: Runtime> OpenLog<R> {
         let before = self.work.wanted.get();
         self.work.wanted.set(before.max(Some(urgency)));
         if before.is_none() {
-            let entry: Weak<Self> = Rc::downgrade(self);
-            self.storage.write_back_queue.borrow_mut().push_back(entry);
-            self.storage.write_back_wanted.notify();
+            self.storage.backlog.push(self.slot);
+        }
+    }
+
+    /// Lists the chunks whose last bytes are written back as such that may be given up.
+    pub fn release_chunks(&self) {
+        let released = self.state.borrow_mut().release_chunks();
+        self.storage.tail.release(self.slot, released);
+    }
+
+    /// Lists the partition by what only the journal has of it, if anything.
+    pub fn list_waiting(&self) {
+        let first = {
+            let state = self.state.borrow();
+            state.needs_journal_from().filter(|_| state.is_usable())
+        };
+        let listed = self.work.listed.replace(first);
+        if listed != first {
+            let backlog = &self.storage.backlog;
+            backlog.relist(self.id, self.slot, listed, first);
         }
     }
 }

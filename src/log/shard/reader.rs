@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 use std::io;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 
 use crate::log::error::{ReadError, StorageError};
 use crate::log::files::partition_files::{SegmentFile, segment_path};
@@ -15,8 +15,8 @@ use crate::log::segment::index_files::{EntryCounts, IndexTail, cut_index, read_i
 use crate::log::segment::walk::{SegmentWalk, WalkError};
 use crate::log::shard::open_log::OpenLog;
 use crate::log::shard::storage::ShardStorage;
-use crate::model::Offset;
 use crate::model::batch::BatchView;
+use crate::model::{Offset, PartitionSlot};
 use crate::rt::{Buf, Runtime, is_open_refused};
 
 /// Longest single read.
@@ -430,13 +430,13 @@ fn is_whole(index: &SegmentIndex, facts: &SegmentFacts) -> bool {
 /// half of the time: files that lack much, after a power cut, make it walk.
 pub(super) async fn complete_indexes<R: Runtime>(
     storage: Rc<ShardStorage<R>>,
-    started: Vec<Weak<OpenLog<R>>>,
+    started: Vec<PartitionSlot>,
 ) {
     for partition in started {
-        if storage.closing.get() || storage.offline_reason().is_some() {
+        if storage.is_over() {
             return;
         }
-        let Some(partition) = partition.upgrade() else {
+        let Some(partition) = storage.log_at(partition) else {
             continue;
         };
         let began = storage.rt.now();

@@ -1,12 +1,11 @@
 //! All partitions' logs of one shard, and what they share.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
-use futures_util::stream::{self, StreamExt};
+use futures_util::future::join_all;
 
 use crate::log::error::StorageError;
 use crate::log::files::checkpoint_slots::CheckpointSlots;
@@ -25,7 +24,7 @@ use crate::log::shard::lifecycle;
 use crate::log::shard::open_log::{DirIs, OpenLog, Work};
 use crate::log::shard::partition_log::PartitionLog;
 use crate::log::shard::reader::complete_indexes;
-use crate::log::shard::storage::{ShardStorage, hand_back};
+use crate::log::shard::storage::{OpenLogs, ShardStorage, hand_back};
 use crate::log::shard::write_back::{run_write_back, write_back_below};
 use crate::model::{Offset, PartitionId, RESERVED_TOPIC_NAME};
 use crate::rt::{Budget, File, MarkQueue, Runtime, TaskClass};
@@ -39,18 +38,16 @@ impl<R: Runtime> Clone for ShardLog<R> {
     }
 }
 
+/// What the handles of a shard's logs share. The logs hold the storage, which lists them: without a handle
+/// they go.
 pub(in crate::log) struct OpenShard<R: Runtime> {
     pub storage: Rc<ShardStorage<R>>,
-    partitions: RefCell<BTreeMap<PartitionId, Rc<OpenLog<R>>>>,
 }
 
-impl<R: Runtime> OpenShard<R> {
-    pub fn get(&self, id: PartitionId) -> Option<Rc<OpenLog<R>>> {
-        self.partitions.borrow().get(&id).cloned()
-    }
-
-    pub fn all(&self) -> Vec<Rc<OpenLog<R>>> {
-        self.partitions.borrow().values().cloned().collect()
+impl<R: Runtime> Drop for OpenShard<R> {
+    fn drop(&mut self) {
+        self.storage.close();
+        self.storage.logs.take();
     }
 }
 
@@ -71,33 +68,24 @@ impl<R: Runtime> ShardLog<R> {
             run,
         };
         let slots = CheckpointSlots::open(&rt, &dir).await?;
-        let on_completed = |_, tokens| hand_back(tokens);
+        let logs: Rc<OpenLogs<R>> = Rc::default();
+        let handed_to = logs.clone();
+        let on_completed = move |_, tokens| hand_back(&handed_to, tokens);
         let journal_dir = dir.join(JOURNAL_DIR);
         let journal = options.journal();
         let journal =
             Journal::create(rt.clone(), &journal_dir, identity, journal, on_completed).await?;
-        let storage = Rc::new(ShardStorage::new(rt, options, run, journal, slots));
-        let shard = Rc::new(OpenShard {
-            storage,
-            partitions: RefCell::default(),
-        });
+        let storage = ShardStorage::new(rt, options, run, journal, logs, slots);
+        let storage = Rc::new(storage);
+        let mut needed = 0;
         for recovered in recovered {
-            let partition = {
-                let told = told(recovered.id());
-                open_partition(&shard.storage, recovered, told)
-            };
-            shard
-                .partitions
-                .borrow_mut()
-                .insert(partition.id, partition);
+            let told = told(recovered.id());
+            if let Some(partition) = open_partition(&storage, recovered, told) {
+                needed += partition.state.borrow().snapshot().most_bytes();
+            }
         }
-        let all = shard.all();
-        let most_bytes = |partition: &Rc<OpenLog<R>>| {
-            let state = partition.state.borrow();
-            state.snapshot().most_bytes()
-        };
-        let needed = all.iter().map(most_bytes).sum();
-        shard.storage.checkpoint_room.end(needed);
+        storage.checkpoint_room.end(needed);
+        let shard = Rc::new(OpenShard { storage });
         start_tasks(&shard);
         Ok(Self(shard))
     }
@@ -128,28 +116,27 @@ impl<R: Runtime> ShardLog<R> {
             config: spec.config.clone(),
         };
         let partition = restore(storage, empty, &told, DirIs::Unmade);
-        self.0
-            .partitions
-            .borrow_mut()
-            .insert(spec.id, partition.clone());
-        Ok(PartitionLog(partition))
+        let negative = || StorageError::Conflict("a partition has no negative index".into());
+        partition.map(PartitionLog).ok_or_else(negative)
     }
 
     /// The log of a partition that this shard owns.
     pub fn partition(&self, id: PartitionId) -> Option<PartitionLog<R>> {
-        self.0.get(id).map(PartitionLog)
+        self.0.storage.log_of(id).map(PartitionLog)
     }
 
     /// All of the shard's partitions.
     pub fn partitions(&self) -> Vec<PartitionLog<R>> {
-        self.0.all().into_iter().map(PartitionLog).collect()
+        let logs = self.0.storage.logs.borrow();
+        logs.values().cloned().map(PartitionLog).collect()
     }
 
     /// Deletes a partition: its directory has been renamed, durably, when this returns, and its
     /// name is free; files are removed after `file.delete.delay.ms`. One that is not there is no
     /// error.
     pub async fn delete_partition(&self, id: PartitionId) -> Result<(), StorageError> {
-        let Some(partition) = self.0.partitions.borrow_mut().remove(&id) else {
+        let removed = self.0.storage.logs.borrow_mut().remove(id);
+        let Some(partition) = removed else {
             return Ok(());
         };
         let deleted = lifecycle::delete(&partition).await;
@@ -176,10 +163,8 @@ impl<R: Runtime> ShardLog<R> {
     /// Completes, with the reason, when the log directory goes offline.
     pub async fn wait_offline(&self) -> String {
         let storage = &self.0.storage;
-        storage
-            .went_offline
-            .wait_until(|| storage.offline_reason())
-            .await
+        let look = || storage.offline_reason();
+        storage.ended.wait_until(look).await
     }
 
     /// Takes the log directory offline: another shard's write has failed.
@@ -197,10 +182,8 @@ impl<R: Runtime> ShardLog<R> {
     pub async fn close(&self) -> Result<(), StorageError> {
         let storage = &self.0.storage;
         write_back_below(storage, Sequence(u64::MAX)).await?;
-        storage.closing.set(true);
-        storage.tell_progress();
-        storage.write_back_wanted.notify();
-        let is_clean = match checkpointer::write_checkpoint(&self.0).await {
+        storage.close();
+        let is_clean = match checkpointer::write_checkpoint(storage, 0).await {
             Err(StorageError::DiskFull) => {
                 tracing::warn!(
                     "no disk space for a last checkpoint: the next start replays the journal"
@@ -209,7 +192,7 @@ impl<R: Runtime> ShardLog<R> {
             }
             written => written.map(|()| true)?,
         };
-        cut_reserved(self.0.all()).await;
+        cut_reserved(storage).await;
         storage.journal.close(is_clean).await?;
         storage.slots.borrow_mut().take();
         storage.files.clear();
@@ -219,15 +202,18 @@ impl<R: Runtime> ShardLog<R> {
 
 /// Gives back the space that is reserved behind the logs' ends: Kafka's tools take the zeros there
 /// for damage. Nothing depends on it, so a failure is no more than told.
-async fn cut_reserved<R: Runtime>(partitions: Vec<Rc<OpenLog<R>>>) {
+async fn cut_reserved<R: Runtime>(storage: &ShardStorage<R>) {
     const AT_A_TIME: usize = 64;
-    let cuts = partitions.into_iter().map(|partition| async move {
-        if let Err(error) = cut_active(&partition).await {
-            tracing::warn!(dir = %partition.dir.display(), %error, "reserved space not given back");
-        }
-    });
-    let done = stream::iter(cuts).buffer_unordered(AT_A_TIME);
-    done.collect::<()>().await;
+    let slots = storage.logs.borrow().slot_count();
+    for from in (0..slots).step_by(AT_A_TIME) {
+        let cuts = storage.logs_in(from..from + AT_A_TIME).into_iter();
+        let cuts = cuts.map(|partition| async move {
+            if let Err(error) = cut_active(&partition).await {
+                tracing::warn!(dir = %partition.dir.display(), %error, "reserved space not given back");
+            }
+        });
+        join_all(cuts).await;
+    }
 }
 
 async fn cut_active<R: Runtime>(partition: &Rc<OpenLog<R>>) -> io::Result<()> {
@@ -244,9 +230,12 @@ fn start_tasks<R: Runtime>(shard: &Rc<OpenShard<R>>) {
     let storage = &shard.storage;
     let lacks_index = |partition: &Rc<OpenLog<R>>| {
         let lacks = partition.state.borrow().active_index().starts_behind();
-        lacks.is_some().then(|| Rc::downgrade(partition))
+        lacks.is_some().then_some(partition.slot)
     };
-    let lacking = shard.all().iter().filter_map(lacks_index).collect();
+    let lacking = {
+        let logs = storage.logs.borrow();
+        logs.values().filter_map(lacks_index).collect()
+    };
     storage.rt.spawn(
         TaskClass::Background,
         complete_indexes(storage.clone(), lacking),
@@ -256,7 +245,7 @@ fn start_tasks<R: Runtime>(shard: &Rc<OpenShard<R>>) {
             .rt
             .spawn(TaskClass::Background, run_write_back(storage.clone()));
     }
-    let checkpointer = run_checkpointer(Rc::downgrade(shard), storage.clone());
+    let checkpointer = run_checkpointer(storage.clone());
     storage.rt.spawn(TaskClass::Background, checkpointer);
     storage
         .rt
@@ -269,14 +258,15 @@ fn start_tasks<R: Runtime>(shard: &Rc<OpenShard<R>>) {
     }
 }
 
+/// Partitions whose waiters are told in a step.
+const TOLD_AT_ONCE: usize = 64;
+
 /// Tells every partition's waiters when the journal fails or the directory goes offline.
 async fn watch<R: Runtime>(shard: Rc<OpenShard<R>>) {
     let storage = &shard.storage;
     let on_journal = storage.journal.progressed();
     let failed = on_journal.wait_until(|| storage.journal.failure());
-    let offline = storage
-        .progress
-        .wait_until(|| (storage.offline_reason().is_some() || storage.closing.get()).then_some(()));
+    let offline = storage.ended.wait_until(|| storage.is_over().then_some(()));
     let (failed, offline) = (std::pin::pin!(failed), std::pin::pin!(offline));
     if let futures_util::future::Either::Left((error, _)) =
         futures_util::future::select(failed, offline).await
@@ -287,8 +277,12 @@ async fn watch<R: Runtime>(shard: Rc<OpenShard<R>>) {
     if storage.offline_reason().is_none() {
         return;
     }
-    for partition in shard.all() {
-        partition.tell_failed();
+    let slots = storage.logs.borrow().slot_count();
+    for from in (0..slots).step_by(TOLD_AT_ONCE) {
+        for partition in storage.logs_in(from..from + TOLD_AT_ONCE) {
+            partition.tell_failed();
+        }
+        storage.rt.yield_now().await;
     }
 }
 
@@ -297,42 +291,48 @@ fn open_partition<R: Runtime>(
     storage: &Rc<ShardStorage<R>>,
     found: RecoveredPartition,
     told: ToldPartition,
-) -> Rc<OpenLog<R>> {
+) -> Option<Rc<OpenLog<R>>> {
     let lacks = found.lacks;
     let dir_is = match found.has_dir {
         true => DirIs::Durable,
         false => DirIs::Unmade,
     };
-    let partition = restore(storage, found.log, &told, dir_is);
+    let partition = restore(storage, found.log, &told, dir_is)?;
     if let Some(reason) = lacks {
         partition.state.borrow_mut().take_offline_for_now(reason);
     }
     storage.producer_memory.count(&partition);
-    partition
+    Some(partition)
 }
 
+/// Lists the log of a partition; none for a negative index, which no partition has.
 fn restore<R: Runtime>(
     storage: &Rc<ShardStorage<R>>,
     log: Restored,
     told: &ToldPartition,
     dir_is: DirIs,
-) -> Rc<OpenLog<R>> {
+) -> Option<Rc<OpenLog<R>>> {
     let (id, topic) = (log.snapshot.id(), log.snapshot.topic().to_owned());
     let dir: &Path = &storage.options.data_dir;
     let config = (*told.config).clone();
     let durability = storage.options.durability;
-    Rc::new(OpenLog {
-        dir: dir.join(partition_dir(&topic, id.index)),
-        storage: storage.clone(),
-        producer_account: storage.producer_memory.account(),
-        id,
-        topic,
-        turn: Budget::new(1),
-        durable: MarkQueue::default(),
-        watcher: RefCell::default(),
-        state: RefCell::new(State::restore(log, told.leader_epoch, config, durability)),
-        work: Work::default(),
-        dir_is: Cell::new(dir_is),
-        dir_turn: Budget::new(1),
-    })
+    let open = |slot| {
+        Rc::new(OpenLog {
+            dir: dir.join(partition_dir(&topic, id.index)),
+            storage: storage.clone(),
+            producer_account: storage.producer_memory.account(),
+            id,
+            slot,
+            topic,
+            turn: Budget::new(1),
+            durable: MarkQueue::default(),
+            journaled: MarkQueue::default(),
+            watcher: RefCell::default(),
+            state: RefCell::new(State::restore(log, told.leader_epoch, config, durability)),
+            work: Work::default(),
+            dir_is: Cell::new(dir_is),
+            dir_turn: Budget::new(1),
+        })
+    };
+    storage.logs.borrow_mut().insert_with(id, open).cloned()
 }

@@ -2,18 +2,23 @@
 //!
 //! | event | notified when | who waits |
 //! |---|---|---|
-//! | [`ShardStorage::progress`], told by `tell_progress` | an entry has completed, a write-back has ended, a checkpoint is asked for or done, something cannot be used, the log closes | appends for memory and before a roll, checkpoints, `write_back_below`, deletions |
-//! | [`ShardStorage::write_back_wanted`] | `write_back_queue` has grown, the log closes or goes offline | write-back tasks |
-//! | [`ShardStorage::went_offline`] | the directory goes offline | the shard, to tell the others |
+//! | [`Backlog`]: its queue | a partition is to be written back, one task for one; the log closes or goes offline | write-back tasks |
+//! | [`Backlog`]: its first | what the journal wants to forget first has changed | `write_back_below` |
+//! | [`TailMemory`], the first in line | chunks or memory are given back, something was written back or may be, something cannot be used | one append, for memory |
+//! | [`Checkpoints::wanted`] | one is asked for, the log closes or goes offline | the checkpointer |
+//! | [`Journal::pressed`] | space runs short, or enough was written for a checkpoint | the checkpointer |
+//! | [`Checkpoints::written`], a queue | a checkpoint is durable, or none will be | who has asked for one |
+//! | [`ShardStorage::ended`] | the directory goes offline, the log closes | the shard, to tell the others; `watch` |
 //! | [`OpenLog::durable`], a queue | the durable offset has moved, or it cannot be used | acknowledgements, each until it has passed theirs |
+//! | [`OpenLog::journaled`], a queue | entries are in completed journal writes, or it cannot be used | a roll |
 //! | [`OpenLog::watcher`], a call | marks have moved, or it cannot be used | the partition above |
+//! | [`Work::idle`](crate::log::shard::open_log::Work) | nobody works on a deleted partition's files any more | its deletion |
 //! | [`Journal::progressed`] | writes have completed or were flushed, the journal has failed or stopped | who waits in the journal, and `watch`, to take the directory offline |
-//! | [`Journal::pressed`] | space runs short | the checkpointer |
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 
 use crate::log::error::StorageError;
 use crate::log::files::checkpoint_slots::{CheckpointError, CheckpointSlots};
@@ -23,21 +28,27 @@ use crate::log::journal::{Entry, Journal, JournalError, JournalPermit, Partition
 use crate::log::options::{Durability, LogOptions};
 use crate::log::partition::checkpoint_content::CheckpointRoom;
 use crate::log::partition::producers::ProducerMemory;
+use crate::log::partition::write_back_plan::Urgency;
+use crate::log::segment::damage::Damage;
 use crate::log::segment::index_cache::IndexCache;
 use crate::log::segment::open_files::{OpenFiles, SegmentKey};
 use crate::log::segment::position::Boundary;
-use crate::log::shard::damage::Damage;
+use crate::log::shard::backlog::Backlog;
 use crate::log::shard::open_log::OpenLog;
-use crate::model::PartitionId;
-use crate::rt::{Budget, Event, Runtime, WriteMode};
+use crate::log::shard::tail_memory::TailMemory;
+use crate::model::{PartitionId, PartitionSlot, PartitionTable};
+use crate::rt::{Budget, Event, Latch, MarkQueue, Permit, Runtime, WriteMode};
 
 /// What the journal hands back once the writes that hold an entry have completed.
-pub struct Token<R: Runtime> {
+pub struct Token {
     /// Whose entry it was, if the partition still exists.
-    pub partition: Weak<OpenLog<R>>,
+    pub partition: PartitionSlot,
     /// What it holds.
     pub what: Journaled,
 }
+
+/// The logs that are open on a shard.
+pub type OpenLogs<R> = RefCell<PartitionTable<Rc<OpenLog<R>>>>;
 
 /// What a journal entry holds.
 #[derive(Clone, Copy, Debug)]
@@ -49,11 +60,17 @@ pub enum Journaled {
 
 /// What the journal does with the tokens of a completed write: each partition that still exists
 /// moves its marks and wakes whoever waits for them.
-pub fn hand_back<R: Runtime>(tokens: Vec<Token<R>>) {
+pub fn hand_back<R: Runtime>(logs: &OpenLogs<R>, tokens: Vec<Token>) {
+    let mut storage = None;
     for token in tokens {
-        if let Some(partition) = token.partition.upgrade() {
-            partition.on_completed(token.what);
+        let log = logs.borrow().at(token.partition).cloned();
+        if let Some(log) = log {
+            log.on_completed(token.what);
+            storage.get_or_insert_with(|| log.storage.clone());
         }
+    }
+    if let Some(storage) = storage {
+        storage.tail.look_again();
     }
 }
 
@@ -62,41 +79,27 @@ pub struct ShardStorage<R: Runtime> {
     pub rt: R,
     pub options: LogOptions,
     pub run: RunId,
-    pub journal: Journal<R, Token<R>>,
+    pub journal: Journal<R, Token>,
     pub files: OpenFiles<R>,
     pub indexes: IndexCache,
     pub damage: Damage,
     /// Syncs of the data directory.
     pub names: GroupedSync,
+    /// Its partitions.
+    pub logs: Rc<OpenLogs<R>>,
     /// Memory of all tails.
-    pub tail_memory: Budget,
+    pub tail: TailMemory,
     pub producer_memory: ProducerMemory<OpenLog<R>>,
-    /// Whose turn it is to wait for tail memory piece by piece.
-    pub memory_turn: Budget,
     /// Whose turn it is to complete an index from files that nobody else may cut meanwhile.
     pub completing: Budget,
     /// Cold reads in flight.
     pub cold_reads: Budget,
-    /// Notified when journal writes have completed, bytes are written back, or the directory went offline.
-    pub progress: Event,
-    /// Counts what `progress` tells.
-    pub progress_count: Cell<u64>,
-    /// Partitions that have something to write back.
-    pub write_back_queue: RefCell<VecDeque<Weak<OpenLog<R>>>>,
-    /// Notified when `write_back_queue` has grown, and when the log closes.
-    pub write_back_wanted: Event,
-    /// The owner of each chunk that may be given up, in the order in which their last bytes were written back.
-    pub evictable: RefCell<VecDeque<Weak<OpenLog<R>>>>,
-    /// Partitions of which only the journal has something, by the earliest write that may hold it.
-    pub waiting: WaitingList<R>,
-    /// Where the last [`ShardStorage::press_write_back`] ended in it.
-    pub pressed_to: Cell<Option<WaitingKey>>,
+    pub backlog: Backlog,
     /// Segment files written without a promise, to be synced by the next checkpoint.
     pub unsynced: RefCell<BTreeSet<SegmentKey>>,
     /// The write to which the last entry of this run went.
     last_entry: Cell<Option<Sequence>>,
-    /// Checkpoints asked for, and done.
-    pub checkpoints: CheckpointRequests,
+    pub checkpoints: Checkpoints,
     /// The checkpoint slots, while nobody writes them; none when the log is closed.
     pub slots: RefCell<Option<CheckpointSlots<R>>>,
     /// Who writes them.
@@ -106,15 +109,9 @@ pub struct ShardStorage<R: Runtime> {
     /// The log is being closed: background tasks end.
     pub closing: Cell<bool>,
     offline: RefCell<Option<String>>,
-    /// Notified when the directory goes offline.
-    pub went_offline: Event,
+    /// Notified when the directory goes offline, and when the log closes.
+    pub ended: Event,
 }
-
-/// A partition's place among those of which only the journal has something.
-pub type WaitingKey = (Sequence, PartitionId);
-
-/// Those partitions, in the order in which the journal wants to forget them.
-pub type WaitingList<R> = RefCell<BTreeMap<WaitingKey, Weak<OpenLog<R>>>>;
 
 /// Syncs of a directory, each of which serves all who have asked before it began.
 #[derive(Debug)]
@@ -153,11 +150,33 @@ impl GroupedSync {
     }
 }
 
-/// Who waits for a checkpoint.
+/// Checkpoints that were asked for.
 #[derive(Debug, Default)]
-pub struct CheckpointRequests {
-    pub asked: Cell<u64>,
-    pub done: Cell<u64>,
+pub struct Checkpoints {
+    asked: Cell<u64>,
+    done: Cell<u64>,
+    /// Notified when one is asked for, and when the checkpointer is to end.
+    pub wanted: Event,
+    /// Who waits for one, by how many were asked for.
+    written: MarkQueue<u64>,
+}
+
+impl Checkpoints {
+    /// How many were asked for.
+    pub fn asked(&self) -> u64 {
+        self.asked.get()
+    }
+
+    /// Whether one was asked for that is not written yet.
+    pub fn is_asked(&self) -> bool {
+        self.asked.get() > self.done.get()
+    }
+
+    /// One is durable that began when so many were asked for.
+    pub fn written(&self, asked: u64) {
+        self.done.set(self.done.get().max(asked));
+        self.written.reach(self.done.get());
+    }
 }
 
 impl<R: Runtime> ShardStorage<R> {
@@ -165,7 +184,8 @@ impl<R: Runtime> ShardStorage<R> {
         rt: R,
         options: LogOptions,
         run: RunId,
-        journal: Journal<R, Token<R>>,
+        journal: Journal<R, Token>,
+        logs: Rc<OpenLogs<R>>,
         slots: CheckpointSlots<R>,
     ) -> Self {
         let checkpoint_room = CheckpointRoom::default();
@@ -178,24 +198,18 @@ impl<R: Runtime> ShardStorage<R> {
             indexes: IndexCache::default(),
             damage: Damage::default(),
             names: GroupedSync::default(),
-            tail_memory: Budget::new(options.tail_bytes),
+            tail: TailMemory::new(options.tail_bytes),
             producer_memory: ProducerMemory::new(options.producer_bytes),
-            memory_turn: Budget::new(1),
             completing: Budget::new(1),
             cold_reads: Budget::new(options.cold_reads.max(1)),
-            progress: Event::new(),
-            progress_count: Cell::new(0),
-            write_back_queue: RefCell::default(),
-            write_back_wanted: Event::new(),
-            evictable: RefCell::default(),
-            waiting: RefCell::default(),
-            pressed_to: Cell::new(None),
+            backlog: Backlog::default(),
             unsynced: RefCell::default(),
             last_entry: Cell::new(None),
-            checkpoints: CheckpointRequests::default(),
+            checkpoints: Checkpoints::default(),
             closing: Cell::new(false),
             offline: RefCell::new(None),
-            went_offline: Event::new(),
+            ended: Event::new(),
+            logs,
             rt,
             options,
             run,
@@ -236,9 +250,68 @@ impl<R: Runtime> ShardStorage<R> {
             .get_or_insert_with(|| reason.to_owned());
         // Whoever waits for journal space would wait for ever: no write-back frees any.
         self.journal.fail(reason);
-        self.tell_progress();
-        self.write_back_wanted.notify();
-        self.went_offline.notify();
+        self.end_tasks();
+    }
+
+    /// The log closes: background tasks end.
+    pub fn close(&self) {
+        self.closing.set(true);
+        self.end_tasks();
+    }
+
+    /// Whether background tasks are to end: the directory is offline, or the log closes.
+    pub fn is_over(&self) -> bool {
+        self.closing.get() || self.offline.borrow().is_some()
+    }
+
+    fn end_tasks(&self) {
+        self.backlog.wake_all();
+        self.tail.look_again();
+        self.checkpoints.wanted.notify();
+        self.checkpoints.written.release_all();
+        self.ended.notify();
+    }
+
+    /// The log that stood at a slot, if it is still open.
+    pub fn log_at(&self, slot: PartitionSlot) -> Option<Rc<OpenLog<R>>> {
+        self.logs.borrow().at(slot).cloned()
+    }
+
+    /// The log of a partition.
+    pub fn log_of(&self, id: PartitionId) -> Option<Rc<OpenLog<R>>> {
+        let logs = self.logs.borrow();
+        logs.get(id).map(|(_, log)| log.clone())
+    }
+
+    /// The logs of some slots.
+    pub fn logs_in(&self, slots: std::ops::Range<usize>) -> Vec<Rc<OpenLog<R>>> {
+        self.logs.borrow().values_in(slots).cloned().collect()
+    }
+
+    /// Tail memory of `bytes`, if it is there or can be made by giving up what is in segments.
+    pub fn try_memory(&self, bytes: usize) -> Option<Permit> {
+        self.tail.take(bytes, |slot| self.evict_chunk(slot))
+    }
+
+    /// Gives up chunks that may be, until `bytes` are free.
+    pub fn evict(&self, bytes: usize) {
+        self.tail.evict(bytes, |slot| self.evict_chunk(slot));
+    }
+
+    fn evict_chunk(&self, slot: PartitionSlot) {
+        if let Some(log) = self.log_at(slot) {
+            log.state.borrow_mut().evict_chunk();
+        }
+    }
+
+    /// Lets the next partitions that have bytes to write back do so; the others have their turn at the
+    /// next call.
+    pub fn press_write_back(&self) {
+        const AT_ONCE: usize = 64;
+        let pressed = self.backlog.next_pressed(AT_ONCE);
+        for log in pressed.into_iter().filter_map(|slot| self.log_at(slot)) {
+            log.request_write_back(Urgency::Everything);
+        }
     }
 
     /// Gives an error back, and takes the directory offline when it is one that is final.
@@ -252,8 +325,8 @@ impl<R: Runtime> ShardStorage<R> {
     /// Journals an entry; returns the write to which the last of it goes.
     pub fn append_entry(
         &self,
-        permit: &mut JournalPermit<R, Token<R>>,
-        entry: Entry<Token<R>>,
+        permit: &mut JournalPermit<R, Token>,
+        entry: Entry<Token>,
     ) -> Sequence {
         let sequence = self.journal.append(permit, entry);
         self.last_entry.set(Some(sequence));
@@ -297,34 +370,18 @@ impl<R: Runtime> ShardStorage<R> {
         }
     }
 
-    /// The earliest journal write that may hold what no segment file has.
-    pub fn oldest_waiting(&self) -> Option<Sequence> {
-        let waiting = self.waiting.borrow();
-        waiting.first_key_value().map(|((first, _), _)| *first)
-    }
-
-    /// Something moved on.
-    pub fn tell_progress(&self) {
-        self.progress_count.set(self.progress_count.get() + 1);
-        self.progress.notify();
-    }
-
-    /// Waits for something to move on since `seen`, a former `progress_count`.
-    pub async fn progress_since(&self, seen: u64) {
-        let look = || (self.progress_count.get() != seen).then_some(());
-        self.progress.wait_until(look).await;
-    }
-
     /// Waits until a checkpoint that began after this call is durable.
-    pub async fn checkpointed(self: &Rc<Self>) -> Result<(), StorageError> {
+    pub async fn checkpointed(&self) -> Result<(), StorageError> {
         let ticket = self.checkpoints.asked.get() + 1;
         self.checkpoints.asked.set(ticket);
-        self.tell_progress();
-        let look = || match self.check_online() {
-            Err(error) => Some(Err(error)),
-            Ok(()) => (self.checkpoints.done.get() >= ticket).then_some(Ok(())),
-        };
-        self.progress.wait_until(look).await
+        self.checkpoints.wanted.notify();
+        while self.checkpoints.done.get() < ticket {
+            self.check_online()?;
+            let latch = Latch::default();
+            self.checkpoints.written.join(ticket, &latch);
+            latch.wait().await;
+        }
+        Ok(())
     }
 }
 

@@ -1,7 +1,8 @@
 //! Write-back: what is journaled goes to segment files, and segments that are complete are sealed.
 
 use std::io;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 
@@ -15,6 +16,7 @@ use crate::log::rules::{Rule, holds};
 use crate::log::segment::index_files::IndexTail;
 use crate::log::shard::open_log::OpenLog;
 use crate::log::shard::storage::ShardStorage;
+use crate::model::{PartitionId, PartitionIndex, TopicId};
 use crate::rt::{BLOCK_BYTES, Buf, File, Runtime};
 
 /// Longest write-back. A partition has one under way, so this is what keeps the disk busy: with one busy
@@ -23,19 +25,22 @@ const MAX_WRITE_BACK_BYTES: u64 = 8 << 20;
 
 /// One of a shard's write-back tasks: takes partitions from the queue until the log closes.
 pub async fn run_write_back<R: Runtime>(storage: Rc<ShardStorage<R>>) {
-    loop {
-        let look = || match storage.closing.get() || storage.offline_reason().is_some() {
-            true => Some(None),
-            false => storage.write_back_queue.borrow_mut().pop_front().map(Some),
-        };
-        let Some(partition) = storage.write_back_wanted.wait_until(look).await else {
-            return;
-        };
-        if let Some(partition) = partition.upgrade() {
+    while let Some(slot) = storage.backlog.next(|| storage.is_over()).await {
+        if let Some(partition) = storage.log_at(slot) {
             write_back_partition(&storage, &partition).await;
         }
         storage.rt.yield_now().await;
     }
+}
+
+/// What has become of a write-back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Written,
+    /// There was nothing to write, or the partition cannot be used.
+    Nothing,
+    /// There was no memory or no room for it: it is wanted as before, after a while.
+    Refused,
 }
 
 /// Writes back what is wanted of one partition, one plan at a time.
@@ -43,6 +48,7 @@ async fn write_back_partition<R: Runtime>(
     storage: &Rc<ShardStorage<R>>,
     partition: &Rc<OpenLog<R>>,
 ) {
+    const REFUSED_RETRY: Duration = Duration::from_millis(10);
     let work = &partition.work;
     if work.write_backs.get() > 0 && holds(Rule::WriteBacksDoNotOverlap) {
         // The one that is under way looks again when it ends.
@@ -50,52 +56,67 @@ async fn write_back_partition<R: Runtime>(
     }
     work.write_backs.set(work.write_backs.get() + 1);
     let urgency = work.wanted.take().unwrap_or(Urgency::Blocks);
-    let is_written = write_back_once(storage, partition, urgency).await;
+    let outcome = write_back_once(storage, partition, urgency).await;
+    if outcome == Outcome::Refused && !storage.is_over() {
+        storage.rt.sleep(REFUSED_RETRY).await;
+    }
     work.write_backs.set(work.write_backs.get() - 1);
-    let (has_more, is_unusable) = {
+    partition.tell_if_idle();
+    let has_more = {
         let state = partition.state.borrow();
-        let has_more = state.write_back_bytes() >= storage.options.write_back_bytes;
-        (has_more, state.check_usable().is_err())
+        state.write_back_bytes() >= storage.options.write_back_bytes
     };
-    let goes_on = is_written && (has_more || urgency == Urgency::Everything);
+    let goes_on = match outcome {
+        Outcome::Written => has_more || urgency == Urgency::Everything,
+        Outcome::Nothing => false,
+        Outcome::Refused => true,
+    };
     // To the end of the queue: other partitions' bytes hold the journal, too.
     if let Some(next) = work.wanted.take().max(goes_on.then_some(urgency)) {
         partition.request_write_back(next);
     }
-    // One that found nothing is no progress: whoever waits would only ask for it again.
-    if is_written || is_unusable {
-        storage.tell_progress();
+    // One that cannot be used any more leaves the list.
+    partition.list_waiting();
+    if outcome == Outcome::Written {
+        storage.tail.look_again();
     }
 }
 
-/// Whether anything was written.
 async fn write_back_once<R: Runtime>(
     storage: &Rc<ShardStorage<R>>,
     partition: &Rc<OpenLog<R>>,
     urgency: Urgency,
-) -> bool {
+) -> Outcome {
     if storage.needs_flush() && flush_journal(storage, partition).await.is_err() {
-        return false;
+        return Outcome::Refused;
     }
-    let block = || storage.rt.arena().alloc(BLOCK_BYTES).ok();
+    let mut lacks_memory = false;
+    let block = || {
+        let block = storage.rt.arena().alloc(BLOCK_BYTES).ok();
+        lacks_memory = block.is_none();
+        block
+    };
     let next = partition
         .state
         .borrow_mut()
         .next_write_back(urgency, MAX_WRITE_BACK_BYTES, block);
     let Some(WriteBack { plan, pieces }) = next else {
-        return false;
+        return match lacks_memory {
+            true => Outcome::Refused,
+            false => Outcome::Nothing,
+        };
     };
     match write_segment(storage, partition, &plan, pieces).await {
         Ok(()) => {
             advance_marks(storage, partition, &plan).await;
-            true
+            Outcome::Written
         }
         Err(error) => {
             if !partition.state.borrow().is_deleted() {
                 let path = segment_path(&partition.dir, plan.from.segment, SegmentFile::Log);
                 storage.take_offline(&format!("{}: {error}", path.display()));
             }
-            false
+            Outcome::Nothing
         }
     }
 }
@@ -151,7 +172,7 @@ async fn write_retrying<R: Runtime>(
     pieces: Vec<Buf>,
     at: u64,
 ) -> io::Result<()> {
-    const RETRY: std::time::Duration = std::time::Duration::from_millis(100);
+    const RETRY: Duration = Duration::from_millis(100);
     loop {
         match file
             .write_at(pieces.clone(), at, storage.write_mode())
@@ -174,7 +195,6 @@ async fn advance_marks<R: Runtime>(
     partition.list_waiting();
     partition.release_chunks();
     partition.marks_changed();
-    storage.tell_progress();
     if let Some(sealed) = sealed
         && let Err(error) = write_sealed_files(storage, partition, sealed).await
     {
@@ -202,56 +222,46 @@ async fn write_sealed_files<R: Runtime>(
     Ok(())
 }
 
-/// Nobody works on the partition's files any more when this completes.
-pub async fn wait_idle<R: Runtime>(partition: &OpenLog<R>) {
-    let look = || partition.work.is_idle().then_some(());
-    partition.storage.progress.wait_until(look).await;
-}
-
-/// Writes back everything that only the journal has below one of its writes. The oldest are asked for,
-/// some at a time: as they are done, others are the oldest.
+/// Writes back everything that only the journal has below one of its writes, which has completed. The
+/// oldest are asked for, some at a time: when half of them are done, others are the oldest.
 pub async fn write_back_below<R: Runtime>(
     storage: &Rc<ShardStorage<R>>,
     target: Sequence,
 ) -> Result<(), StorageError> {
     const AT_A_TIME: usize = 64;
+    let first_id = PartitionId {
+        topic: TopicId::ZERO,
+        index: PartitionIndex(0),
+    };
+    let _aim = storage.backlog.aim(target).await;
+    // What is listed below has entries in writes that may not have completed, none behind this one.
+    if let Some(last) = storage.last_entry() {
+        storage.journal.wait_completed(last).await?;
+    }
     loop {
         storage.check_online()?;
-        let seen = storage.progress_count.get();
-        let oldest: Vec<_> = {
-            let waiting = storage.waiting.borrow();
-            let below = waiting.iter().take_while(|((first, _), _)| *first < target);
-            below.take(AT_A_TIME).map(|(_, one)| one.clone()).collect()
-        };
-        if oldest.is_empty() {
+        if storage.closing.get() {
             return Ok(());
         }
-        let oldest: Vec<_> = oldest.iter().filter_map(Weak::upgrade).collect();
+        let oldest = storage.backlog.below(target, AT_A_TIME);
+        let Some((middle, _)) = oldest.get(oldest.len() / 2) else {
+            return Ok(());
+        };
+        let goes_on_at = match oldest.len() < AT_A_TIME {
+            true => (target, first_id),
+            false => *middle,
+        };
+        let logs = oldest.iter().filter_map(|(_, slot)| storage.log_at(*slot));
+        let logs: Vec<_> = logs.collect();
         // All at once, so that they share what a sync costs.
-        let durable = join_all(oldest.iter().map(OpenLog::make_dir_durable)).await;
+        let durable = join_all(logs.iter().map(OpenLog::make_dir_durable)).await;
         let durable = durable.into_iter().collect::<Result<(), _>>();
         durable.map_err(|error| storage.failed(error))?;
-        let mut is_any_asked = false;
-        for partition in oldest {
+        for log in logs {
             // One that cannot be used any more leaves the list.
-            partition.list_waiting();
-            partition.request_write_back(Urgency::Everything);
-            is_any_asked |= partition.work.wanted.get().is_some();
+            log.list_waiting();
+            log.request_write_back(Urgency::Everything);
         }
-        match is_any_asked {
-            true => storage.progress_since(seen).await,
-            false => storage.rt.yield_now().await,
-        }
+        storage.backlog.wait_passed(goes_on_at).await;
     }
-}
-
-/// Keeps a weak queue from growing with partitions that are gone.
-pub fn drop_gone<R: Runtime>(storage: &ShardStorage<R>) {
-    let is_there = |entry: &Weak<OpenLog<R>>| entry.strong_count() > 0;
-    storage.write_back_queue.borrow_mut().retain(is_there);
-    storage.evictable.borrow_mut().retain(is_there);
-    storage
-        .waiting
-        .borrow_mut()
-        .retain(|_, entry| is_there(entry));
 }

@@ -185,14 +185,14 @@ fn segments_that_could_not_be_synced_are_synced_by_the_next_checkpoint() {
         log.0.storage.files.clear();
         scene.fails(FaultOn::Names, "300.log", ENOSPC);
         let storage = log.0.storage.clone();
-        let shard = &shard.0;
+        let shard = &shard.0.storage;
         assert_eq!(
-            checkpointer::write_checkpoint(shard).await,
+            checkpointer::write_checkpoint(shard, 0).await,
             Err(StorageError::DiskFull)
         );
         let left: Vec<_> = storage.unsynced.borrow().iter().map(|key| key.1).collect();
         assert!(left.starts_with(&[Offset(300), Offset(600)]), "{left:?}");
-        assert_eq!(checkpointer::write_checkpoint(shard).await, Ok(()));
+        assert_eq!(checkpointer::write_checkpoint(shard, 0).await, Ok(()));
         assert!(storage.unsynced.borrow().is_empty());
     });
 }
@@ -220,9 +220,9 @@ fn a_checkpoint_does_not_take_the_files_of_a_topic_that_follows() {
         storage.files.clear();
         // Opening takes turns: the checkpoint waits for its own.
         let turn = storage.files.opening().acquire(1).await;
-        let of_checkpoint = shard.0.clone();
+        let of_checkpoint = shard.0.storage.clone();
         rt.spawn(TaskClass::Background, async move {
-            checkpointer::write_checkpoint(&of_checkpoint).await.ok();
+            checkpointer::write_checkpoint(&of_checkpoint, 0).await.ok();
         });
         rt.sleep(SOON).await;
         let deleting = shard.clone();

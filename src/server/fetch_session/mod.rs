@@ -19,9 +19,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::model::{LookupMap, TopicId};
+use crate::model::{LookupMap, PartitionSlot, TopicId};
 use crate::rt::{ReadySet, Watch};
-use crate::shard::PartitionSlot;
 
 /// Epoch of a request that opens a session (or renews one).
 pub const INITIAL_EPOCH: i32 = 0;

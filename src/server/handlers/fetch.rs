@@ -8,7 +8,7 @@ use futures_util::future::select;
 use crate::cluster::Image;
 use crate::log::ReadError;
 use crate::metrics::Stage;
-use crate::model::{LeaderEpoch, LookupMap, Offset, PartitionIndex, TopicId};
+use crate::model::{LeaderEpoch, LookupMap, Offset, PartitionIndex, PartitionSlot, TopicId};
 use crate::partition::{FetchAsk, FetchError, Fetched, Isolation, Partition, Role};
 use crate::rt::{Buf, Runtime};
 use crate::server::connection::Reply;
@@ -21,7 +21,6 @@ use crate::server::fetch_session::{
 use crate::server::locate::{NotHere, Redirects, TopicRef};
 use crate::server::memory::{ResponseRoom, memory_of};
 use crate::server::request::{Call, ResponseFrame};
-use crate::shard::PartitionSlot;
 use crate::wire::messages::{
     DivergingEpoch, FetchPartitionData, FetchRequest, FetchResponse, FetchableTopicResponse,
     LeaderIdAndEpoch,

@@ -75,6 +75,11 @@ impl OffsetIndex {
         self.entries.partition_point(|e| i64::from(e.0) < end)
     }
 
+    /// Bytes of the segment between what the first `from` entries end with and what the first `to` do.
+    pub fn bytes_between(&self, from: usize, to: usize) -> u64 {
+        u64::from(self.at(to).position.saturating_sub(self.at(from).position))
+    }
+
     /// The bytes of the entries in `range`, which begin at `ENTRY_BYTES × range.start` in the file.
     pub fn encode(&self, range: std::ops::Range<usize>) -> Vec<u8> {
         let entries = self.entries.get(range).unwrap_or_default();

@@ -1,8 +1,10 @@
-//! The partitions of a shard, found by topic and index, or by slot.
+//! Values of partitions, found by topic and index, or by slot.
 
-use crate::model::{LookupMap, PartitionId, TopicId};
+use std::ops::Range;
 
-/// Where a partition stands in its shard's table. One that was deleted leaves its slot to another,
+use super::{LookupMap, PartitionId, TopicId};
+
+/// Where a partition stands in a shard's table. One that was deleted leaves its slot to another,
 /// which has a generation of its own: a slot that was kept finds its partition or nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartitionSlot {
@@ -13,7 +15,7 @@ pub struct PartitionSlot {
 /// A map from partition to value. Whoever comes back to a partition keeps its slot, and finds it in
 /// one step; a name costs a hash and two steps. Neither grows with the number of partitions.
 #[derive(Debug)]
-pub(super) struct PartitionTable<T> {
+pub struct PartitionTable<T> {
     /// By index, where in `slots`; [`NOWHERE`] where there is none.
     topics: LookupMap<TopicId, Vec<u32>>,
     slots: Vec<Slot<T>>,
@@ -28,16 +30,17 @@ struct Slot<T> {
 
 const NOWHERE: u32 = u32::MAX;
 
-impl<T> PartitionTable<T> {
-    /// No partition.
-    pub fn new() -> Self {
+impl<T> Default for PartitionTable<T> {
+    fn default() -> Self {
         Self {
             topics: LookupMap::default(),
             slots: Vec::new(),
             free: Vec::new(),
         }
     }
+}
 
+impl<T> PartitionTable<T> {
     /// A value, and where it is, to be found again with [`PartitionTable::at`].
     pub fn get(&self, id: PartitionId) -> Option<(PartitionSlot, &T)> {
         let index = usize::try_from(id.index.0).ok()?;
@@ -48,6 +51,7 @@ impl<T> PartitionTable<T> {
         Some((PartitionSlot { at, generation }, value))
     }
 
+    /// What stood at a slot, if it is still there.
     pub fn at(&self, slot: PartitionSlot) -> Option<&T> {
         let found = self.slots.get(slot.at as usize)?;
         let value = found.value.as_ref().map(|(_, value)| value);
@@ -56,9 +60,17 @@ impl<T> PartitionTable<T> {
 
     /// Sets a value. Nothing happens for a negative index, which no partition has.
     pub fn insert(&mut self, id: PartitionId, value: T) {
-        let Ok(index) = usize::try_from(id.index.0) else {
-            return;
-        };
+        self.insert_with(id, |_| value);
+    }
+
+    /// Sets a value that is made from the slot where it will be; gives it. None, and nothing happens, for a
+    /// negative index.
+    pub fn insert_with(
+        &mut self,
+        id: PartitionId,
+        make: impl FnOnce(PartitionSlot) -> T,
+    ) -> Option<&T> {
+        let index = usize::try_from(id.index.0).ok()?;
         let list = self.topics.get_or_insert_with(id.topic, Vec::new);
         if list.len() <= index {
             list.resize(index + 1, NOWHERE);
@@ -73,18 +85,38 @@ impl<T> PartitionTable<T> {
                 (self.slots.len() - 1) as u32
             });
         }
-        self.slots[*place as usize].value = Some((id, value));
+        let (at, slot) = (*place, &mut self.slots[*place as usize]);
+        let generation = slot.generation;
+        let (_, value) = slot
+            .value
+            .insert((id, make(PartitionSlot { at, generation })));
+        Some(value)
+    }
+
+    /// Takes a partition out.
+    pub fn remove(&mut self, id: PartitionId) -> Option<T> {
+        let list = self.topics.get_mut(&id.topic)?;
+        let place = list.get_mut(usize::try_from(id.index.0).ok()?)?;
+        let at = std::mem::replace(place, NOWHERE);
+        while list.pop_if(|last| *last == NOWHERE).is_some() {}
+        if list.is_empty() {
+            self.topics.remove(&id.topic);
+        }
+        self.vacate(at)
+    }
+
+    fn vacate(&mut self, at: u32) -> Option<T> {
+        let slot = self.slots.get_mut(at as usize)?;
+        let (_, value) = slot.value.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(at);
+        Some(value)
     }
 
     /// Takes all partitions of a topic out.
     pub fn remove_topic(&mut self, topic: TopicId) {
         for place in self.topics.remove(&topic).unwrap_or_default() {
-            let Some(slot) = self.slots.get_mut(place as usize) else {
-                continue;
-            };
-            slot.generation = slot.generation.wrapping_add(1);
-            slot.value = None;
-            self.free.push(place);
+            self.vacate(place);
         }
     }
 
@@ -100,8 +132,21 @@ impl<T> PartitionTable<T> {
 
     /// All values, in the order of their slots.
     pub fn values(&self) -> impl Iterator<Item = &T> {
-        let values = self.slots.iter().filter_map(|slot| slot.value.as_ref());
+        self.values_in(0..self.slots.len())
+    }
+
+    /// The values of a range of slots: to look at all of them, some at a time. What is put in meanwhile may
+    /// be missed.
+    pub fn values_in(&self, slots: Range<usize>) -> impl Iterator<Item = &T> {
+        let end = slots.end.min(self.slots.len());
+        let slots = self.slots.get(slots.start..end).unwrap_or_default();
+        let values = slots.iter().filter_map(|slot| slot.value.as_ref());
         values.map(|(_, value)| value)
+    }
+
+    /// Slots, of which some may be empty.
+    pub fn slot_count(&self) -> usize {
+        self.slots.len()
     }
 }
 
@@ -127,7 +172,7 @@ mod tests {
 
     #[test]
     fn values_are_found_where_they_were_put() {
-        let mut table = PartitionTable::new();
+        let mut table = PartitionTable::default();
         for (topic, index) in [(2, 7), (1, 0), (2, 0)] {
             table.insert(id(topic, index), (topic, index));
         }
@@ -150,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_slot_finds_its_partition_or_nothing() {
-        let mut table = PartitionTable::new();
+        let mut table = PartitionTable::default();
         table.insert(id(1, 0), 'a');
         let (slot, _) = table.get(id(1, 0)).unwrap();
         assert_eq!(table.at(slot), Some(&'a'));
@@ -161,5 +206,43 @@ mod tests {
         let (other, _) = table.get(id(2, 0)).unwrap();
         assert_eq!(table.at(other), Some(&'b'));
         assert_eq!(table.slots.len(), 1, "places are used again");
+    }
+
+    #[test]
+    fn partitions_go_one_by_one() {
+        let mut table = PartitionTable::default();
+        let slots = [0, 1, 2].map(|index| {
+            let mut slot = None;
+            table.insert_with(id(1, index), |at| {
+                slot = Some(at);
+                index
+            });
+            slot.unwrap()
+        });
+        assert_eq!(
+            slots.map(|slot| table.at(slot).copied()),
+            [Some(0), Some(1), Some(2)]
+        );
+        assert_eq!(table.remove(id(1, 1)), Some(1));
+        assert_eq!(table.remove(id(1, 1)), None);
+        assert_eq!(
+            slots.map(|slot| table.at(slot).copied()),
+            [Some(0), None, Some(2)]
+        );
+        assert!(
+            table.values_in(1..9).eq(&[2]),
+            "an empty slot and one that is not"
+        );
+        assert_eq!(table.values_in(3..9).count(), 0);
+        assert_eq!(
+            (table.remove(id(1, 2)), table.remove(id(1, 0))),
+            (Some(2), Some(0))
+        );
+        assert!(
+            table.topics.is_empty(),
+            "a topic without partitions takes no memory"
+        );
+        table.insert(id(1, 1), 7);
+        assert_eq!((table.slot_count(), table.values().count()), (3, 1));
     }
 }
