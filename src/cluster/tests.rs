@@ -235,6 +235,27 @@ fn check_consistent(image: &Image) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// No shard gets more partitions of a topic than was said before.
+fn check_most(before: &Image, change: &Change, after: &Image) -> Result<(), TestCaseError> {
+    if !matches!(
+        change,
+        Change::CreateTopics(_) | Change::CreatePartitions(_)
+    ) {
+        return Ok(());
+    }
+    let most: BTreeMap<_, _> = most_per_shard(before, &TestRules, change)
+        .into_iter()
+        .collect();
+    for owner in after.shards() {
+        for topic in after.topics_of(owner) {
+            let count = |image: &Image| image.owned.get(&(owner, topic.id)).copied().unwrap_or(0);
+            let most = most.get(&topic.name).copied().unwrap_or(0);
+            prop_assert!(count(after) - count(before) <= most, "{}", topic.name);
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -251,6 +272,7 @@ proptest! {
         for (number, ask) in asks.iter().enumerate() {
             let change = change(&image, number as u128 + 1, ask);
             let decision = decide(&image, &TestRules, &change);
+            check_most(&image, &change, &decision.image)?;
             image = image.apply_all(&decision.records).expect("what is decided applies");
             prop_assert_eq!(&image, &decision.image);
             log.extend(decision.records);

@@ -41,4 +41,4 @@ pub use recovery::{
 pub use segment::facts::SegmentFacts;
 pub use shard::open_log::LogWatcher;
 pub use shard::partition_log::{Appended, PartitionLog};
-pub use shard::shard_log::ShardLog;
+pub use shard::shard_log::{PartitionRoom, ShardLog};

@@ -9,6 +9,9 @@
 //! some: it must go through when the disk is full. Shards apply behind, and an answer waits for them
 //! where the change concerns them, the next change for nobody.
 //!
+//! A change that makes partitions is decided on only when every shard holds the room that they need:
+//! what clients have seen is there to stay, on a full disk as well. Others do not wait for that.
+//!
 //! An example. While a write is under way, A (CreateTopics), B (AllocateProducerIds) and C
 //! (DeleteTopics) arrive. A and B are decided and written together. B is answered at once. A's
 //! partitions are made by their owners, and A is answered when the last of them has said so; C, which
@@ -22,12 +25,15 @@ use futures_util::future::{Either, select};
 
 use super::metadata_log::MetadataLog;
 use super::rules::NodeRules;
-use crate::cluster::controller::{Change, Decision, Made, decide};
+use crate::cluster::controller::{Change, Decision, Made, decide, most_per_shard};
 use crate::cluster::{Image, Record};
 use crate::log::files::record_log::Reserve;
 use crate::model::TopicId;
 use crate::rt::{LaneReceiver, LaneSender, Runtime, TaskClass, UNBOUNDED};
-use crate::shard::{Applied, Apply, ChangeError, ChangeRequest, Changed, ControlMessage};
+use crate::shard::{
+    Applied, Apply, ChangeError, ChangeRequest, Changed, ControlMessage, RoomTicket, ShardCall,
+    ShardLink,
+};
 
 /// Records of one write together, about, so that it stays below the longest that can be written.
 const WRITE_BYTES_MAX: usize = 4 << 20;
@@ -41,7 +47,14 @@ pub(super) struct Controller<R: Runtime> {
     /// What is durable.
     image: Arc<Image>,
     rules: NodeRules,
-    shards: Vec<LaneSender<ControlMessage>>,
+    shards: Arc<[ShardLink]>,
+    last_ticket: RoomTicket,
+}
+
+/// A change that can be decided on, and the room that shards hold for it.
+struct Ready {
+    request: ChangeRequest,
+    room: Option<RoomTicket>,
 }
 
 /// A change that has been decided on, until its write.
@@ -49,6 +62,7 @@ struct Decided {
     decision: Decision,
     reply: LaneSender<Changed>,
     validate_only: bool,
+    room: Option<RoomTicket>,
 }
 
 impl<R: Runtime> Controller<R> {
@@ -59,13 +73,14 @@ impl<R: Runtime> Controller<R> {
             log,
             image,
             rules,
-            shards: Vec::new(),
+            shards: Arc::default(),
+            last_ticket: RoomTicket(0),
         }
     }
 
     /// The shards that apply what is decided from now on.
-    pub(super) fn set_shards(&mut self, shards: Vec<LaneSender<ControlMessage>>) {
-        self.shards = shards;
+    pub(super) fn set_shards(&mut self, shards: Vec<ShardLink>) {
+        self.shards = shards.into();
     }
 
     /// The metadata as far as it is durable.
@@ -88,7 +103,11 @@ impl<R: Runtime> Controller<R> {
             validate_only: false,
             reply,
         };
-        self.write_group(&mut VecDeque::from([request]), None).await;
+        let ready = Ready {
+            request,
+            room: None,
+        };
+        self.write_group(&mut VecDeque::from([ready]), None).await;
         let outcome = answer.recv().await.ok_or(ChangeError::Stopping)??;
         outcome.into_iter().try_for_each(|item| item.map(drop))
     }
@@ -99,31 +118,67 @@ impl<R: Runtime> Controller<R> {
         mut requests: LaneReceiver<ChangeRequest>,
         mut stop: LaneReceiver<()>,
     ) {
-        // What follows from changes: names to be freed, topics to be withdrawn.
-        let (follow_up, mut followed_up) = self.rt.lane(UNBOUNDED);
+        // What follows from changes, and what has found its room.
+        let (ready, mut readied) = self.rt.lane(UNBOUNDED);
         let mut waiting = VecDeque::new();
         loop {
             self.snapshot_when_due().await;
             if waiting.is_empty() {
-                let follows = std::pin::pin!(followed_up.recv());
+                let next_ready = std::pin::pin!(readied.recv());
                 let asked = std::pin::pin!(requests.recv());
                 let stopped = std::pin::pin!(stop.recv());
-                let next = match select(select(follows, asked), stopped).await {
-                    Either::Left((Either::Left((next, _)) | Either::Right((next, _)), _)) => next,
-                    Either::Right(_) => return,
-                };
-                let Some(next) = next else {
-                    return;
-                };
-                waiting.push_back(next);
+                match select(select(next_ready, asked), stopped).await {
+                    Either::Left((Either::Left((Some(next), _)), _)) => waiting.push_back(next),
+                    Either::Left((Either::Right((Some(next), _)), _)) => {
+                        waiting.extend(self.find_room(next, &ready));
+                    }
+                    _ => return,
+                }
             }
             while waiting.len() < WRITE_CHANGES_MAX
-                && let Some(next) = followed_up.try_recv().or_else(|| requests.try_recv())
+                && let Some(next) = readied.try_recv()
             {
                 waiting.push_back(next);
             }
-            self.write_group(&mut waiting, Some(&follow_up)).await;
+            while waiting.len() < WRITE_CHANGES_MAX
+                && let Some(next) = requests.try_recv()
+            {
+                waiting.extend(self.find_room(next, &ready));
+            }
+            self.write_group(&mut waiting, Some(&ready)).await;
         }
+    }
+
+    /// Asks every shard to hold the room that a change needs. Gives the change where it needs none;
+    /// otherwise it comes by `ready` when there is room, and is answered when there is not.
+    fn find_room(&mut self, request: ChangeRequest, ready: &LaneSender<Ready>) -> Option<Ready> {
+        let topics = match request.validate_only {
+            true => Vec::new(),
+            false => most_per_shard(&self.image, &self.rules, &request.change),
+        };
+        if topics.is_empty() {
+            let room = None;
+            return Some(Ready { request, room });
+        }
+        self.last_ticket.0 += 1;
+        let (ticket, shards) = (self.last_ticket, self.shards.clone());
+        let (rt, ready) = (self.rt.clone(), ready.clone());
+        self.rt.spawn(TaskClass::Foreground, async move {
+            let held = hold_room(&rt, &shards, ticket, topics.into()).await;
+            let refused = match held {
+                Ok(()) => {
+                    let room = Some(ticket);
+                    // It is dropped, and answered by that, when the controller has ended.
+                    let _ = ready.try_send(Ready { request, room });
+                    return;
+                }
+                Err(refused) => refused,
+            };
+            let_go(&shards, ticket);
+            // Whoever asked may have gone.
+            let _ = request.reply.try_send(Err(refused));
+        });
+        None
     }
 
     async fn snapshot_when_due(&mut self) {
@@ -136,18 +191,18 @@ impl<R: Runtime> Controller<R> {
     /// has them applied and answered.
     async fn write_group(
         &mut self,
-        waiting: &mut VecDeque<ChangeRequest>,
-        follow_up: Option<&LaneSender<ChangeRequest>>,
+        waiting: &mut VecDeque<Ready>,
+        follow_up: Option<&LaneSender<Ready>>,
     ) {
         let frees_space = waiting
             .front()
-            .is_some_and(|first| first.change.frees_space());
+            .is_some_and(|first| first.request.change.frees_space());
         let mut image = self.image.clone();
         let mut group = Vec::new();
         let mut bytes = 0;
         while bytes < WRITE_BYTES_MAX
-            && let Some(request) =
-                waiting.pop_front_if(|next| next.change.frees_space() == frees_space)
+            && let Some(Ready { request, room }) =
+                waiting.pop_front_if(|next| next.request.change.frees_space() == frees_space)
         {
             let decision = decide(&image, &self.rules, &request.change);
             if !request.validate_only {
@@ -162,6 +217,7 @@ impl<R: Runtime> Controller<R> {
                 decision,
                 reply: request.reply,
                 validate_only: request.validate_only,
+                room,
             });
             self.rt.yield_now().await;
         }
@@ -175,7 +231,8 @@ impl<R: Runtime> Controller<R> {
             };
             if let Err(error) = self.log.append(&records, reserve).await {
                 let error = ChangeError::from(error);
-                for Decided { reply, .. } in group {
+                for Decided { reply, room, .. } in group {
+                    room.inspect(|ticket| let_go(&self.shards, *ticket));
                     // Whoever asked may have gone.
                     let _ = reply.try_send(Err(error.clone()));
                 }
@@ -189,17 +246,19 @@ impl<R: Runtime> Controller<R> {
     }
 
     /// Tells the shards of a change that is durable, and answers behind them.
-    fn carry_out(&self, decided: Decided, follow_up: Option<&LaneSender<ChangeRequest>>) {
+    fn carry_out(&self, decided: Decided, follow_up: Option<&LaneSender<Ready>>) {
         let Decided {
             decision,
             reply,
             validate_only,
+            room,
         } = decided;
         let outcome = decision.outcome.into_iter();
         let outcome = outcome
             .map(|item| item.map_err(ChangeError::from))
             .collect();
         if validate_only || decision.records.is_empty() {
+            room.inspect(|ticket| let_go(&self.shards, *ticket));
             // Whoever asked may have gone; so below.
             let _ = reply.try_send(Ok(outcome));
             return;
@@ -208,11 +267,12 @@ impl<R: Runtime> Controller<R> {
         let concerns_shards = decision.records.iter().any(concerns_shards);
         let records: Arc<[Record]> = decision.records.into();
         let image = Arc::new(decision.image);
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             // A shard that has ended applies nothing any more.
-            let _ = shard.try_send(ControlMessage::Apply(Apply {
+            let _ = shard.control.try_send(ControlMessage::Apply(Apply {
                 records: records.clone(),
                 image: image.clone(),
+                room,
                 applied: concerns_shards.then(|| applied.clone()),
             }));
         }
@@ -233,6 +293,39 @@ impl<R: Runtime> Controller<R> {
     }
 }
 
+/// Has every shard hold room for so many partitions of these topics.
+async fn hold_room<R: Runtime>(
+    rt: &R,
+    shards: &[ShardLink],
+    ticket: RoomTicket,
+    topics: Arc<[(Arc<str>, usize)]>,
+) -> Result<(), ChangeError> {
+    let mut replies = Vec::with_capacity(shards.len());
+    for shard in shards {
+        let (reply, answer) = rt.lane(1);
+        let topics = topics.clone();
+        let call = ShardCall::HoldRoom {
+            ticket,
+            topics,
+            reply,
+        };
+        let asked = shard.calls.try_send(call);
+        asked.map_err(|_| ChangeError::Stopping)?;
+        replies.push(answer);
+    }
+    for mut reply in replies {
+        reply.recv().await.ok_or(ChangeError::Stopping)??;
+    }
+    Ok(())
+}
+
+fn let_go(shards: &[ShardLink], ticket: RoomTicket) {
+    for shard in shards {
+        // A shard that has ended holds nothing any more.
+        let _ = shard.calls.try_send(ShardCall::LetGo(ticket));
+    }
+}
+
 /// Whether a record means work for shards that its answer waits for. The others are in their images
 /// soon enough.
 fn concerns_shards(record: &Record) -> bool {
@@ -247,17 +340,15 @@ struct Answer<R: Runtime> {
     rt: R,
     outcome: Vec<Result<Made, ChangeError>>,
     shards: usize,
-    follow_up: LaneSender<ChangeRequest>,
+    follow_up: LaneSender<Ready>,
 }
 
 impl<R: Runtime> Answer<R> {
-    /// The answer, when every shard has carried the change out, and what follows from that is done:
-    /// what was deleted is off its name, what could not be made is withdrawn.
-    async fn behind(mut self, mut reports: LaneReceiver<Applied>) -> Changed {
-        let (mut carried_out, mut unmade) = (0, Vec::new());
+    /// The answer, when every shard has carried the change out and what was deleted is off its name.
+    async fn behind(self, mut reports: LaneReceiver<Applied>) -> Changed {
+        let mut carried_out = 0;
         while let Some(report) = reports.recv().await {
             carried_out += usize::from(!report.has_undeleted);
-            unmade.extend(report.unmade);
         }
         let deleted = self.deleted();
         if !deleted.is_empty() && carried_out == self.shards {
@@ -266,34 +357,15 @@ impl<R: Runtime> Answer<R> {
             // The next start renames the directories, as long as it is told of the topic.
             tracing::error!("a deleted topic keeps its name until the next start");
         }
-        if !unmade.is_empty() {
-            self.withdraw(unmade).await?;
-        }
         Ok(self.outcome)
     }
 
     fn deleted(&self) -> Vec<TopicId> {
         let ids = self.outcome.iter().filter_map(|item| match item {
-            Ok(Made::Deleted { id, .. } | Made::Withdrawn { id }) => Some(*id),
+            Ok(Made::Deleted { id, .. }) => Some(*id),
             _ => None,
         });
         ids.collect()
-    }
-
-    /// A topic of which a partition could not be made is as if it had never been asked for.
-    async fn withdraw(&mut self, unmade: Vec<(TopicId, ChangeError)>) -> Result<(), ChangeError> {
-        let mut withdrawn = Vec::new();
-        for item in &mut self.outcome {
-            let Ok(Made::Topic { id, .. }) = item else {
-                continue;
-            };
-            let failed = unmade.iter().find(|(topic, _)| topic == id);
-            if let Some((topic, error)) = failed {
-                withdrawn.push(*topic);
-                *item = Err(error.clone());
-            }
-        }
-        self.ask(Change::WithdrawTopics(withdrawn)).await
     }
 
     async fn ask(&self, change: Change) -> Result<(), ChangeError> {
@@ -303,7 +375,8 @@ impl<R: Runtime> Answer<R> {
             validate_only: false,
             reply,
         };
-        let asked = self.follow_up.try_send(request);
+        let room = None;
+        let asked = self.follow_up.try_send(Ready { request, room });
         asked.map_err(|_| ChangeError::Stopping)?;
         answer.recv().await.ok_or(ChangeError::Stopping)?.map(drop)
     }

@@ -19,7 +19,7 @@ use crate::log::{
     refuse_unknown_dirs,
 };
 use crate::model::{DirectoryId, NodeId, PartitionId, ShardIndex, TopicId};
-use crate::rt::{LaneReceiver, LaneSender, OpenMode, Runtime, UNBOUNDED};
+use crate::rt::{LaneReceiver, LaneSender, OpenMode, Runtime};
 use crate::shard::{
     ChangeError, ChangeRequest, ControlPlane, ShardLanes, ShardSeed, dynamic_configs,
 };
@@ -134,15 +134,15 @@ pub async fn open_node<R: Runtime>(
     let image = controller.image().clone();
     let config = Arc::new(options.settings.resolve(&dynamic_configs(&image, node))?);
     let (requests, inbox) = rt.lane(CONTROL_QUEUE);
-    let lanes = || (rt.lane(UNBOUNDED), rt.lane(1));
-    let lanes: Vec<_> = (0..options.shards).map(|_| lanes()).collect();
-    let (mut to_shards, mut stops, mut received) = (Vec::new(), Vec::new(), Vec::new());
-    for ((to_shard, control), (to_stop, stop)) in lanes {
-        to_shards.push(to_shard);
-        stops.push(to_stop);
-        received.push(ShardLanes { control, stop });
+    let (mut links, mut stops, mut received) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..options.shards {
+        let (link, stop, lanes) = ShardLanes::new(rt);
+        links.push(link);
+        stops.push(stop);
+        received.push(lanes);
     }
-    controller.set_shards(to_shards.clone());
+    let to_shards = links.iter().map(|link| link.control.clone()).collect();
+    controller.set_shards(links);
     let control = ControlPlane::new(requests, to_shards);
     let seed = |((partitions, lanes), index)| ShardSeed {
         place: Placement {

@@ -11,7 +11,7 @@ use crate::log::{RecoveryReport, StorageError};
 use crate::metrics::tell;
 use crate::rt::{Event, LaneReceiver, LaneSender, Listener, Runtime, TaskClass, UNBOUNDED};
 use crate::server::{bind, request_metrics, serve};
-use crate::shard::{ControlMessage, Shard, ShardLanes, ShardSeed, Topology};
+use crate::shard::{ControlMessage, Shard, ShardCall, ShardLanes, ShardSeed, Topology};
 
 /// What a shard's thread waits for before it can start.
 pub struct ShardSetup {
@@ -273,9 +273,11 @@ fn attend<R: Runtime>(shard: &Shard<R>, lanes: ShardLanes, stop: &Flag) {
     let rt = shard.rt();
     let ShardLanes {
         control,
+        calls,
         stop: mut stopped,
     } = lanes;
     rt.spawn(TaskClass::Foreground, follow(shard.clone(), control));
+    rt.spawn(TaskClass::Foreground, answer_calls(shard.clone(), calls));
     let stopping = stop.clone();
     rt.spawn(TaskClass::Foreground, async move {
         // A hung-up sender stops the shard as well.
@@ -298,7 +300,7 @@ async fn follow<R: Runtime>(shard: Shard<R>, mut control: LaneReceiver<ControlMe
     while let Some(message) = control.recv().await {
         match message {
             ControlMessage::Apply(apply) => {
-                let work = shard.apply(apply.records, apply.image);
+                let work = shard.apply(apply.records, apply.image, apply.room);
                 shard.rt().spawn(TaskClass::Foreground, async move {
                     let applied = work.await;
                     if let Some(waiting) = apply.applied {
@@ -308,6 +310,26 @@ async fn follow<R: Runtime>(shard: Shard<R>, mut control: LaneReceiver<ControlMe
                 });
             }
             ControlMessage::LogDirFailed(reason) => shard.take_offline(&reason),
+        }
+    }
+}
+
+/// Answers what the controller and the other shards ask, each call by a task of its own.
+async fn answer_calls<R: Runtime>(shard: Shard<R>, mut calls: LaneReceiver<ShardCall>) {
+    while let Some(call) = calls.recv().await {
+        match call {
+            ShardCall::HoldRoom {
+                ticket,
+                topics,
+                reply,
+            } => {
+                let asked = shard.clone();
+                shard.rt().spawn(TaskClass::Foreground, async move {
+                    // Nobody waits any more when the node stops.
+                    let _ = reply.try_send(asked.hold_room(ticket, &topics).await);
+                });
+            }
+            ShardCall::LetGo(ticket) => shard.let_go_room(ticket),
         }
     }
 }

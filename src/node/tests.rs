@@ -16,7 +16,9 @@ use crate::cluster::controller::{Change, Made, NewTopic, NodeStart, TopicKey};
 use crate::config::{DynamicConfigs, Host, Sources};
 use crate::model::{NodeId, TopicId};
 use crate::rt::{LaneReceiver, LaneSender, Runtime, TaskClass, UNBOUNDED};
-use crate::shard::{Applied, Apply, ChangeError, Changed, ControlMessage, ControlPlane};
+use crate::shard::{
+    Applied, Apply, ChangeError, Changed, ControlMessage, ControlPlane, ShardCall, ShardLink,
+};
 use crate::sim::{DiskModel, Sim, SimDisk, SimRuntime};
 
 const DIR: &str = "/metadata";
@@ -27,6 +29,7 @@ struct Scene {
     rt: SimRuntime,
     control: Rc<ControlPlane>,
     shards: Vec<LaneReceiver<ControlMessage>>,
+    calls: Vec<LaneReceiver<ShardCall>>,
     _stop: LaneSender<()>,
 }
 
@@ -58,12 +61,16 @@ async fn scene(rt: &SimRuntime) -> Scene {
     let (requests, inbox) = rt.lane(64);
     let (stop, stopped) = rt.lane(1);
     let (to_shards, shards): (Vec<_>, Vec<_>) = (0..2).map(|_| rt.lane(UNBOUNDED)).unzip();
-    controller.set_shards(to_shards.clone());
+    let (to_calls, calls): (Vec<_>, Vec<_>) = (0..2).map(|_| rt.lane(UNBOUNDED)).unzip();
+    let links = to_shards.iter().cloned().zip(to_calls);
+    let links = links.map(|(control, calls)| ShardLink { control, calls });
+    controller.set_shards(links.collect());
     rt.spawn(TaskClass::Foreground, controller.run(inbox, stopped));
     Scene {
         rt: rt.clone(),
         control: Rc::new(ControlPlane::new(requests, to_shards)),
         shards,
+        calls,
         _stop: stop,
     }
 }
@@ -82,8 +89,28 @@ impl Scene {
         }
     }
 
+    /// Waits for what a shard is asked for next.
+    async fn called(&mut self, shard: usize) -> ShardCall {
+        self.calls[shard]
+            .recv()
+            .await
+            .expect("the controller lives")
+    }
+
+    /// Both shards have room for everything.
+    fn have_room(&mut self) {
+        for mut calls in self.calls.drain(..) {
+            self.rt.spawn(TaskClass::Foreground, async move {
+                while let Some(call) = calls.recv().await {
+                    grant(call);
+                }
+            });
+        }
+    }
+
     /// Both shards carry out whatever they are told.
     fn obey(&mut self) {
+        self.have_room();
         for mut shard in self.shards.drain(..) {
             self.rt.spawn(TaskClass::Foreground, async move {
                 while let Some(ControlMessage::Apply(apply)) = shard.recv().await {
@@ -91,6 +118,12 @@ impl Scene {
                 }
             });
         }
+    }
+}
+
+fn grant(call: ShardCall) {
+    if let ShardCall::HoldRoom { reply, .. } = call {
+        let _ = reply.try_send(Ok(()));
     }
 }
 
@@ -135,6 +168,7 @@ fn in_sim(seed: u64, main: impl AsyncFnOnce(SimRuntime, SimDisk)) {
 fn an_answer_waits_for_its_shards_and_the_next_change_for_nobody() {
     in_sim(1, async |rt, _| {
         let mut scene = scene(&rt).await;
+        scene.have_room();
         let mut created = Box::pin(scene.ask(create(1)));
         assert!((&mut created).now_or_never().is_none());
         let first = [scene.told(0).await, scene.told(1).await];
@@ -159,32 +193,57 @@ fn an_answer_waits_for_its_shards_and_the_next_change_for_nobody() {
     });
 }
 
-/// A topic that an owner cannot make is refused with its reason, and nothing of it is left.
+/// A topic for which a shard has no room is refused before anybody has seen it, and holds up no other
+/// change.
 #[test]
-fn what_cannot_be_made_is_withdrawn() {
+fn what_has_no_room_is_never_decided() {
     in_sim(2, async |rt, _| {
         let mut scene = scene(&rt).await;
-        let both = Change::CreateTopics(vec![topic(1), topic(2)]);
-        let mut created = Box::pin(scene.ask(both));
+        let mut created = Box::pin(scene.ask(create(1)));
         assert!((&mut created).now_or_never().is_none());
-        report(scene.told(0).await, Applied::default());
-        let unmade = vec![(id(2), ChangeError::DiskFull)];
-        let applied = Applied {
-            unmade,
-            ..Applied::default()
+        let [first, second] = [scene.called(0).await, scene.called(1).await];
+        let (ShardCall::HoldRoom { topics, reply, .. }, ShardCall::HoldRoom { reply: refuse, .. }) =
+            (first, second)
+        else {
+            panic!("room is asked for");
         };
-        report(scene.told(1).await, applied);
+        assert_eq!(*topics, [("t1".into(), 2)], "4 partitions on 2 shards");
+        let ids = scene.ask(Change::AllocateProducerIds).await;
+        assert!(ids.is_ok(), "needs no room");
+        let _ = reply.try_send(Ok(()));
+        let _ = refuse.try_send(Err(ChangeError::DiskFull));
+        assert!(matches!(created.await, Err(ChangeError::DiskFull)));
+        for shard in [0, 1] {
+            let call = scene.called(shard).await;
+            assert!(matches!(call, ShardCall::LetGo(_)));
+        }
         scene.obey();
-        let created = created.await.expect("answered");
-        assert!(matches!(
-            created[..],
-            [Ok(Made::Topic { .. }), Err(ChangeError::DiskFull)]
-        ));
-        let again = scene.ask(create(2)).await.expect("answered");
+        let again = scene.ask(create(1)).await.expect("answered");
         assert!(
             matches!(again[..], [Ok(Made::Topic { .. })]),
-            "the name is free"
+            "as if never asked for"
         );
+    });
+}
+
+/// What is refused for another reason gives its room back.
+#[test]
+fn a_refusal_lets_its_room_go() {
+    in_sim(5, async |rt, _| {
+        let mut scene = scene(&rt).await;
+        let mut bad = topic(1);
+        bad.configs.insert("no.such.key".into(), "1".into());
+        let mut refused = Box::pin(scene.ask(Change::CreateTopics(vec![bad])));
+        assert!((&mut refused).now_or_never().is_none());
+        for shard in [0, 1] {
+            grant(scene.called(shard).await);
+        }
+        let refused = refused.await.expect("answered");
+        assert!(matches!(refused[..], [Err(ChangeError::Refused(_))]));
+        for shard in [0, 1] {
+            let call = scene.called(shard).await;
+            assert!(matches!(call, ShardCall::LetGo(_)));
+        }
     });
 }
 

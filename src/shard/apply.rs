@@ -5,7 +5,6 @@
 //! requests nor the next change. Whatever a task does, it does by the image of that moment: a
 //! partition whose topic has been deleted meanwhile is not made any more.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,29 +12,48 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::configs::dynamic_configs;
 use super::control::ChangeError;
-use super::lanes::Applied;
+use super::lanes::{Applied, RoomTicket};
 use super::{PARTITIONS_AT_ONCE, Shard};
 use crate::cluster::{Image, PartitionState, Record, Topic};
-use crate::log::{PartitionSpec, StorageError};
+use crate::log::{PartitionRoom, PartitionSpec, StorageError};
 use crate::model::{PartitionId, PartitionIndex, TopicId};
 use crate::partition::{Partition, PartitionConfig};
 use crate::rt::Runtime;
 
 impl<R: Runtime> Shard<R> {
-    /// Takes over the image that records lead to, and then, in the future, does what they say. What
-    /// cannot be made is logged, leaves the partition unusable for its clients, and is tried again with
-    /// [`Shard::make_missing`].
+    /// Holds room for partitions that are about to be decided on.
+    pub async fn hold_room(
+        &self,
+        ticket: RoomTicket,
+        topics: &[(Arc<str>, usize)],
+    ) -> Result<(), ChangeError> {
+        let topics = topics.iter().map(|(name, count)| (&**name, *count));
+        let room = self.inner.log.reserve_partitions(topics).await?;
+        self.inner.rooms.borrow_mut().insert(ticket, room);
+        Ok(())
+    }
+
+    /// Gives back the room of a change that takes none of it.
+    pub fn let_go_room(&self, ticket: RoomTicket) {
+        self.inner.rooms.borrow_mut().remove(&ticket);
+    }
+
+    /// Takes over the image that records lead to, and then, in the future, does what they say, in the
+    /// room that is held for it. What cannot be made is logged, leaves the partition unusable for its
+    /// clients, and is tried again with [`Shard::make_missing`].
     pub fn apply(
         &self,
         records: Arc<[Record]>,
         image: Arc<Image>,
+        room: Option<RoomTicket>,
     ) -> impl Future<Output = Applied> + use<R> {
         self.inner.image.replace(image);
         let shard = self.clone();
-        async move { shard.carry_out(&records).await }
+        let room = room.and_then(|ticket| self.inner.rooms.borrow_mut().remove(&ticket));
+        async move { shard.carry_out(&records, room).await }
     }
 
-    async fn carry_out(&self, records: &[Record]) -> Applied {
+    async fn carry_out(&self, records: &[Record], room: Option<PartitionRoom<R>>) -> Applied {
         let mut applied = Applied::default();
         let mut created = Vec::new();
         for record in records {
@@ -61,7 +79,7 @@ impl<R: Runtime> Shard<R> {
                 | Record::ProducerIdsAllocated { .. } => {}
             }
         }
-        applied.unmade = self.make(created).await;
+        self.make(created, room).await;
         applied
     }
 
@@ -86,72 +104,73 @@ impl<R: Runtime> Shard<R> {
             topic: topic.id,
             index,
         });
-        self.make(ids.collect()).await;
+        self.make(ids.collect(), None).await;
     }
 
     /// Tries again to make what could not be made before.
     pub async fn make_missing(&self) {
         let unmade = self.inner.unmade.borrow().iter().copied().collect();
-        self.make(unmade).await;
+        self.make(unmade, None).await;
     }
 
-    /// Makes partitions, a slice at a time. Gives the topics of which one could not be made.
-    async fn make(&self, ids: Vec<PartitionId>) -> Vec<(TopicId, ChangeError)> {
-        let mut failed = BTreeMap::new();
+    /// Makes partitions, a slice at a time, in the room that is held for them, or that is asked for now.
+    async fn make(&self, ids: Vec<PartitionId>, mut held: Option<PartitionRoom<R>>) {
         for slice in ids.chunks(PARTITIONS_AT_ONCE) {
-            {
-                let _turn = self.inner.changing.acquire(1).await;
-                let image = self.image();
-                let mut making = FuturesUnordered::new();
-                for id in slice {
-                    // One that has been deleted meanwhile is made no more.
-                    let Some(topic) = image.topic_by_id(id.topic) else {
-                        continue;
-                    };
-                    making.push(self.make_one(topic, *id));
-                }
-                while let Some(result) = making.next().await {
-                    if let Err((topic, error)) = result {
-                        failed.entry(topic).or_insert(ChangeError::from(error));
-                    }
+            let mut found = match held {
+                Some(_) => None,
+                None => Some(self.find_room(slice).await),
+            };
+            let image = self.image();
+            for id in slice {
+                // One that has been deleted meanwhile is made no more.
+                let Some(topic) = image.topic_by_id(id.topic) else {
+                    self.inner.unmade.borrow_mut().remove(id);
+                    continue;
+                };
+                if let Some(room) = held.as_mut().or(found.as_mut()) {
+                    let made = self.make_one(topic, *id, room);
+                    self.note_made(topic, *id, made);
                 }
             }
             self.inner.rt.yield_now().await;
         }
-        failed.into_iter().collect()
     }
 
-    async fn make_one(
+    /// Room for those of these that have no log yet; none at all where there is too little.
+    async fn find_room(&self, ids: &[PartitionId]) -> PartitionRoom<R> {
+        let (image, log) = (self.image(), &self.inner.log);
+        let new = ids.iter().filter(|id| log.partition(**id).is_none());
+        let topics = new.filter_map(|id| image.topic_by_id(id.topic));
+        let found = log.reserve_partitions(topics.map(|topic| (&*topic.name, 1)));
+        found.await.unwrap_or_else(|_| log.no_room())
+    }
+
+    fn note_made(&self, topic: &Topic, id: PartitionId, made: Result<(), StorageError>) {
+        let mut unmade = self.inner.unmade.borrow_mut();
+        match made {
+            Ok(()) => {
+                unmade.remove(&id);
+            }
+            Err(error) => {
+                let (topic, index) = (&topic.name, id.index);
+                tracing::error!(%topic, %index, %error, "partition cannot be created");
+                unmade.insert(id);
+            }
+        }
+    }
+
+    fn make_one(
         &self,
         topic: &Arc<Topic>,
         id: PartitionId,
-    ) -> Result<(), (TopicId, StorageError)> {
+        room: &mut PartitionRoom<R>,
+    ) -> Result<(), StorageError> {
         if self.inner.partitions.borrow().get(id).is_some() || self.offline(id).is_some() {
             return Ok(());
         }
         let Some(state) = topic.partition(id.index) else {
             return Ok(());
         };
-        match self.try_make(topic, id, state).await {
-            Ok(()) => {
-                self.inner.unmade.borrow_mut().remove(&id);
-                Ok(())
-            }
-            Err(error) => {
-                let (topic, index) = (&topic.name, id.index);
-                tracing::error!(%topic, %index, %error, "partition cannot be created");
-                self.inner.unmade.borrow_mut().insert(id);
-                Err((id.topic, error))
-            }
-        }
-    }
-
-    async fn try_make(
-        &self,
-        topic: &Arc<Topic>,
-        id: PartitionId,
-        state: &PartitionState,
-    ) -> Result<(), StorageError> {
         let config = self.config_of(topic);
         let log = match self.inner.log.partition(id) {
             Some(log) => log,
@@ -162,19 +181,11 @@ impl<R: Runtime> Shard<R> {
                     leader_epoch: state.leader_epoch,
                     config: config.log.clone(),
                 };
-                self.inner.log.create_partition(spec).await?
+                self.inner.log.create_partition(spec, room)?
             }
         };
         log.raise_leader_epoch(state.leader_epoch);
-        let partition = Partition::lead(topic.name.clone(), log, config.clone())?;
-        // The settings may have changed while the files were made.
-        let image = self.image();
-        let now = image
-            .topic_by_id(id.topic)
-            .map(|topic| self.config_of(topic));
-        if let Some(now) = now.filter(|now| !Rc::ptr_eq(now, &config)) {
-            partition.set_config(now);
-        }
+        let partition = Partition::lead(topic.name.clone(), log, config)?;
         self.inner.partitions.borrow_mut().insert(id, partition);
         Ok(())
     }
@@ -202,8 +213,6 @@ impl<R: Runtime> Shard<R> {
 
     /// Gives whether nothing of the topic is under its name any more.
     async fn delete_topic(&self, topic: TopicId) -> bool {
-        // Behind the slice that is being made: the next one knows that the topic is gone.
-        drop(self.inner.changing.acquire(1).await);
         self.inner.partitions.borrow_mut().remove_topic(topic);
         self.inner
             .unmade

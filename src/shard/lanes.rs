@@ -1,5 +1,13 @@
 //! The lanes between cores, and [`ControlPlane`], the way to the controller and to other shards: for
 //! changes of metadata, never for a client's records.
+//!
+//! | lane of a shard | what | who waits |
+//! |---|---|---|
+//! | control | what has changed, in the order in which it was decided | nobody, or who wants to know how it went |
+//! | calls | what it is asked for, each with its reply | who asks |
+//! | stop | the end | nobody |
+//!
+//! One that is slow holds up no other.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,8 +15,7 @@ use std::sync::Arc;
 use super::control::{ChangeError, ChangeRequest, Changed};
 use crate::cluster::controller::Change;
 use crate::cluster::{Image, Record};
-use crate::model::TopicId;
-use crate::rt::{LaneReceiver, LaneSender, Runtime};
+use crate::rt::{LaneReceiver, LaneSender, Runtime, UNBOUNDED};
 
 /// What a shard is told on its control lane.
 pub enum ControlMessage {
@@ -24,15 +31,36 @@ pub struct Apply {
     pub records: Arc<[Record]>,
     /// The image that they lead to.
     pub image: Arc<Image>,
+    /// The room that shards hold for its partitions, if any was asked for.
+    pub room: Option<RoomTicket>,
     /// Where to say how it went, if somebody waits for that.
     pub applied: Option<LaneSender<Applied>>,
 }
 
+/// What a shard is asked for on its lane of calls.
+pub enum ShardCall {
+    /// To hold room for new partitions: before a change that makes them is decided on, so that no
+    /// partition that clients know lacks it. The change takes it, or a
+    /// [`LetGo`](ShardCall::LetGo) gives it back.
+    HoldRoom {
+        /// Names the room.
+        ticket: RoomTicket,
+        /// Topics, and how many partitions of each this shard gets at most.
+        topics: Arc<[(Arc<str>, usize)]>,
+        /// Whether there is room.
+        reply: LaneSender<Result<(), ChangeError>>,
+    },
+    /// To give back room that no change will take; nothing, if there is none.
+    LetGo(RoomTicket),
+}
+
+/// Names the room that every shard holds for one change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RoomTicket(pub u64);
+
 /// How a shard has carried out a change.
 #[derive(Debug, Default)]
 pub struct Applied {
-    /// Topics of which a partition here could not be made, and why.
-    pub unmade: Vec<(TopicId, ChangeError)>,
     /// Whether files of a deleted topic are still under its name.
     pub has_undeleted: bool,
 }
@@ -41,9 +69,18 @@ pub struct Applied {
 pub struct ShardLanes {
     /// What is applied, in the order in which it was decided.
     pub control: LaneReceiver<ControlMessage>,
+    /// What is answered.
+    pub calls: LaneReceiver<ShardCall>,
     /// A message, or the end of the lane, stops the shard: no further requests, then the log is
     /// closed.
     pub stop: LaneReceiver<()>,
+}
+
+/// The lanes to one shard, as the controller uses them.
+#[derive(Clone)]
+pub struct ShardLink {
+    pub control: LaneSender<ControlMessage>,
+    pub calls: LaneSender<ShardCall>,
 }
 
 /// The way to the controller and to the other shards.
@@ -58,6 +95,25 @@ pub struct ControlPlane {
 pub struct Topology {
     /// Bound addresses.
     pub listeners: Vec<Vec<SocketAddr>>,
+}
+
+impl ShardLanes {
+    /// The lanes of one shard, with the ends that are the controller's, and the one that stops it.
+    pub fn new<R: Runtime>(rt: &R) -> (ShardLink, LaneSender<()>, Self) {
+        let (to_control, control) = rt.lane(UNBOUNDED);
+        let (to_calls, calls) = rt.lane(UNBOUNDED);
+        let (to_stop, stop) = rt.lane(1);
+        let link = ShardLink {
+            control: to_control,
+            calls: to_calls,
+        };
+        let lanes = Self {
+            control,
+            calls,
+            stop,
+        };
+        (link, to_stop, lanes)
+    }
 }
 
 impl ControlPlane {

@@ -18,7 +18,7 @@ mod lanes;
 mod open;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,14 +26,17 @@ use std::sync::Arc;
 use configs::ConfigCache;
 pub use configs::dynamic_configs;
 pub use control::{ChangeError, ChangeRequest, Changed};
-pub use lanes::{Applied, Apply, ControlMessage, ControlPlane, ShardLanes, Topology};
+pub use lanes::{
+    Applied, Apply, ControlMessage, ControlPlane, RoomTicket, ShardCall, ShardLanes, ShardLink,
+    Topology,
+};
 pub use open::ShardSeed;
 
 use crate::cluster::controller::{Change, Made, ProducerIdBlock};
 use crate::cluster::{Image, Placement};
 use crate::config::{BrokerConfig, DynamicConfigs, Settings};
 use crate::log::partition::retention::{ClockNews, JUMP_STANDS, RetentionClock};
-use crate::log::{ShardLog, StorageError};
+use crate::log::{PartitionRoom, ShardLog, StorageError};
 use crate::model::{
     BrokerId, LeaderEpoch, PartitionId, PartitionIndex, PartitionSlot, PartitionTable, ProducerId,
     TopicId,
@@ -60,6 +63,8 @@ struct Inner<R: Runtime> {
     partitions: RefCell<PartitionTable<Partition<R>>>,
     /// What could not be made.
     unmade: RefCell<BTreeSet<PartitionId>>,
+    /// Room for the partitions of changes that are being decided.
+    rooms: RefCell<BTreeMap<RoomTicket, PartitionRoom<R>>>,
     configs: Rc<ConfigCache>,
     opener: BatchOpener,
     deadlines: Deadlines<R>,
@@ -68,9 +73,6 @@ struct Inner<R: Runtime> {
     topology: RefCell<Arc<Topology>>,
     producer_ids: Cell<Option<ProducerIdBlock>>,
     allocating: Budget,
-    /// One at a time makes partitions, a slice of them in a turn: two at once would make one twice,
-    /// the second time over the records of the first, or one that is being deleted.
-    changing: Budget,
 }
 
 /// Where a partition is that a client asked for.

@@ -85,6 +85,7 @@ impl<R: Runtime> Shard<R> {
                 log,
                 partitions: RefCell::new(PartitionTable::default()),
                 unmade: RefCell::default(),
+                rooms: RefCell::default(),
                 configs,
                 opener,
                 deadlines,
@@ -93,7 +94,6 @@ impl<R: Runtime> Shard<R> {
                 topology: RefCell::new(Arc::new(Topology::default())),
                 producer_ids: Cell::new(None),
                 allocating: Budget::new(1),
-                changing: Budget::new(1),
             }),
         };
         shard.tell_offline();

@@ -21,8 +21,6 @@ pub enum Change {
     CreatePartitions(Vec<NewPartitions>),
     /// Topics are deleted. Their names are free after [`Change::PurgeTopics`] alone.
     DeleteTopics(Vec<TopicKey>),
-    /// Topics that their owners could not make are as if they had never been asked for.
-    WithdrawTopics(Vec<TopicId>),
     /// Every owner has renamed the files of these deleted topics, durably.
     PurgeTopics(Vec<TopicId>),
     /// Settings change at run time.
@@ -58,11 +56,6 @@ pub enum Made {
         id: TopicId,
         /// The name that it had.
         name: Arc<str>,
-    },
-    /// A topic that could not be made is no more.
-    Withdrawn {
-        /// Which it was.
-        id: TopicId,
     },
     /// A deleted topic's name is free.
     Purged,
@@ -196,10 +189,7 @@ impl Change {
     pub fn frees_space(&self) -> bool {
         matches!(
             self,
-            Self::StartNode(_)
-                | Self::DeleteTopics(_)
-                | Self::WithdrawTopics(_)
-                | Self::PurgeTopics(_)
+            Self::StartNode(_) | Self::DeleteTopics(_) | Self::PurgeTopics(_)
         )
     }
 }

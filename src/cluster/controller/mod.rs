@@ -26,7 +26,7 @@ pub use error::ControllerError;
 pub use names::check_topic_name;
 pub use producer_ids::PRODUCER_ID_BLOCK_LEN;
 pub use rules::Rules;
-pub use topics::{MAX_NEW_PARTITIONS, MAX_PARTITIONS};
+pub use topics::{MAX_NEW_PARTITIONS, MAX_PARTITIONS, most_per_shard};
 
 use super::image::Image;
 use super::records::{MAX_RECORD_BYTES, Record};
@@ -53,7 +53,6 @@ pub fn decide(image: &Image, rules: &impl Rules, change: &Change) -> Decision {
         Change::CreateTopics(topics) => topics::create_all(&mut draft, rules, topics),
         Change::CreatePartitions(asked) => topics::grow_all(&mut draft, asked),
         Change::DeleteTopics(keys) => each(keys, |key| topics::delete(&mut draft, rules, key)),
-        Change::WithdrawTopics(ids) => each(ids, |id| topics::withdraw(&mut draft, *id)),
         Change::PurgeTopics(ids) => each(ids, |id| topics::purge(&mut draft, *id)),
         Change::AlterConfigs(asked) => each(asked, |one| configs::alter(&mut draft, rules, one)),
         Change::AllocateProducerIds => vec![producer_ids::allocate(&mut draft)],

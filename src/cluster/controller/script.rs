@@ -9,7 +9,6 @@
 //! | `create NAME id=1 [partitions=4] [replicas=1] [assign=0:0,1:1000] [k=v]` | `CreateTopics` |
 //! | `grow NAME to=5 [brokers=0,1000]` | `CreatePartitions` |
 //! | `delete NAME` or `delete id=1` | `DeleteTopics` |
-//! | `withdraw id=1` | `WithdrawTopics` |
 //! | `purge id=1` | `PurgeTopics` |
 //! | `replace TARGET k=v` and `alter TARGET k=v -k k+=w k-=w` | `AlterConfigs` |
 //! | `allocate` | `AllocateProducerIds` |
@@ -137,7 +136,6 @@ fn change(command: &str) -> Change {
         "create" => Change::CreateTopics(items().map(|item| item.new_topic()).collect()),
         "grow" => Change::CreatePartitions(items().map(|item| item.new_partitions()).collect()),
         "delete" => Change::DeleteTopics(items().map(|item| item.topic()).collect()),
-        "withdraw" => Change::WithdrawTopics(items().map(|item| item.id()).collect()),
         "purge" => Change::PurgeTopics(items().map(|item| item.id()).collect()),
         "replace" | "alter" => {
             let alteration = |item: Item<'_>| ConfigAlteration {
@@ -352,7 +350,6 @@ fn shown_made(made: &Made) -> String {
             id,
             partition_count,
         } => format!("Partitions id={} partitions={partition_count}", number(*id)),
-        Made::Withdrawn { id } => format!("Withdrawn id={}", number(*id)),
         Made::ProducerIds(block) => format!("ProducerIds from={} to={}", block.first, block.end),
         other => format!("{other:?}"),
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Draft;
-use super::change::{Made, NewPartitions, NewTopic, Outcome, TopicKey};
+use super::change::{Change, Made, NewPartitions, NewTopic, Outcome, TopicKey};
 use super::error::ControllerError::{self, *};
 use super::names::{check_free, check_topic_name};
 use super::placement::{round, round_after, shard_of};
@@ -20,15 +20,66 @@ pub const MAX_NEW_PARTITIONS: i32 = 10_000;
 /// Partitions that a topic can have: its record stays far below the longest one.
 pub const MAX_PARTITIONS: i32 = 100_000;
 
-/// Decides on new topics. All are refused where they have too many partitions together.
-pub(super) fn create_all(draft: &mut Draft, rules: &impl Rules, topics: &[NewTopic]) -> Outcome {
-    let default_count = rules.default_partition_count(&draft.image);
-    let count = |new: &NewTopic| match new.partition_count {
+/// Of each topic of which a change may make partitions: its name, and how many of them one shard may
+/// get at most, as long as the image stays as it is. Nothing for what is going to be refused.
+///
+/// An example with 3 shards: of a new topic with 7 partitions, which go in turns, one gets 3 at most; of
+/// 7 that are assigned to brokers, one may get all.
+pub fn most_per_shard(
+    image: &Image,
+    rules: &impl Rules,
+    change: &Change,
+) -> Vec<(Arc<str>, usize)> {
+    let shards = image.shards().count().max(1);
+    let most = |name: &str, count: i64, assigned: bool| {
+        let count = usize::try_from(count).unwrap_or(0);
+        let most = if assigned {
+            count
+        } else {
+            count.div_ceil(shards)
+        };
+        (Arc::from(name), most)
+    };
+    let (counts, most): (Vec<i64>, Vec<_>) = match change {
+        Change::CreateTopics(topics) => {
+            let default_count = rules.default_partition_count(image);
+            let one = |new: &NewTopic| {
+                let count = count_of(new, default_count);
+                (count, most(&new.name, count, !new.assignments.is_empty()))
+            };
+            topics.iter().map(one).unzip()
+        }
+        Change::CreatePartitions(asked) => {
+            let one = |new: &NewPartitions| {
+                let now = image.topic(&new.name).map(|topic| topic.partition_count());
+                let count = now.map_or(0, |now| i64::from(new.total_count) - i64::from(now));
+                (count, most(&new.name, count, new.assignments.is_some()))
+            };
+            asked.iter().map(one).unzip()
+        }
+        _ => return Vec::new(),
+    };
+    let all = counts.iter().filter(|count| **count > 0).sum();
+    match check_count(all) {
+        Ok(()) => most.into_iter().filter(|(_, count)| *count > 0).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// How many partitions a new topic is to have.
+fn count_of(new: &NewTopic, default_count: i32) -> i64 {
+    match new.partition_count {
         _ if !new.assignments.is_empty() => new.assignments.len() as i64,
         -1 => i64::from(default_count),
         count => i64::from(count).max(0),
-    };
-    if let Err(refusal) = check_count(topics.iter().map(count).sum()) {
+    }
+}
+
+/// Decides on new topics. All are refused where they have too many partitions together.
+pub(super) fn create_all(draft: &mut Draft, rules: &impl Rules, topics: &[NewTopic]) -> Outcome {
+    let default_count = rules.default_partition_count(&draft.image);
+    let count = topics.iter().map(|new| count_of(new, default_count)).sum();
+    if let Err(refusal) = check_count(count) {
         return topics.iter().map(|_| Err(refusal.clone())).collect();
     }
     let times = times_named(topics.iter().map(|new| new.name.as_str()));
@@ -156,13 +207,6 @@ pub(super) fn delete(
     let (id, name) = (topic.id, topic.name.clone());
     draft.add(Record::TopicDeleted { id })?;
     Ok(Made::Deleted { id, name })
-}
-
-/// Takes a topic back that could not be made, whether or not topics can be deleted.
-pub(super) fn withdraw(draft: &mut Draft, id: TopicId) -> Result<Made, ControllerError> {
-    draft.image.topic_by_id(id).ok_or(UnknownTopicId(id))?;
-    draft.add(Record::TopicDeleted { id })?;
-    Ok(Made::Withdrawn { id })
 }
 
 /// Decides that a deleted topic's name is free, once every owner has renamed its files.

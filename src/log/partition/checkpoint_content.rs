@@ -93,30 +93,58 @@ impl ContentWriter {
 }
 
 /// Room for the checkpoints to come, counted before it is needed: whoever adds to what they hold takes it
-/// first, so that a checkpoint can always be written, on a full disk as well.
+/// first, so that a checkpoint can always be written, on a full disk as well. What may be added is held
+/// first, and taken or let go later.
 #[derive(Debug, Default)]
 pub struct CheckpointRoom {
     room_bytes: Cell<usize>,
-    needed_bytes: Cell<usize>,
+    /// What the next checkpoint says, at most.
+    said_bytes: Cell<usize>,
     /// What was taken since the last checkpoint began.
     taken_bytes: Cell<usize>,
+    held_bytes: Cell<usize>,
 }
 
 impl CheckpointRoom {
     /// Takes room for so many bytes more, if it is there.
     pub fn take(&self, bytes: usize) -> bool {
-        let needed = self.needed_bytes.get() + bytes;
-        let fits = needed <= self.room_bytes.get();
+        let fits = self.fits(bytes);
         if fits {
-            self.needed_bytes.set(needed);
+            self.said_bytes.set(self.said_bytes.get() + bytes);
             self.taken_bytes.set(self.taken_bytes.get() + bytes);
         }
         fits
     }
 
+    /// Holds room for so many bytes more, if it is there, until they are taken or let go.
+    pub fn hold(&self, bytes: usize) -> bool {
+        let fits = self.fits(bytes);
+        if fits {
+            self.held_bytes.set(self.held_bytes.get() + bytes);
+        }
+        fits
+    }
+
+    /// Takes so many of the bytes that are held.
+    pub fn take_held(&self, bytes: usize) {
+        self.let_go(bytes);
+        self.said_bytes.set(self.said_bytes.get() + bytes);
+        self.taken_bytes.set(self.taken_bytes.get() + bytes);
+    }
+
+    /// So many of the bytes that are held will not be needed.
+    pub fn let_go(&self, bytes: usize) {
+        self.held_bytes
+            .set(self.held_bytes.get().saturating_sub(bytes));
+    }
+
+    fn fits(&self, bytes: usize) -> bool {
+        self.needed_bytes().saturating_add(bytes) <= self.room_bytes.get()
+    }
+
     /// What the next checkpoint needs at most.
     pub fn needed_bytes(&self) -> usize {
-        self.needed_bytes.get()
+        self.said_bytes.get() + self.held_bytes.get()
     }
 
     /// The slots have so much room, each.
@@ -131,7 +159,7 @@ impl CheckpointRoom {
 
     /// It was taken, and needs so much at most.
     pub fn end(&self, bytes: usize) {
-        self.needed_bytes.set(bytes + self.taken_bytes.get());
+        self.said_bytes.set(bytes + self.taken_bytes.get());
     }
 }
 
@@ -193,5 +221,19 @@ mod tests {
         room.end(900);
         assert_eq!(room.needed_bytes(), 1_200);
         assert!(room.take(800) && !room.take(1));
+    }
+
+    #[test]
+    fn what_is_held_is_taken_or_let_go() {
+        let room = CheckpointRoom::default();
+        room.set_room(1_000);
+        assert!(room.hold(600) && !room.take(401) && !room.hold(401));
+        room.take_held(200);
+        // The checkpoint says what was taken; what is held stays so.
+        room.begin();
+        room.end(250);
+        assert_eq!(room.needed_bytes(), 650);
+        room.let_go(400);
+        assert_eq!(room.needed_bytes(), 250);
     }
 }

@@ -323,6 +323,11 @@ impl Snapshot {
         }
     }
 
+    /// What an empty partition of this topic takes in a checkpoint at most.
+    pub fn most_bytes_of_empty(topic: &str) -> usize {
+        FIXED_BYTES + topic.len() + EPOCH_BYTES + SEGMENT_BYTES
+    }
+
     /// What it takes in a checkpoint at most, as long as it has no more segments and producers.
     pub fn most_bytes(&self) -> usize {
         let texts = self.topic.len() + self.offline.as_ref().map_or(0, String::len);

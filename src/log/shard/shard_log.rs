@@ -51,6 +51,27 @@ impl<R: Runtime> Drop for OpenShard<R> {
     }
 }
 
+/// Room in the checkpoints for partitions that are to be created. What is not used is let go at its end.
+pub struct PartitionRoom<R: Runtime> {
+    storage: Rc<ShardStorage<R>>,
+    bytes: usize,
+}
+
+impl<R: Runtime> PartitionRoom<R> {
+    fn take(&mut self, bytes: usize) -> Result<(), StorageError> {
+        let rest = self.bytes.checked_sub(bytes);
+        self.bytes = rest.ok_or(StorageError::DiskFull)?;
+        self.storage.checkpoint_room.take_held(bytes);
+        Ok(())
+    }
+}
+
+impl<R: Runtime> Drop for PartitionRoom<R> {
+    fn drop(&mut self) {
+        self.storage.checkpoint_room.let_go(self.bytes);
+    }
+}
+
 impl<R: Runtime> ShardLog<R> {
     /// Opens the shard's log in a run that [`crate::log::recover`] has committed, with the partitions
     /// it returned for this shard. `told` gives what the metadata says of each one.
@@ -90,11 +111,41 @@ impl<R: Runtime> ShardLog<R> {
         Ok(Self(shard))
     }
 
-    /// Creates a partition, in memory and with its room in the checkpoints: its directory is made by its
-    /// first append. One that exists is returned.
-    pub async fn create_partition(
+    /// Makes sure of the room that new partitions will need, for so many of each topic; may wait.
+    ///
+    /// # Errors
+    /// `DiskFull`: there is none, and nothing is held. Any other is final.
+    pub async fn reserve_partitions<'t>(
+        &self,
+        topics: impl IntoIterator<Item = (&'t str, usize)>,
+    ) -> Result<PartitionRoom<R>, StorageError> {
+        let storage = self.0.storage.clone();
+        storage.check_online()?;
+        let bytes = topics
+            .into_iter()
+            .map(|(topic, count)| Snapshot::most_bytes_of_empty(topic).saturating_mul(count))
+            .fold(0, usize::saturating_add);
+        storage.hold_checkpoint(bytes).await?;
+        Ok(PartitionRoom { storage, bytes })
+    }
+
+    /// Room for no partition.
+    pub fn no_room(&self) -> PartitionRoom<R> {
+        PartitionRoom {
+            storage: self.0.storage.clone(),
+            bytes: 0,
+        }
+    }
+
+    /// Creates a partition, in memory: its directory is made by its first append. One that exists is
+    /// returned.
+    ///
+    /// # Errors
+    /// `DiskFull` where `room` is less than it needs, which leaves that as it was.
+    pub fn create_partition(
         &self,
         spec: PartitionSpec,
+        room: &mut PartitionRoom<R>,
     ) -> Result<PartitionLog<R>, StorageError> {
         let storage = &self.0.storage;
         storage.check_online()?;
@@ -105,10 +156,9 @@ impl<R: Runtime> ShardLog<R> {
             let why = format!("topic {RESERVED_TOPIC_NAME:?} would share directories with shards");
             return Err(StorageError::Conflict(why));
         }
-        let empty = Snapshot::empty(spec.id, &spec.topic, storage.rt.wall_clock_ms());
-        storage.reserve_checkpoint(empty.most_bytes()).await?;
+        room.take(Snapshot::most_bytes_of_empty(&spec.topic))?;
         let empty = Restored {
-            snapshot: empty,
+            snapshot: Snapshot::empty(spec.id, &spec.topic, storage.rt.wall_clock_ms()),
             index: SegmentIndex::new(Offset::ZERO),
         };
         let told = ToldPartition {

@@ -353,7 +353,21 @@ impl<R: Runtime> ShardStorage<R> {
     /// # Errors
     /// `DiskFull`: there is none, and nothing was taken. Any other is final.
     pub async fn reserve_checkpoint(&self, bytes: usize) -> Result<(), StorageError> {
-        if self.checkpoint_room.take(bytes) {
+        self.find_checkpoint_room(bytes, CheckpointRoom::take).await
+    }
+
+    /// As [`Core::reserve_checkpoint`], for what may never be: the room is held until it is taken or
+    /// let go.
+    pub async fn hold_checkpoint(&self, bytes: usize) -> Result<(), StorageError> {
+        self.find_checkpoint_room(bytes, CheckpointRoom::hold).await
+    }
+
+    async fn find_checkpoint_room(
+        &self,
+        bytes: usize,
+        take: impl Fn(&CheckpointRoom, usize) -> bool,
+    ) -> Result<(), StorageError> {
+        if take(&self.checkpoint_room, bytes) {
             return Ok(());
         }
         let _turn = self.checkpoint_turn.acquire(1).await;
@@ -364,7 +378,7 @@ impl<R: Runtime> ShardStorage<R> {
         self.checkpoint_room.set_room(slots.room_bytes());
         self.slots.replace(Some(slots));
         made.map_err(|error| self.failed(error.into()))?;
-        match self.checkpoint_room.take(bytes) {
+        match take(&self.checkpoint_room, bytes) {
             true => Ok(()),
             false => Err(StorageError::DiskFull),
         }

@@ -245,12 +245,15 @@ pub async fn create_named(
         leader_epoch,
         config: node.config.clone(),
     };
-    while let Err(error) = shard.create_partition(spec.clone()).await {
-        match error {
-            StorageError::DiskFull => node.runtimes[0].sleep(RETRY).await,
-            error => return Err(format!("create {topic}: {error}")),
+    let failed = |error| format!("create {topic}: {error}");
+    let mut room = loop {
+        match shard.reserve_partitions([(topic, 1)]).await {
+            Ok(room) => break room,
+            Err(StorageError::DiskFull) => node.runtimes[0].sleep(RETRY).await,
+            Err(error) => return Err(failed(error)),
         }
-    }
+    };
+    shard.create_partition(spec, &mut room).map_err(failed)?;
     if let Some(known) = node.truth.borrow_mut().partitions.get_mut(&id) {
         known.is_created = true;
     }

@@ -23,7 +23,7 @@ impl Scene {
 fn an_append_that_needs_a_new_segment_is_refused_and_goes_on_later() {
     let scene = Scene::new();
     scene.live(async |_, shard| {
-        let log = shard.create_partition(scene.spec(id(1))).await.unwrap();
+        let log = create(&shard, scene.spec(id(1))).await.unwrap();
         fill(&log, 5).await;
         // The open, and the one after others were closed for it.
         scene.refuses_opens("/t-0/", 2);
@@ -82,8 +82,8 @@ fn what_goes_to_segments_and_checkpoints_waits_for_a_descriptor() {
         };
         let specs = [spec(1), spec(2)];
         scene.live(async |rt, shard| {
-            let first = shard.create_partition(specs[0].clone()).await.unwrap();
-            let second = shard.create_partition(specs[1].clone()).await.unwrap();
+            let first = create(&shard, specs[0].clone()).await.unwrap();
+            let second = create(&shard, specs[1].clone()).await.unwrap();
             fill(&first, 20).await;
             // Only write-back opens these: nothing of the first is appended to any more.
             fill(&second, 5).await;

@@ -49,7 +49,7 @@ async fn append_until_error(log: &Log) -> StorageError {
 fn a_new_segment_whose_name_may_be_lost_takes_the_directory_offline() {
     let scene = Scene::new();
     scene.live(async |_, shard| {
-        let log = shard.create_partition(scene.spec(id(1))).await.unwrap();
+        let log = create(&shard, scene.spec(id(1))).await.unwrap();
         fill(&log, 5).await;
         scene.fails(FaultOn::SyncDir, "/t-0", EIO);
         assert!(is_offline(&append_until_error(&log).await));
@@ -71,7 +71,7 @@ fn a_partition_whose_names_may_be_lost_takes_the_directory_offline() {
     for (on, path) in syncs {
         let scene = Scene::new();
         scene.live(async |_, shard| {
-            let log = shard.create_partition(scene.spec(id(1))).await.unwrap();
+            let log = create(&shard, scene.spec(id(1))).await.unwrap();
             fill(&log, 1).await;
             assert_eq!(shard.offline_reason(), None);
             let skip = u32::from(path == DATA_DIR);
@@ -96,7 +96,7 @@ fn a_first_record_outlives_the_loss_of_its_directory() {
     for loses in ["partition.metadata", "00000000000000000000.log", ""] {
         let mut scene = Scene::new();
         scene.live(async |_, shard| {
-            let log = shard.create_partition(scene.spec(id(1))).await.unwrap();
+            let log = create(&shard, scene.spec(id(1))).await.unwrap();
             assert!(
                 !scene
                     .disk
@@ -135,7 +135,7 @@ fn a_partition_without_records_has_no_directory() {
     // Nothing of its own takes part in the first start.
     let known = std::mem::take(&mut scene.known);
     scene.live(async |_, shard| {
-        shard.create_partition(scene.spec(id(1))).await.unwrap();
+        create(&shard, scene.spec(id(1))).await.unwrap();
     });
     scene.known = known;
     scene.live(async |_, shard| {
@@ -167,7 +167,7 @@ fn written() -> Scene {
 
 /// Sixty batches, of which the last three segments are to be synced.
 async fn fill_unsynced(scene: &Scene, rt: &SimRuntime, shard: &ShardLog<SimRuntime>) -> Log {
-    let log = shard.create_partition(scene.spec(id(1))).await.unwrap();
+    let log = create(shard, scene.spec(id(1))).await.unwrap();
     fill(&log, 90).await;
     while log.marks().segment_durable < Offset(700) {
         rt.sleep(SOON).await;
@@ -233,7 +233,7 @@ fn a_checkpoint_does_not_take_the_files_of_a_topic_that_follows() {
         assert!(scene.place_of(300).0.contains("/t-0/"), "not renamed yet");
         drop(turn);
         rt.sleep(SOON).await;
-        shard.create_partition(scene.spec(id(2))).await.unwrap();
+        create(&shard, scene.spec(id(2))).await.unwrap();
         assert!(
             scene
                 .disk
@@ -250,7 +250,7 @@ fn a_quota_that_is_used_up_is_no_failure() {
     scene.options.write_back_bytes = 4096;
     scene.fails(FaultOn::Write, "/journal/0001", EDQUOT);
     scene.live(async |rt, shard| {
-        let log = shard.create_partition(scene.spec(id(1))).await.unwrap();
+        let log = create(&shard, scene.spec(id(1))).await.unwrap();
         scene.fails(FaultOn::Names, "/t-0", EDQUOT);
         let refused = log.append(&batch(0), 0).await;
         assert_eq!(refused, Err(AppendError::DiskFull));
@@ -275,7 +275,7 @@ fn a_quota_that_is_used_up_is_no_failure() {
 fn a_deletion_needs_no_room() {
     let scene = Scene::new();
     scene.live(async |rt, shard| {
-        let log = shard.create_partition(scene.spec(id(1))).await.unwrap();
+        let log = create(&shard, scene.spec(id(1))).await.unwrap();
         fill(&log, 5).await;
         drop(log);
         // The renaming, behind looks at both names.
@@ -292,7 +292,7 @@ fn a_deletion_needs_no_room() {
 fn what_a_first_append_left_unfinished_is_discarded() {
     let scene = Scene::new();
     scene.live(async |rt, shard| {
-        let log = shard.create_partition(scene.spec(id(1))).await.unwrap();
+        let log = create(&shard, scene.spec(id(1))).await.unwrap();
         // The directory and its mark are there; the segment in it cannot be made.
         scene.fails(FaultOn::Names, "/t-0/00000000000000000000.log", ENOSPC);
         log.append(&batch(0), 0).await.unwrap_err();
@@ -327,7 +327,7 @@ fn what_checkpoints_have_no_room_for_is_not_made() {
                 topic: format!("{}{made}", "x".repeat(200)),
                 ..scene.spec(id(made + 1))
             };
-            match shard.create_partition(spec).await {
+            match create(&shard, spec).await {
                 Ok(_) => made += 1,
                 Err(error) => break error,
             }

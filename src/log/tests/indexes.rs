@@ -31,7 +31,7 @@ async fn fill_long(log: &Log, batches: i64) {
 fn killed() -> Scene {
     let mut scene = scene();
     scene.live(async |_, shard| {
-        let log = shard.create_partition(scene.spec(id(1))).await.unwrap();
+        let log = create(&shard, scene.spec(id(1))).await.unwrap();
         fill_long(&log, BATCHES).await;
         shard.checkpoint().await.unwrap();
         fill_long(&log, 5).await;
@@ -141,7 +141,7 @@ fn the_index_files_of_a_sealed_segment_are_completed_by_the_first_read() {
         let mut scene = scene();
         scene.config.segment_bytes = 6 << 20;
         scene.live(async |_, shard| {
-            let log = shard.create_partition(scene.spec(id(1))).await.unwrap();
+            let log = create(&shard, scene.spec(id(1))).await.unwrap();
             fill_long(&log, 120).await;
             shard.close().await.unwrap();
         });

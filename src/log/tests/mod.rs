@@ -21,6 +21,12 @@ const RECORDS_PER_BATCH: i64 = 10;
 
 type Log = PartitionLog<SimRuntime>;
 
+/// Creates a partition, with the room that it needs.
+async fn create(shard: &ShardLog<SimRuntime>, spec: PartitionSpec) -> Result<Log, StorageError> {
+    let mut room = shard.reserve_partitions([(&*spec.topic, 1)]).await?;
+    shard.create_partition(spec, &mut room)
+}
+
 /// A node of one shard, and what every life of it has.
 struct Scene {
     disk: SimDisk,
@@ -89,7 +95,7 @@ impl Scene {
     fn with_batches(count: i64) -> Self {
         let mut scene = Self::new();
         scene.live(async |_, shard| {
-            let log = shard.create_partition(scene.spec(id(1))).await.unwrap();
+            let log = create(&shard, scene.spec(id(1))).await.unwrap();
             fill(&log, count).await;
             shard.close().await.unwrap();
         });
@@ -189,8 +195,8 @@ fn marks_out_of_order_take_one_partition_offline() {
             topic: topic.into(),
             ..scene.spec(id(number))
         };
-        let broken = shard.create_partition(spec(1, "broken")).await.unwrap();
-        let other = shard.create_partition(spec(2, "other")).await.unwrap();
+        let broken = create(&shard, spec(1, "broken")).await.unwrap();
+        let other = create(&shard, spec(2, "other")).await.unwrap();
         fill(&broken, 2).await;
         broken.0.state.borrow_mut().plant_durable(Offset(1_000));
         let appended = broken.append(&batch(0), 0).await;

@@ -38,7 +38,7 @@ fn those_silent_for_long_make_room_for_others() {
     scene.live(async |_, shard| {
         let mut logs = Vec::new();
         for topic in 1..4 {
-            logs.push(shard.create_partition(scene.spec(id(topic))).await.unwrap());
+            logs.push(create(&shard, scene.spec(id(topic))).await.unwrap());
         }
         for producer in 0..600 {
             let log = &logs[producer as usize % 3];
@@ -70,7 +70,7 @@ fn those_silent_for_long_make_room_for_others() {
 fn the_next_life_counts_what_the_last_one_knew() {
     let mut scene = Scene::new();
     scene.live(async |_, shard| {
-        let log = shard.create_partition(scene.spec(id(1))).await.unwrap();
+        let log = create(&shard, scene.spec(id(1))).await.unwrap();
         for producer in 0..30 {
             append(&log, producer, 0, 1000).await;
         }
