@@ -5,7 +5,7 @@
 //! rule is left out in turn and must be missed within `PLANTED_SEEDS` (150) seeds.
 
 use corelane::log::simulation::{
-    Ending, Report, count_steps, emptied, full_disk, late_write, lost_metadata, missing_dir,
+    Ending, Report, commits_over_two_files, count_steps, emptied, failed_flush, full_disk, late_write, lost_metadata, missing_dir,
     missing_segment, offline_keeps_all, recovery_time, rotten_checkpoint, rotten_journal,
     rotten_log_start, run_cut_at, run_failing_disk, try_seed, unflushed_log_start,
 };
@@ -78,6 +78,8 @@ fn directed_lives() {
         emptied(seed).expect("emptied");
         rotten_journal(seed).expect("rot");
         lost_metadata(seed).expect("metadata");
+        commits_over_two_files(seed).expect("two files");
+        failed_flush(seed).expect("a failed flush");
     }
 }
 
@@ -148,6 +150,8 @@ mod planted {
             Rule::RotIsNotTorn => rotten_journal,
             Rule::MetadataDurableFirst => lost_metadata,
             Rule::FlushBeforeRecovery => unflushed_log_start,
+            Rule::FlushEveryFile => commits_over_two_files,
+            Rule::FlushFailureIsFinal => failed_flush,
             _ => |seed| try_seed(seed, Ending::Either).map(|_| ()),
         }
     }

@@ -23,6 +23,8 @@ struct Info {
     partitions: usize,
     /// What corelane promises with an acknowledgement; absent for other brokers.
     durability: Option<String>,
+    /// How a corelane broker makes its writes durable.
+    durable_writes: Option<String>,
     apis: usize,
     newest_produce: Option<i16>,
     newest_fetch: Option<i16>,
@@ -58,12 +60,14 @@ async fn look(client: Client<Rt>) -> Result<Info, CliError> {
         rack: broker.rack.clone(),
         leads_partitions: partitions().filter(|one| one.leader == broker.id).count(),
     };
+    let first = metadata.brokers.keys().next().copied();
     Ok(Info {
         controller: metadata.controller,
         brokers: metadata.brokers.values().map(broker).collect(),
         topics: metadata.topics.len(),
         partitions: partitions().count(),
-        durability: durability(&client, metadata.brokers.keys().next().copied()).await,
+        durability: durability(&client, first).await,
+        durable_writes: config_of(&client, first, "corelane.durable.writes").await,
         apis: abilities.apis.len(),
         newest_produce: newest(ApiKey::Produce),
         newest_fetch: newest(ApiKey::Fetch),
@@ -74,7 +78,11 @@ async fn look(client: Client<Rt>) -> Result<Info, CliError> {
 
 /// The level that a corelane broker runs with; nothing from other brokers.
 pub(super) async fn durability(client: &Client<Rt>, broker: Option<i32>) -> Option<String> {
-    let key = "corelane.durability";
+    config_of(client, broker, "corelane.durability").await
+}
+
+/// What a broker says of a key; nothing where it does not know it.
+async fn config_of(client: &Client<Rt>, broker: Option<i32>, key: &str) -> Option<String> {
     let resource = Resource::Broker(broker?);
     let configs = client.configs(&resource, Some(&[key])).await.ok()?;
     configs.into_iter().find(|config| config.name == key)?.value
@@ -94,6 +102,9 @@ impl Report for Info {
         );
         if let Some(durability) = &self.durability {
             text.push_str(&format!("durability  {durability}\n"));
+        }
+        if let Some(way) = &self.durable_writes {
+            text.push_str(&format!("writes      made durable with {way}\n"));
         }
         text.push_str(&format!(
             "protocol    {} APIs, Produce to {}, Fetch to {}\n",

@@ -46,6 +46,14 @@ impl Settings {
         Self { fixed }
     }
 
+    /// Gives a key that nobody has set, and that has no default of its own, the one of this machine.
+    pub fn set_default(&mut self, name: &'static str, value: &str) {
+        self.fixed.entry(name).or_insert_with(|| Setting {
+            value: value.to_owned(),
+            origin: Origin::Default,
+        });
+    }
+
     /// What was set for a key before the start.
     pub fn get(&self, name: &str) -> Option<&Setting> {
         self.fixed.get(name)

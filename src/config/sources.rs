@@ -93,12 +93,9 @@ impl Sources {
                 Judged::Ignored(notice) => notices.push(notice),
             }
         }
-        let mut fixed = merge(candidates, &mut notices)?;
-        fixed.entry("log.dirs").or_insert_with(|| Setting {
-            value: default_log_dir(host.is_root).to_string(),
-            origin: Origin::Default,
-        });
-        Ok((Settings::new(fixed), notices))
+        let mut settings = Settings::new(merge(candidates, &mut notices)?);
+        settings.set_default("log.dirs", default_log_dir(host.is_root));
+        Ok((settings, notices))
     }
 
     fn push(&mut self, key: &str, value: impl Into<String>, origin: Origin) {

@@ -11,7 +11,7 @@ use crate::rt::WriteMode;
 /// When a batch counts as safe (`corelane.durability`); one for the whole node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// The journal write has completed with RWF_DSYNC: survives power loss.
+    /// The journal write is durable, in the way of the runtime's durable writes: survives power loss.
     Fsync,
     /// The direct journal write has completed: survives the end of process and kernel.
     Written,

@@ -50,11 +50,20 @@ pub enum Rule {
     /// Recovery flushes the journals before it reads them: after a kill they may hold writes that a
     /// power cut would still take.
     FlushBeforeRecovery,
+    /// Where writes are not durable by themselves, an acknowledgement waits for the flush behind its
+    /// own, not for its completion alone.
+    AckWaitsForFlush,
+    /// A flush covers only writes that had completed when it was submitted.
+    FlushCoversCompleted,
+    /// A flush covers only its own file: a commit over two files flushes both.
+    FlushEveryFile,
+    /// A failed flush is final: no later one makes up for it.
+    FlushFailureIsFinal,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 25] = [
         Self::AckWaitsForDurable,
         Self::AckWaitsForPrefix,
         Self::JournaledBeforeWriteBack,
@@ -76,6 +85,10 @@ impl Rule {
         Self::SealCutDurable,
         Self::SpaceReserved,
         Self::FlushBeforeRecovery,
+        Self::AckWaitsForFlush,
+        Self::FlushCoversCompleted,
+        Self::FlushEveryFile,
+        Self::FlushFailureIsFinal,
     ];
 }
 

@@ -13,7 +13,7 @@
 //! | `local` | waiting within a shard: events, budgets |
 //! | `lane` | messages from core to core, and from threads to a core |
 //! | `mark_queue`, `deadlines`, `watch` | waiting for a mark, for a time, for news of many things |
-//! | `probe` | what the machine gives |
+//! | `probe`, `disk` | what the machine gives; what its disk does with writes |
 //! | `glommio/` | the runtime of production: executors and threads |
 //! | `ring/` | its io_uring: files, names, sockets |
 
@@ -22,6 +22,7 @@ mod buf;
 #[cfg(test)]
 pub(crate) mod contract;
 mod deadlines;
+mod disk;
 mod glommio;
 mod lane;
 mod local;
@@ -39,6 +40,7 @@ use std::time::Duration;
 
 pub use buf::{Arena, ArenaFull, Buf, BufMut};
 pub use deadlines::{Deadline, Deadlines};
+pub use disk::{Device, Disk};
 pub(in crate::rt) use glommio::raise_limits;
 pub use glommio::{
     GlommioRuntime, LaunchError, ShardHandle, Shards, allowed_cpus, run_one, run_shards,
@@ -104,6 +106,8 @@ pub trait Runtime: Clone + 'static {
     fn read_dir(&self, path: &Path) -> impl Future<Output = io::Result<Vec<DirEntry>>>;
     /// Makes creations, renames and removals within a directory durable.
     fn sync_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
+    /// How a write of [`WriteMode::Durable`] is made durable here.
+    fn durable_writes(&self) -> DurableWrites;
     /// Total and available bytes of the file system that holds `path`.
     fn disk_space(&self, path: &Path) -> io::Result<DiskSpace>;
 
@@ -170,9 +174,35 @@ impl OpenMode {
 pub enum WriteMode {
     /// The device has the bytes, perhaps in a volatile cache.
     Plain,
-    /// RWF_DSYNC: the bytes, and the metadata needed to read them, survive power loss.
-    /// Bytes of *other* writes may or may not become durable with it.
+    /// The bytes, and the metadata needed to read them, survive power loss, in the way of
+    /// [`Runtime::durable_writes`]. Bytes of *other* writes may or may not become durable with it.
     Durable,
+}
+
+/// How one write is made durable; [`Disk`] tells what serves it best.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DurableWrites {
+    /// With RWF_DSYNC: the write completes when it is durable.
+    #[default]
+    Dsync,
+    /// With a flush (fdatasync) of the file behind it. Several writes can share one.
+    Flush,
+}
+
+impl DurableWrites {
+    /// Both ways.
+    pub const ALL: [Self; 2] = [Self::Dsync, Self::Flush];
+}
+
+/// A flush that failed. Inside an [`io::Error`] that is no full disk whatever the system said: what
+/// it should have made durable may be lost, and a later flush that succeeds says nothing about it.
+#[derive(Debug, thiserror::Error)]
+#[error("flush failed: {0}")]
+struct FlushFailed(io::Error);
+
+/// The error of a flush: final, where a full disk is not.
+pub(crate) fn flush_error(error: io::Error) -> io::Error {
+    io::Error::other(FlushFailed(error))
 }
 
 /// One entry of a directory.
@@ -214,8 +244,8 @@ pub trait File: Clone + 'static {
         offset: u64,
         len: usize,
     ) -> impl Future<Output = (io::Result<usize>, BufMut)> + 'static;
-    /// fdatasync: makes completed writes and the file's length durable. Not beside large writes in
-    /// flight (measured: 180 ms p50 next to four 1 MiB writes); drain, or write durably.
+    /// fdatasync: makes the file's length, and of its writes those that have completed, durable. Any
+    /// error is final, also of a full disk: see rule 12 of [`crate::manual::durability`].
     fn sync(&self) -> impl Future<Output = io::Result<()>> + 'static;
     /// Reserves space for a range, extending the file (fallocate, mode 0). Reads give zeros.
     fn allocate(&self, offset: u64, len: u64) -> impl Future<Output = io::Result<()>> + 'static;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::disk::op::{HandleId, Outcome, Target, Work};
 use super::process::Process;
-use crate::rt::{Buf, BufMut, File, WriteMode};
+use crate::rt::{Buf, BufMut, DurableWrites, File, WriteMode, flush_error};
 
 /// An open file. An operation is submitted when it is asked for, not when its future is first
 /// polled, and goes on when the future is dropped.
@@ -63,7 +63,18 @@ impl File for SimFile {
         offset: u64,
         mode: WriteMode,
     ) -> impl Future<Output = io::Result<()>> + 'static {
-        self.submit_unit(Work::Write { bufs, offset, mode })
+        let flushes = mode == WriteMode::Durable
+            && self.open.process.durable_writes() == DurableWrites::Flush;
+        let mode = if flushes { WriteMode::Plain } else { mode };
+        let written = self.submit_unit(Work::Write { bufs, offset, mode });
+        let file = self.clone();
+        async move {
+            written.await?;
+            match flushes {
+                true => file.sync().await,
+                false => Ok(()),
+            }
+        }
     }
 
     fn read_at(
@@ -82,7 +93,8 @@ impl File for SimFile {
     }
 
     fn sync(&self) -> impl Future<Output = io::Result<()>> + 'static {
-        self.submit_unit(Work::Sync)
+        let synced = self.submit_unit(Work::Sync);
+        async move { synced.await.map_err(flush_error) }
     }
 
     fn allocate(&self, offset: u64, len: u64) -> impl Future<Output = io::Result<()>> + 'static {

@@ -14,7 +14,7 @@ use super::net;
 use super::process::Process;
 use super::world::{Turn, World};
 use super::{SimDisk, SimRuntime};
-use crate::rt::Arena;
+use crate::rt::{Arena, DurableWrites};
 
 /// Several processes with one time, one seed, and a network between them.
 pub struct SimWorld {
@@ -189,6 +189,12 @@ impl SimProcess {
     /// Sets its wall clock, which otherwise goes on from the disk's last life.
     pub fn set_wall_clock_ms(&self, unix_ms: i64) {
         self.process.set_wall_clock_ms(unix_ms);
+    }
+
+    /// How it makes its durable writes so, whatever its disk is like; by default with RWF_DSYNC. To be
+    /// said before it runs.
+    pub fn set_durable_writes(&self, way: DurableWrites) {
+        self.process.set_durable_writes(way);
     }
 
     /// How fast its clocks go, in millionths: 1,000,000 is right. To be said before it runs.

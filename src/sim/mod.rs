@@ -65,7 +65,7 @@ pub use net::{SimListener, SimSocket};
 pub use rng::Rng;
 pub use runtime::SimRuntime;
 
-use crate::rt::Arena;
+use crate::rt::{Arena, DurableWrites};
 use process::Process;
 use world::{Turn, World};
 
@@ -117,6 +117,12 @@ impl Sim {
     /// Limits the memory of shards whose runtime is asked for from now on.
     pub fn set_arena_bytes(&mut self, bytes: usize) {
         self.arena_bytes = bytes;
+    }
+
+    /// How this life makes its durable writes so, whatever the disk is like; by default with
+    /// RWF_DSYNC.
+    pub fn set_durable_writes(&mut self, way: DurableWrites) {
+        self.process.set_durable_writes(way);
     }
 
     /// How ready tasks are picked; by default at random.

@@ -12,7 +12,7 @@ use super::disk::{SimDisk, State};
 use super::executor::Executor;
 use super::post::Post;
 use super::world::{Event, EventKey, World};
-use crate::rt::{Carrier, Parcel};
+use crate::rt::{Carrier, DurableWrites, Parcel};
 
 /// When the first life of a disk begins: 2024-01-01.
 pub(super) const FIRST_WALL_CLOCK_MS: i64 = 1_704_067_200_000;
@@ -33,6 +33,7 @@ pub(super) struct Process {
     /// How fast its clocks go: 1,000,000 is right.
     rate: Cell<u32>,
     wall_clock_start_ms: Cell<i64>,
+    durable_writes: Cell<DurableWrites>,
     io_count: Cell<u64>,
     cut_at_io: Cell<Option<u64>>,
     is_cut: Cell<bool>,
@@ -55,6 +56,7 @@ impl Process {
             born: world.now(),
             rate: Cell::new(MILLION as u32),
             wall_clock_start_ms: Cell::new(disk.state().wall_clock_ms),
+            durable_writes: Cell::default(),
             io_count: Cell::new(0),
             cut_at_io: Cell::new(None),
             is_cut: Cell::new(false),
@@ -146,6 +148,14 @@ impl Process {
     }
 
     // ---- the disk
+
+    pub(super) fn durable_writes(&self) -> DurableWrites {
+        self.durable_writes.get()
+    }
+
+    pub(super) fn set_durable_writes(&self, way: DurableWrites) {
+        self.durable_writes.set(way);
+    }
 
     pub(super) fn io_count(&self) -> u64 {
         self.io_count.get()

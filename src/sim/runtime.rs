@@ -15,8 +15,8 @@ use super::net::{self, SimListener, SimSocket};
 use super::process::Process;
 use super::world::EventKey;
 use crate::rt::{
-    Arena, DirEntry, DiskSpace, LaneReceiver, LaneSender, OpenMode, Runtime, TaskClass,
-    carried_lane, open_error,
+    Arena, DirEntry, DiskSpace, DurableWrites, LaneReceiver, LaneSender, OpenMode, Runtime,
+    TaskClass, carried_lane, open_error,
 };
 
 /// What the code of one shard runs on; made by [`crate::sim::Sim::runtime`].
@@ -133,6 +133,10 @@ impl Runtime for SimRuntime {
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.change_names(path, Work::SyncDir).await
+    }
+
+    fn durable_writes(&self) -> DurableWrites {
+        self.process.durable_writes()
     }
 
     fn disk_space(&self, _path: &Path) -> io::Result<DiskSpace> {

@@ -17,7 +17,7 @@ use crate::client::{
 use crate::compress::{Codecs, Level};
 use crate::model::batch::Header;
 use crate::model::{Codec, Offset};
-use crate::rt::{Runtime, Shards, run_shards};
+use crate::rt::{DurableWrites, Runtime, Shards, run_shards};
 
 /// Bytes on their way at a time: enough to keep a broker busy, little enough for the
 /// acknowledgement's time to be the broker's and not the queue's.
@@ -65,6 +65,7 @@ impl Flow {
             count: 2,
             cpus: Vec::new(),
             memory_bytes: MEMORY_BYTES,
+            durable_writes: DurableWrites::default(),
         };
         let flow = self.clone();
         let run = move |rt: Rt, thread| async move {

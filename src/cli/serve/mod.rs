@@ -6,15 +6,17 @@ mod ports;
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::failure::{launch_error, serve_error};
 use crate::cli::terminal::signals::watch;
 use crate::cli::{CliError, Context, Exit, counted};
-use crate::config::{BrokerConfig, Host, ResourcePlan, Settings, Sources};
+use crate::config::{self, BrokerConfig, Host, ResourcePlan, Settings, Sources};
 use crate::node::{NodeOptions, Started, run_on_threads};
-use crate::rt::{LaneReceiver, Probe, ShardHandle, Shards, allowed_cpus, lane};
+use crate::rt::{
+    Disk, DurableWrites, LaneReceiver, Probe, ShardHandle, Shards, allowed_cpus, lane,
+};
 use crate::server::MemoryPlan;
 
 /// Runs the broker until it is told to stop (SIGTERM, SIGINT).
@@ -52,6 +54,8 @@ pub struct ServeArgs {
 struct Plan {
     settings: Arc<Settings>,
     config: Arc<BrokerConfig>,
+    /// Below the data directory.
+    disk: Disk,
     shards: u16,
     shard_memory_bytes: usize,
 }
@@ -110,10 +114,11 @@ impl ServeArgs {
                 sources.flag(flag, key, value.clone());
             }
         }
-        let (settings, notices) = sources.load(&host).map_err(invalid)?;
+        let (mut settings, notices) = sources.load(&host).map_err(invalid)?;
         for notice in notices {
             context.say(format_args!("note: {notice}"));
         }
+        let disk = look_at_disk(&mut settings)?;
         let config = settings.resolve(&Default::default()).map_err(invalid)?;
         if !config.corelane_validate_records {
             context.say(format_args!("warning: {UNCHECKED}"));
@@ -134,6 +139,7 @@ impl ServeArgs {
         Ok(Plan {
             settings: Arc::new(settings),
             config: Arc::new(config),
+            disk,
             shards,
             shard_memory_bytes: memory_bytes,
         })
@@ -150,18 +156,32 @@ fn invalid(error: crate::config::ConfigError) -> CliError {
 
 /// What the machine lacks, a line each; or why the broker cannot run on it.
 fn probe(config: &BrokerConfig) -> Result<Vec<String>, CliError> {
-    let dir = config.log_dir();
-    // The directory itself may be ours to make; its file system is that of what is there already.
-    let there = dir
-        .ancestors()
-        .find(|path| path.is_dir())
-        .unwrap_or(std::path::Path::new("."));
-    Probe::take(there).verdict().map_err(|fatal| {
-        CliError::new(Exit::Host, fatal.what)
-            .cause(fatal.cause)
-            .detail("effect", fatal.effect)
-            .fix(fatal.fix)
-    })
+    Probe::take(there(config.log_dir()))
+        .verdict()
+        .map_err(|fatal| {
+            CliError::new(Exit::Host, fatal.what)
+                .cause(fatal.cause)
+                .detail("effect", fatal.effect)
+                .fix(fatal.fix)
+        })
+}
+
+/// The disk below the data directory, which decides what nobody has set.
+fn look_at_disk(settings: &mut Settings) -> Result<Disk, CliError> {
+    let config = settings.resolve(&Default::default()).map_err(invalid)?;
+    let disk = Disk::of(there(config.log_dir()));
+    let way = match disk.durable_writes() {
+        DurableWrites::Dsync => config::DurableWrites::Dsync,
+        DurableWrites::Flush => config::DurableWrites::Flush,
+    };
+    settings.set_default("corelane.durable.writes", way.as_str());
+    Ok(disk)
+}
+
+/// The directory itself may be ours to make; its file system is that of what is there already.
+fn there(dir: &Path) -> &Path {
+    let there = dir.ancestors().find(|path| path.is_dir());
+    there.unwrap_or(Path::new("."))
 }
 
 /// Starts a thread per shard and waits for all of them.
@@ -177,6 +197,7 @@ fn serve(plan: Plan, stop: LaneReceiver<()>, context: &Context) -> Result<(), Cl
         count: usize::from(plan.shards),
         cpus: allowed_cpus(),
         memory_bytes: plan.shard_memory_bytes,
+        durable_writes: banner.durable_writes,
     };
     let ready = move |started: Started| banner.print(&started);
     let launched = run_on_threads(&shards, options, ready, stop);
@@ -193,6 +214,8 @@ fn serve(plan: Plan, stop: LaneReceiver<()>, context: &Context) -> Result<(), Cl
 struct Banner {
     started_at: std::time::SystemTime,
     durability: &'static str,
+    durable_writes: DurableWrites,
+    disk: String,
     data_dir: String,
     shard_memory_bytes: usize,
     json: bool,
@@ -204,6 +227,11 @@ impl Banner {
         Self {
             started_at: process_start(),
             durability: plan.config.corelane_durability.as_str(),
+            durable_writes: match plan.config.corelane_durable_writes {
+                Some(config::DurableWrites::Flush) => DurableWrites::Flush,
+                Some(config::DurableWrites::Dsync) | None => DurableWrites::Dsync,
+            },
+            disk: plan.disk.to_string(),
             data_dir: plan.config.log_dir().display().to_string(),
             shard_memory_bytes: plan.shard_memory_bytes,
             json: context.json(),
@@ -235,6 +263,7 @@ impl Banner {
              \x20 shards      {shards}, {} MiB each\n\
              \x20 data        {}  cluster {}\n\
              \x20 durability  {}{}\n\
+             \x20 disk        {}; durable writes {}\n\
              \x20 recovered   {}, {} bytes of journal replayed in {:.1} ms",
             env!("CARGO_PKG_VERSION"),
             std::process::id(),
@@ -247,6 +276,11 @@ impl Banner {
                 "fsync" => ": acknowledged means on stable media",
                 "written" => ": acknowledged survives a crash of process and kernel, not of power",
                 _ => ": acknowledged is lost with the process; for measuring only",
+            },
+            self.disk,
+            match self.durable_writes {
+                DurableWrites::Dsync => "with RWF_DSYNC",
+                DurableWrites::Flush => "with a flush behind them",
             },
             counted(report.partitions as u64, "partition"),
             report.journal_bytes_replayed,
@@ -278,6 +312,11 @@ impl Banner {
             "data_dir": self.data_dir,
             "cluster_id": started.cluster_id,
             "durability": self.durability,
+            "durable_writes": match self.durable_writes {
+                DurableWrites::Dsync => "dsync",
+                DurableWrites::Flush => "flush",
+            },
+            "disk": self.disk,
             "recovery": {
                 "clean_stop": started.clean,
                 "journal_bytes_replayed": started.report.journal_bytes_replayed,

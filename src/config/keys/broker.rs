@@ -1,7 +1,9 @@
 //! The broker's keys: Kafka's names, types and defaults, and our own under `corelane.`.
 
 use super::key::{Key, UpdateMode::*, Valid::*, key_table};
-use super::kinds::{CleanupPolicy, CompressionType, Durability, Memory, Shards, TimestampType};
+use super::kinds::{
+    CleanupPolicy, CompressionType, Durability, DurableWrites, Memory, Shards, TimestampType,
+};
 use super::value::{self, ConfigValue};
 use crate::config::error::ConfigError;
 use crate::config::listeners::{AdvertisedListeners, Listeners, ProtocolMap};
@@ -43,6 +45,10 @@ key_table! {
     /// When a record is acknowledged: fsync (the journal write is on stable media), written (it has
     /// left the process), memory (it is in memory, for measuring only).
     corelane_durability: Durability = "corelane.durability", Some("fsync"), Any, ReadOnly;
+    /// How a write is made durable: dsync (with RWF_DSYNC) or flush (with a flush of its file behind
+    /// it, which several writes can share). Without it the disk below log.dirs decides: flush where
+    /// its cache is volatile and it has no FUA, dsync anywhere else.
+    corelane_durable_writes: Option<DurableWrites> = "corelane.durable.writes", None, Any, ReadOnly;
     /// With durability memory, the longest time in milliseconds until a batch is written behind its
     /// acknowledgement.
     corelane_flush_ms: i64 = "corelane.flush.ms", Some("100"), Between(1, 60_000), ReadOnly;

@@ -40,12 +40,21 @@ macro_rules! word_enum {
 word_enum! {
     /// When a record batch counts as safe (`src/manual/durability.rs`).
     Durability, "fsync, written or memory";
-    /// The journal write has completed with RWF_DSYNC: survives power loss.
+    /// The journal write is durable: survives power loss.
     Fsync = "fsync",
     /// The direct journal write has completed: survives a crash of the process or the kernel.
     Written = "written",
     /// The batch is in memory: survives nothing.
     Memory = "memory",
+}
+
+word_enum! {
+    /// How a write is made durable (`src/manual/durability.rs`).
+    DurableWrites, "dsync or flush";
+    /// With RWF_DSYNC.
+    Dsync = "dsync",
+    /// With a flush of the file behind it.
+    Flush = "flush",
 }
 
 /// `compression.type`: how the broker stores record batches.

@@ -206,6 +206,7 @@ fn read_run(mut fields: Fields<'_>) -> Option<Run> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rt::DurableWrites;
     use crate::sim::{DiskModel, Sim, SimDisk, SimRuntime};
 
     fn run(number: u64) -> Run {
@@ -233,6 +234,7 @@ mod tests {
             for life in 0..20 {
                 let mut sim = Sim::new(seed * 100 + life, &disk);
                 sim.cut_at_io(1 + life);
+                sim.set_durable_writes(DurableWrites::ALL[life as usize % 2]);
                 let rt = sim.runtime(0);
                 if let Ok(ended) = sim.run(commit_some(rt, &known)) {
                     ended.unwrap();

@@ -13,7 +13,8 @@
 //! | `state` | what callers and writer share, and every change to it |
 //! | `group` | entries gathered into writes |
 //! | `ring` | where writes lie, and what is free |
-//! | `writer` | the task that writes, and the one that watches for pauses |
+//! | `flushes` | which writes are flushed |
+//! | `writer` | the task that writes and flushes, and the one that watches for pauses |
 //! | `layout`, `format` | a group to bytes; what the bytes are |
 //! | `files` | the files: opened, prepared |
 //! | `scan/` | reading back |
@@ -21,6 +22,7 @@
 mod entry;
 mod error;
 mod files;
+mod flushes;
 mod format;
 mod group;
 mod layout;
@@ -71,7 +73,8 @@ impl<R: Runtime, T: 'static> Journal<R, T> {
     /// background.
     ///
     /// `on_completed` gets the tokens of each completed write, in the order of writes, and must not
-    /// wait. What has completed is as safe as the options' write mode makes it.
+    /// wait. What has completed is as safe as the options' write mode makes it, in the way of the
+    /// runtime's durable writes: flushed with the write, or behind it.
     ///
     /// # Errors
     /// `Open`, with `StorageFull` within when the disk lacks room for `ready_bytes`.
@@ -137,7 +140,8 @@ impl<R: Runtime, T: 'static> Journal<R, T> {
         self.shared.append(&mut permit.bytes, entry)
     }
 
-    /// Completes when the write `sequence`, and every earlier one, has completed.
+    /// Completes when the write `sequence`, and every earlier one, is as safe as the options' write
+    /// mode makes it.
     ///
     /// # Errors
     /// `Failed`, `Closed`.
@@ -147,15 +151,16 @@ impl<R: Runtime, T: 'static> Journal<R, T> {
         shared.progress_event.wait_until(look).await
     }
 
-    /// Every write below has completed: it is on disk or, with plain writes, in the device's cache.
+    /// Every write below has completed, and has been flushed where the options' write mode promises
+    /// that it survives power loss and the write did not see to it by itself.
     pub fn completed_end(&self) -> Sequence {
         Sequence(self.shared.state.borrow().completed_end)
     }
 
     /// Everything below survives power loss: write-backs to segments go no further. The same as
-    /// [`Journal::completed_end`] when writes are durable by themselves, else see [`Journal::flush`].
+    /// [`Journal::completed_end`] unless writes are plain; then see [`Journal::flush`].
     pub fn flushed_end(&self) -> Sequence {
-        Sequence(self.shared.state.borrow().flushed_end)
+        Sequence(self.shared.state.borrow().flushes.flushed_end())
     }
 
     /// Writes and flushes everything appended so far, and returns [`Journal::flushed_end`].

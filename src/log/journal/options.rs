@@ -23,7 +23,7 @@ pub struct JournalOptions {
     pub max_write_bytes: usize,
     /// Writes in flight.
     pub max_in_flight: usize,
-    /// Whether a completed write survives power loss by itself.
+    /// Whether what has completed survives power loss.
     pub write_mode: WriteMode,
     /// Gather for that long before writing, when nobody waits for the writes.
     pub gather_for: Option<Duration>,
@@ -81,6 +81,11 @@ impl JournalOptions {
     /// So much gathered is worth a write beside others.
     pub(super) fn eager_bytes(&self) -> usize {
         self.max_write_bytes / 4
+    }
+
+    /// So many writes that no flush has made durable are enough: further ones wait for it.
+    pub(super) fn max_unflushed(&self) -> u64 {
+        self.max_in_flight as u64 * 4
     }
 
     pub(super) fn geometry(&self) -> Geometry {

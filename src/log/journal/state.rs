@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 
+use super::flushes::{Flush, FlushPolicy, Flushes};
 use super::group::{Gathering, worst_case_bytes};
 use super::ring::Ring;
 use super::{Entry, JournalError, JournalIdentity, JournalOptions, JournalStart, Sequence};
 use crate::log::rules::{Rule, holds};
-use crate::rt::{Event, Line, Runtime, WriteMode};
+use crate::rt::{Event, Line, Runtime};
 
 /// How full the journal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,7 @@ pub(super) struct Shared<R: Runtime, T> {
     pub rt: R,
     pub identity: JournalIdentity,
     pub options: JournalOptions,
+    pub flush_policy: FlushPolicy,
     pub state: RefCell<JournalState<T>>,
     /// Something for the writer to do.
     pub writer_event: Event,
@@ -58,12 +60,11 @@ pub(super) struct Shared<R: Runtime, T> {
 pub(super) struct JournalState<T> {
     pub gathering: Gathering<T>,
     pub ring: Ring,
-    /// Writes in flight and those that completed before an earlier one, from `completed_end` on.
-    pub window: VecDeque<Slot<T>>,
-    /// Every write below has completed, and its tokens were handed back.
+    pub flushes: Flushes,
+    /// Tokens of the writes from `completed_end` on.
+    pub window: VecDeque<Vec<T>>,
+    /// Every write below is as safe as was promised, and its tokens were handed back.
     pub completed_end: u64,
-    /// Every write below survives power loss.
-    pub flushed_end: u64,
     /// Some write on disk says that everything below was flushed.
     pub confirmed_end: u64,
     /// Sequence after the last write that carries entries.
@@ -88,11 +89,6 @@ pub(super) struct JournalState<T> {
     stuck: bool,
 }
 
-pub(super) struct Slot<T> {
-    pub done: bool,
-    pub tokens: Vec<T>,
-}
-
 const TASKS: usize = 3;
 
 impl<R: Runtime, T: 'static> Shared<R, T> {
@@ -108,9 +104,9 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
         let state = JournalState {
             gathering: Gathering::new(max_write_bytes),
             ring,
+            flushes: Flushes::new(options.file_count as usize),
             window: VecDeque::new(),
             completed_end: 0,
-            flushed_end: 0,
             confirmed_end: 0,
             entries_end: 0,
             flush_target: 0,
@@ -127,6 +123,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
             stuck: false,
         };
         Self {
+            flush_policy: FlushPolicy::of(options.write_mode, rt.durable_writes()),
             rt,
             identity,
             options,
@@ -286,7 +283,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
         JournalStart {
             run: self.identity.run,
             sequence: Sequence(sequence),
-            flushed_end: Sequence(state.flushed_end),
+            flushed_end: Sequence(state.flushes.flushed_end()),
             address,
             previous_checksum,
             geometry: state.ring.geometry(),
@@ -296,50 +293,70 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
     // --- completion ---
 
     /// The write `sequence` has ended.
-    pub fn complete(&self, sequence: u64, result: io::Result<()>) {
+    pub fn complete(&self, sequence: u64, is_durable: bool, result: io::Result<()>) {
         if let Err(error) = result {
             return self.fail(error);
         }
-        let mut state = self.state.borrow_mut();
-        if state.failure.is_some() {
+        if self.state.borrow().failure.is_some() {
             return;
         }
-        let index = sequence.checked_sub(state.window_start());
-        if let Some(slot) = index.and_then(|index| state.window.get_mut(index as usize)) {
-            slot.done = true;
+        let mut state = self.state.borrow_mut();
+        state.flushes.completed(sequence, is_durable);
+        drop(state);
+        if !holds(Rule::AckWaitsForPrefix) && self.flush_policy != FlushPolicy::Behind {
+            return self.complete_below(sequence + 1);
         }
-        let end = if holds(Rule::AckWaitsForPrefix) {
-            state.done_end()
-        } else {
-            sequence + 1
+        self.flushes_changed();
+    }
+
+    /// The next flush; it is to be submitted now.
+    pub fn submit_flush(&self) -> Option<Flush> {
+        let flush = self.state.borrow_mut().flushes.submit();
+        self.flushes_changed();
+        flush
+    }
+
+    /// A flush has ended. Any error is final, also that of a full disk.
+    pub fn flush_ended(&self, number: u64, result: io::Result<()>) {
+        let mut state = self.state.borrow_mut();
+        state.flushes.ended(number, result.is_ok());
+        drop(state);
+        match result {
+            Err(error) if holds(Rule::FlushFailureIsFinal) => self.fail(error),
+            _ => self.flushes_changed(),
+        }
+    }
+
+    /// Acknowledges what is safe enough by now.
+    fn flushes_changed(&self) {
+        let state = self.state.borrow();
+        let checked = state.flushes.check();
+        let waits = holds(Rule::AckWaitsForFlush);
+        let end = match self.flush_policy {
+            FlushPolicy::Behind if waits => state.flushes.flushed_end(),
+            _ => state.flushes.completed_end(),
         };
         drop(state);
-        self.complete_below(end);
+        match checked {
+            Ok(()) => self.complete_below(end),
+            Err(what) => self.fail(io::Error::other(what)),
+        }
     }
 
     /// Hands back the tokens of every write below `end`.
     pub fn complete_below(&self, end: u64) {
-        let durable = self.options.write_mode == WriteMode::Durable;
         loop {
-            let next = self.state.borrow_mut().complete_next(end, durable);
+            let next = self.state.borrow_mut().complete_next(end);
             let Some((sequence, tokens)) = next else {
                 break;
             };
             (self.on_completed)(Sequence(sequence), tokens);
         }
-        self.state.borrow_mut().forget_completed();
         self.progress_event.notify();
         let pressure = self.pressure();
         if pressure.is_pressed() || pressure.written_bytes >= self.tell_from_bytes.get() {
             self.pressed_event.notify();
         }
-    }
-
-    pub fn flushed(&self, end: u64) {
-        let mut state = self.state.borrow_mut();
-        state.flushed_end = state.flushed_end.max(end);
-        drop(state);
-        self.progress_event.notify();
     }
 
     pub fn completed_or_error(&self, sequence: Sequence) -> Option<Result<(), JournalError>> {
@@ -349,8 +366,9 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
 
     pub fn flushed_or_error(&self, target: u64) -> Option<Result<Sequence, JournalError>> {
         let state = self.state.borrow();
-        let reached = state.reached(state.flushed_end >= target)?;
-        Some(reached.map(|()| Sequence(state.flushed_end)))
+        let flushed_end = state.flushes.flushed_end();
+        let reached = state.reached(flushed_end >= target)?;
+        Some(reached.map(|()| Sequence(flushed_end)))
     }
 
     pub fn request_flush(&self) -> u64 {
@@ -445,37 +463,13 @@ impl<T> JournalState<T> {
         }
     }
 
-    /// Sequence of the window's first slot.
-    fn window_start(&self) -> u64 {
-        self.ring.next_sequence() - self.window.len() as u64
-    }
-
-    /// End of the contiguous prefix of writes that have ended well.
-    fn done_end(&self) -> u64 {
-        let done = self.window.iter().take_while(|slot| slot.done).count();
-        self.window_start() + done as u64
-    }
-
-    fn complete_next(&mut self, end: u64, durable: bool) -> Option<(u64, Vec<T>)> {
+    fn complete_next(&mut self, end: u64) -> Option<(u64, Vec<T>)> {
         if self.completed_end >= end || self.failure.is_some() {
             return None;
         }
-        let sequence = self.completed_end;
-        let index = sequence - self.window_start();
-        let slot = self.window.get_mut(index as usize)?;
+        let tokens = self.window.pop_front()?;
         self.completed_end += 1;
-        if durable {
-            self.flushed_end = self.completed_end;
-        }
-        Some((sequence, std::mem::take(&mut slot.tokens)))
-    }
-
-    fn forget_completed(&mut self) {
-        while self.window_start() < self.completed_end
-            && self.window.front().is_some_and(|slot| slot.done)
-        {
-            self.window.pop_front();
-        }
+        Some((self.completed_end - 1, tokens))
     }
 
     /// Whether entries are on their way, or on disk without a later write that says they were flushed.

@@ -1,4 +1,4 @@
-//! The task that writes, and the one that watches for pauses.
+//! The task that writes and flushes, and the one that watches for pauses.
 
 use std::future::Future;
 use std::io;
@@ -9,10 +9,11 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
+use super::flushes::FlushPolicy;
 use super::format::{Header, WriteKind};
 use super::group::Group;
 use super::layout::lay_out;
-use super::state::{JournalState, Shared, Slot};
+use super::state::{JournalState, Shared};
 use crate::log::error::is_disk_full;
 use crate::log::rules::{Rule, holds};
 use crate::rt::{ArenaFull, BLOCK_BYTES, Buf, File, Runtime, WriteMode};
@@ -29,7 +30,7 @@ enum Step {
         kind: WriteKind,
         address: u64,
     },
-    Sync,
+    Flush,
     Wait,
     Stop,
 }
@@ -43,50 +44,61 @@ struct Write {
     mode: WriteMode,
 }
 
-/// Writes group after group until the journal stops.
+/// A write or a flush that has ended.
+enum Ended {
+    Write {
+        sequence: u64,
+        is_durable: bool,
+        result: io::Result<()>,
+    },
+    Flush {
+        number: u64,
+        result: io::Result<()>,
+    },
+}
+
+/// Writes group after group, and flushes behind them, until the journal stops.
 pub(super) async fn write<R: Runtime, T: 'static>(shared: Rc<Shared<R, T>>, files: Vec<R::File>) {
     let mut in_flight = FuturesUnordered::new();
-    let mut dirty = vec![false; files.len()];
     loop {
-        match shared.step(in_flight.len()) {
+        match shared.step() {
             Step::Stop => break,
             Step::Write { kind, address } => match shared.compose(kind, address) {
                 Ok(write) => {
-                    dirty[write.file] |= write.mode == WriteMode::Plain;
                     let file = files[write.file].clone();
-                    in_flight.push(submit(shared.clone(), file, write));
+                    let ended = submit(shared.clone(), file, write);
+                    in_flight.push(Either::Left(ended));
                 }
                 Err(ArenaFull { .. }) => {
                     let retry = shared.rt.sleep(MEMORY_RETRY);
-                    wait_or_complete(&shared, &mut in_flight, retry).await;
+                    wait_or_end(&shared, &mut in_flight, retry).await;
                 }
             },
-            Step::Sync => {
-                let end = shared.state.borrow().ring.next_sequence();
-                match sync(&files, &mut dirty).await {
-                    Ok(()) => shared.flushed(end),
-                    Err(error) => shared.fail(error),
+            Step::Flush => {
+                if let Some(flush) = shared.submit_flush() {
+                    let file = files[flush.file].clone();
+                    in_flight.push(Either::Right(submit_flush(file, flush.number)));
                 }
             }
             Step::Wait => {
-                let count = in_flight.len();
-                let look = || (shared.step(count) != Step::Wait).then_some(());
-                wait_or_complete(
-                    &shared,
-                    &mut in_flight,
-                    shared.writer_event.wait_until(look),
-                )
-                .await;
+                let look = || (shared.step() != Step::Wait).then_some(());
+                let wanted = shared.writer_event.wait_until(look);
+                wait_or_end(&shared, &mut in_flight, wanted).await;
             }
         }
     }
     // Their outcome still counts: a clean stop's record, or the buffers of a failed journal.
-    while let Some((sequence, result)) = in_flight.next().await {
-        shared.complete(sequence, result);
+    while let Some(ended) = in_flight.next().await {
+        shared.ended(ended);
     }
     drop(files);
     shared.stop();
     shared.task_stopped();
+}
+
+async fn submit_flush<F: File>(file: F, number: u64) -> Ended {
+    let result = file.sync().await;
+    Ended::Flush { number, result }
 }
 
 /// Writes, and again while the disk has no room: the journal's files were filled beforehand, but where
@@ -95,9 +107,9 @@ async fn submit<R: Runtime, T: 'static>(
     shared: Rc<Shared<R, T>>,
     file: R::File,
     write: Write,
-) -> (u64, io::Result<()>) {
+) -> Ended {
     let mut is_refused = false;
-    let written = loop {
+    let result = loop {
         let bufs = write.bufs.clone();
         match file.write_at(bufs, write.offset, write.mode).await {
             Err(error) if is_disk_full(&error) && !shared.is_stopping() => {
@@ -106,36 +118,31 @@ async fn submit<R: Runtime, T: 'static>(
                 }
                 shared.rt.sleep(FULL_DISK_RETRY).await;
             }
-            written => break written,
+            result => break result,
         }
     };
     if is_refused {
         shared.write_ended();
     }
-    (write.sequence, written)
+    Ended::Write {
+        sequence: write.sequence,
+        is_durable: write.mode == WriteMode::Durable,
+        result,
+    }
 }
 
-/// Waits for `or`, or for a write in flight, which is then completed.
-async fn wait_or_complete<R: Runtime, T: 'static>(
+/// Waits for `or`, or for something in flight, which has ended then.
+async fn wait_or_end<R: Runtime, T: 'static>(
     shared: &Shared<R, T>,
-    in_flight: &mut FuturesUnordered<impl Future<Output = (u64, io::Result<()>)>>,
+    in_flight: &mut FuturesUnordered<impl Future<Output = Ended>>,
     or: impl Future<Output = ()>,
 ) {
     if in_flight.is_empty() {
         return or.await;
     }
-    if let Either::Left((Some((sequence, result)), _)) = select(in_flight.next(), pin!(or)).await {
-        shared.complete(sequence, result);
+    if let Either::Left((Some(ended), _)) = select(in_flight.next(), pin!(or)).await {
+        shared.ended(ended);
     }
-}
-
-async fn sync<F: File>(files: &[F], dirty: &mut [bool]) -> io::Result<()> {
-    for (file, dirty) in files.iter().zip(dirty) {
-        if std::mem::take(dirty) {
-            file.sync().await?;
-        }
-    }
-    Ok(())
 }
 
 /// Makes what was gathered due, and tells the disk of a pause: one timer each, however many
@@ -168,50 +175,72 @@ pub(super) async fn watch<R: Runtime, T: 'static>(shared: Rc<Shared<R, T>>) {
 }
 
 impl<R: Runtime, T: 'static> Shared<R, T> {
-    /// What the writer does next, with `in_flight` writes on their way.
-    fn step(&self, in_flight: usize) -> Step {
+    fn ended(&self, ended: Ended) {
+        match ended {
+            Ended::Write {
+                sequence,
+                is_durable,
+                result,
+            } => self.complete(sequence, is_durable, result),
+            Ended::Flush { number, result } => self.flush_ended(number, result),
+        }
+    }
+
+    /// What the writer does next.
+    fn step(&self) -> Step {
         let state = self.state.borrow();
         if state.stopping {
             return Step::Stop;
         }
-        if self.wants_sync(&state) {
-            return if in_flight == 0 {
-                Step::Sync
-            } else {
-                Step::Wait
-            };
+        if self.wants_flush(&state) && state.flushes.is_due() {
+            return Step::Flush;
         }
         let gathered = state.gathering.first().map(|group| group.write_bytes());
         match gathered {
-            Some(bytes)
-                if in_flight < self.options.max_in_flight && self.is_ready(&state, in_flight) =>
-            {
+            Some(bytes) if self.is_ready(&state) => {
                 let kind = WriteKind::Entries;
                 let write = |address| Step::Write { kind, address };
                 state.address_for(bytes).map_or(Step::Wait, write)
             }
-            None if in_flight == 0 => self.step_when_empty(&state),
+            None if state.flushes.is_idle() => self.step_when_empty(&state),
             _ => Step::Wait,
         }
     }
 
     /// Whether the gathered entries go out now: at once when the disk is idle, as a large write
-    /// when it is not, and in any case when somebody asked.
-    fn is_ready(&self, state: &JournalState<T>, in_flight: usize) -> bool {
-        let idle = in_flight == 0 && self.options.gather_for.is_none();
-        idle || state.gather_due
+    /// when it is not, and in any case when somebody asked. It is not idle before what was written is
+    /// as safe as promised: what comes meanwhile shares the next write, and the next flush.
+    fn is_ready(&self, state: &JournalState<T>) -> bool {
+        let in_flight = state.flushes.writes_in_flight();
+        let (is_idle, is_full) = match self.flush_policy {
+            FlushPolicy::Behind => (
+                state.flushes.unflushed() == 0,
+                state.flushes.unflushed() >= self.options.max_unflushed(),
+            ),
+            FlushPolicy::Never | FlushPolicy::Asked => (in_flight == 0, false),
+        };
+        if is_full || in_flight >= self.options.max_in_flight {
+            return false;
+        }
+        (is_idle && self.options.gather_for.is_none())
+            || state.gather_due
             || state.closing.is_some()
             || state.flush_target > state.ring.next_sequence()
             || state.gathering.bytes() >= self.options.eager_bytes()
     }
 
-    /// Whether everything written so far has to be flushed before the next write.
-    fn wants_sync(&self, state: &JournalState<T>) -> bool {
-        let written = state.ring.next_sequence();
-        let asked = state.flush_target > state.flushed_end && state.flush_target <= written;
+    /// Whether completed writes are to be flushed now.
+    fn wants_flush(&self, state: &JournalState<T>) -> bool {
         let ending = state.gathering.is_empty() && (state.close_due || state.closing.is_some());
-        self.options.write_mode == WriteMode::Plain
-            && (asked || (ending && state.flushed_end < written))
+        match self.flush_policy {
+            FlushPolicy::Never => false,
+            FlushPolicy::Behind => true,
+            FlushPolicy::Asked => {
+                let asked = state.flush_target > state.flushes.flushed_end()
+                    && state.flush_target <= state.flushes.completed_end();
+                asked || (ending && state.flushes.writes_in_flight() == 0)
+            }
+        }
     }
 
     fn step_when_empty(&self, state: &JournalState<T>) -> Step {
@@ -248,7 +277,7 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
             identity: self.identity,
             sequence,
             address,
-            flushed_end: state.flushed_end,
+            flushed_end: state.flushes.flushed_end(),
             entry_count: entries as u32,
             inline_bytes: inline as u32,
             block_bytes: blocks as u32,
@@ -259,13 +288,13 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
         let pieces = group.as_ref().map_or(&[][..], |group| &group.pieces);
         let (bufs, checksum) = lay_out(header, pieces, buffer, &mut state.table);
         state.ring.push(address, bytes as u64, checksum);
-        state.book(sequence, group);
         let (file, offset) = state.ring.geometry().place(address);
+        state.book(sequence, file, group);
         drop(guard);
         self.after_compose(sequence);
-        let mode = match kind {
-            WriteKind::Entries => self.options.write_mode,
-            WriteKind::Closing | WriteKind::Clean => WriteMode::Durable,
+        let mode = match (self.flush_policy, kind) {
+            (FlushPolicy::Behind, _) | (FlushPolicy::Asked, WriteKind::Entries) => WriteMode::Plain,
+            (FlushPolicy::Never, _) | (FlushPolicy::Asked, _) => WriteMode::Durable,
         };
         Ok(Write {
             sequence,
@@ -285,9 +314,10 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
 }
 
 impl<T> JournalState<T> {
-    /// Takes account of the write `sequence`, which holds `group`, or no entries.
-    fn book(&mut self, sequence: u64, group: Option<Group<T>>) {
-        self.confirmed_end = self.flushed_end;
+    /// Takes account of the write `sequence`, which goes to `file` and holds `group`, or no entries.
+    fn book(&mut self, sequence: u64, file: usize, group: Option<Group<T>>) {
+        self.confirmed_end = self.flushes.flushed_end();
+        self.flushes.begin(file);
         self.close_due = false;
         let tokens = match group {
             Some(group) => {
@@ -303,10 +333,7 @@ impl<T> JournalState<T> {
                 Vec::new()
             }
         };
-        self.window.push_back(Slot {
-            done: false,
-            tokens,
-        });
+        self.window.push_back(tokens);
     }
 
     /// Where a write of `bytes` goes; none while it would overwrite what is kept.

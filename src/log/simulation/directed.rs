@@ -9,7 +9,7 @@ use crate::log::files::record_log::{RecordLog, RecordLogError, Reserve};
 use crate::log::options::Durability;
 use crate::model::PartitionId;
 use crate::model::batch::BatchBuilder;
-use crate::rt::Runtime;
+use crate::rt::{DurableWrites, Runtime};
 use crate::sim::{Cut, DiskModel, Rng, Sim, SimDisk, SimRuntime};
 
 use super::caught;
@@ -100,6 +100,7 @@ pub fn lost_metadata(seed: u64) -> Result<(), String> {
     caught(|| {
         let disk = SimDisk::new(DiskModel::any(seed));
         let mut sim = Sim::new(seed, &disk);
+        sim.set_durable_writes(DurableWrites::ALL[seed as usize % 2]);
         let rt = sim.runtime(0);
         let written: Result<(), RecordLogError> = uncut(sim.run(async {
             let (mut log, _) = RecordLog::open(&rt, dir).await?;
@@ -279,6 +280,7 @@ impl Scene {
     ) -> Result<(), String> {
         let mut rng = self.rng.borrow_mut();
         let mut sim = Sim::new(rng.next_u64(), &self.disk);
+        sim.set_durable_writes(DurableWrites::ALL[rng.index(2)]);
         // What was left behind is on its way by now.
         self.disk.clear_stall();
         let rt = sim.runtime(0);
@@ -307,7 +309,17 @@ impl Scene {
 
 /// Appends a batch of less than a block; its acknowledgement is noted when it comes.
 pub async fn append(node: &Rc<Node>, id: PartitionId, rng: &mut Rng) -> Result<(), String> {
-    let mut value = vec![0; 1 + rng.index(500)];
+    append_up_to(500, node, id, rng).await
+}
+
+/// The same, with a record of up to so many bytes.
+pub async fn append_up_to(
+    most: usize,
+    node: &Rc<Node>,
+    id: PartitionId,
+    rng: &mut Rng,
+) -> Result<(), String> {
+    let mut value = vec![0; 1 + rng.index(most)];
     rng.fill(&mut value);
     let mut builder = BatchBuilder::new();
     let mut batch = Vec::new();

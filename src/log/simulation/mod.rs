@@ -8,6 +8,7 @@
 mod damage;
 mod directed;
 mod failure;
+mod flushes;
 mod life;
 mod truth;
 mod work;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 
 use crate::log::options::Durability;
-use crate::rt::Runtime;
+use crate::rt::{DurableWrites, Runtime};
 use crate::sim::{DiskModel, Rng, Sim, SimDisk, SimRuntime};
 use life::Plan;
 use truth::Truth;
@@ -31,6 +32,7 @@ pub use damage::{
 pub use directed::{
     emptied, late_write, lost_metadata, recovery_time, rotten_journal, unflushed_log_start,
 };
+pub use flushes::{commits_over_two_files, failed_flush};
 
 /// How lives end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,6 +224,7 @@ impl Lives {
     fn live(&mut self, cut: Cut) -> Result<(), String> {
         let mut sim = Sim::new(self.rng.next_u64(), &self.disk);
         sim.set_max_turns(5_000_000);
+        sim.set_durable_writes(DurableWrites::ALL[self.rng.index(2)]);
         let mut plan = Plan::any(&mut self.rng, self.durability);
         if let Cut::AtWork { .. } | Cut::WhenDiskFails { .. } = cut {
             plan.operations = usize::MAX;

@@ -11,8 +11,8 @@ use rustix::process::{Resource, Rlimit};
 
 use super::pulse::Pulse;
 use super::{GlommioRuntime, Panicked, caught};
-use crate::rt::TaskClass;
 use crate::rt::ring::Ring;
+use crate::rt::{DurableWrites, TaskClass};
 
 /// glommio's own registered memory; nothing of ours uses it. 64 KiB is its least.
 const IO_MEMORY_BYTES: usize = 64 << 10;
@@ -28,6 +28,8 @@ pub struct Shards {
     pub cpus: Vec<usize>,
     /// Bound of each shard's I/O memory.
     pub memory_bytes: usize,
+    /// How their files are written durably.
+    pub durable_writes: DurableWrites,
 }
 
 /// A shard, or a command's executor, could not run.
@@ -87,14 +89,18 @@ where
     let pinned = shards.cpus.len() >= shards.count;
     let start = |shard: usize| {
         let main = main.clone();
-        let memory_bytes = shards.memory_bytes;
+        let (memory_bytes, durable_writes) = (shards.memory_bytes, shards.durable_writes);
         let placement = match shards.cpus.get(shard) {
             Some(cpu) if pinned => Placement::Fixed(*cpu),
             _ => Placement::Unbound,
         };
         let thread = std::thread::Builder::new()
             .name(format!("shard-{shard}"))
-            .spawn(move || run(placement, memory_bytes, |runtime| main(runtime, shard)))
+            .spawn(move || {
+                run(placement, memory_bytes, durable_writes, |runtime| {
+                    main(runtime, shard)
+                })
+            })
             .map_err(LaunchError::Thread)?;
         Ok(ShardHandle { shard, thread })
     };
@@ -109,7 +115,8 @@ where
     Run: Future<Output = T> + 'static,
 {
     raise_limits();
-    run(Placement::Unbound, memory_bytes, main)
+    let durable_writes = DurableWrites::default();
+    run(Placement::Unbound, memory_bytes, durable_writes, main)
 }
 
 /// CPUs that this process may use, in order.
@@ -125,6 +132,7 @@ pub fn allowed_cpus() -> Vec<usize> {
 fn run<T, Main, Run>(
     placement: Placement,
     memory_bytes: usize,
+    durable_writes: DurableWrites,
     main: Main,
 ) -> Result<T, LaunchError>
 where
@@ -133,7 +141,7 @@ where
     Run: Future<Output = T> + 'static,
 {
     let executor = executor(placement).map_err(LaunchError::Executor)?;
-    let ring = Ring::new().map_err(LaunchError::Ring)?;
+    let ring = Ring::new(durable_writes).map_err(LaunchError::Ring)?;
     let _guard = CloseRing(ring.clone());
     let pulse = Pulse::start().map_err(LaunchError::Thread)?;
     executor.run(async move {
@@ -202,6 +210,7 @@ mod tests {
             count: 2,
             cpus,
             memory_bytes: 1 << 20,
+            durable_writes: DurableWrites::default(),
         }
     }
 

@@ -26,7 +26,8 @@ use glommio::{Latency, Shares, TaskQueueHandle};
 use self::steps::Steps;
 use super::ring::{self, Ring, RingFile, RingListener, RingSocket};
 use super::{
-    Arena, DirEntry, DiskSpace, Event, LaneReceiver, LaneSender, OpenMode, Runtime, TaskClass, lane,
+    Arena, DirEntry, DiskSpace, DurableWrites, Event, LaneReceiver, LaneSender, OpenMode, Runtime,
+    TaskClass, lane,
 };
 use crate::metrics::StepFigures;
 
@@ -232,6 +233,10 @@ impl Runtime for GlommioRuntime {
         self.shared.ring.sync_dir(path).await
     }
 
+    fn durable_writes(&self) -> DurableWrites {
+        self.shared.ring.durable_writes()
+    }
+
     fn disk_space(&self, path: &Path) -> io::Result<DiskSpace> {
         ring::disk_space(path)
     }
@@ -292,14 +297,14 @@ struct Panicked;
 #[cfg(test)]
 mod tests {
     use std::future::Future;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
     use std::pin::pin;
     use std::time::Duration;
 
     use futures_util::future::{Either, select};
 
     use super::GlommioRuntime;
-    use crate::rt::Runtime;
+    use crate::rt::{Buf, DurableWrites, File, OpenMode, Runtime, WriteMode};
 
     fn run<F: Future<Output = ()> + 'static>(check: impl FnOnce(GlommioRuntime, PathBuf) -> F) {
         let dir = tempfile::tempdir().unwrap();
@@ -319,4 +324,29 @@ mod tests {
     }
 
     crate::rt::contract::contract_tests!(run);
+
+    /// Nothing can be flushed there, and RWF_DSYNC means nothing.
+    #[test]
+    fn a_flush_follows_a_durable_write_where_the_disk_wants_it() {
+        let written = |durable_writes| {
+            let shards = super::Shards {
+                count: 1,
+                cpus: Vec::new(),
+                memory_bytes: 1 << 20,
+                durable_writes,
+            };
+            let main = |rt: GlommioRuntime, _| async move {
+                let path = Path::new("/dev/null");
+                let file = rt.open(path, OpenMode::BUFFERED).await.unwrap();
+                let bufs = vec![Buf::from_vec(vec![1])];
+                let written = file.write_at(bufs, 0, WriteMode::Durable).await;
+                written.map_err(|error| error.to_string())
+            };
+            let mut handles = super::run_shards(&shards, main).unwrap();
+            handles.remove(0).join().unwrap()
+        };
+        assert_eq!(written(DurableWrites::Dsync), Ok(()));
+        let error = written(DurableWrites::Flush).unwrap_err();
+        assert!(error.starts_with("flush failed"), "{error}");
+    }
 }

@@ -10,7 +10,7 @@ use rustix::fs::FlockOperation;
 
 use super::held::{Held, Pieces};
 use super::{OpKind, Ring, count_of, is_transient};
-use crate::rt::{BLOCK_BYTES, Buf, BufMut, File, WriteMode};
+use crate::rt::{BLOCK_BYTES, Buf, BufMut, DurableWrites, File, WriteMode, flush_error};
 
 /// An open file of a ring.
 #[derive(Clone)]
@@ -42,6 +42,18 @@ impl RingFile {
         }
     }
 
+    /// fdatasync. Never repeated: a second one may succeed where the first has lost something.
+    async fn flush(self) -> io::Result<()> {
+        let entry = opcode::Fsync::new(self.target())
+            .flags(types::FsyncFlags::DATASYNC)
+            .build();
+        let held = Held::Fd(self.fd.clone());
+        // SAFETY: such an entry has no pointers.
+        let pending = unsafe { self.ring.start(entry, held, OpKind::Disk) };
+        let (result, _) = pending.await;
+        count_of(result).map(drop).map_err(flush_error)
+    }
+
     fn target(&self) -> types::Fd {
         types::Fd(self.fd.as_raw_fd())
     }
@@ -57,14 +69,24 @@ impl RingFile {
         Ok(())
     }
 
+    async fn write_durably(self, pieces: Pieces, offset: u64) -> io::Result<()> {
+        match self.ring.durable_writes() {
+            DurableWrites::Dsync => self.write_pieces(pieces, offset, libc::RWF_DSYNC).await,
+            DurableWrites::Flush => {
+                self.write_pieces(pieces, offset, 0).await?;
+                self.clone().flush().await
+            }
+        }
+    }
+
     async fn write_pieces(
-        self,
+        &self,
         mut pieces: Pieces,
         mut offset: u64,
-        mode: WriteMode,
+        flags: i32,
     ) -> io::Result<()> {
         while !pieces.is_empty() {
-            let entry = self.write_entry(&mut pieces, offset, mode);
+            let entry = self.write_entry(&mut pieces, offset, flags);
             let held = Held::From(self.fd.clone(), pieces);
             // SAFETY: the entry points to the pieces' heap memory.
             let pending = unsafe { self.ring.start(entry, held, OpKind::Disk) };
@@ -85,11 +107,7 @@ impl RingFile {
         Ok(())
     }
 
-    fn write_entry(&self, pieces: &mut Pieces, offset: u64, mode: WriteMode) -> squeue::Entry {
-        let flags = match mode {
-            WriteMode::Plain => 0,
-            WriteMode::Durable => libc::RWF_DSYNC,
-        };
+    fn write_entry(&self, pieces: &mut Pieces, offset: u64, flags: i32) -> squeue::Entry {
         if let Some(buf) = pieces.single() {
             if let Some(slot) = buf.registration() {
                 let (start, len) = (buf.as_ptr(), buf.len() as u32);
@@ -168,7 +186,11 @@ impl File for RingFile {
                 .iter()
                 .flat_map(|buf| [buf.as_ptr() as usize, buf.len()]);
             file.check_aligned(numbers.chain([offset as usize]))?;
-            file.write_pieces(Pieces::new(bufs), offset, mode).await
+            let pieces = Pieces::new(bufs);
+            match mode {
+                WriteMode::Plain => file.write_pieces(pieces, offset, 0).await,
+                WriteMode::Durable => file.write_durably(pieces, offset).await,
+            }
         }
     }
 
@@ -190,10 +212,7 @@ impl File for RingFile {
     }
 
     fn sync(&self) -> impl Future<Output = io::Result<()>> + 'static {
-        let entry = opcode::Fsync::new(self.target())
-            .flags(types::FsyncFlags::DATASYNC)
-            .build();
-        self.clone().plain(entry)
+        self.clone().flush()
     }
 
     fn allocate(&self, offset: u64, len: u64) -> impl Future<Output = io::Result<()>> + 'static {

@@ -38,7 +38,7 @@ pub use held::Held;
 pub use setup::RingSupport;
 pub use socket::{RingListener, RingSocket};
 
-use super::Event;
+use super::{DurableWrites, Event};
 
 /// Disk operations given to the kernel at a time; more wait in order. Deep enough for any device
 /// that one core can fill.
@@ -59,6 +59,7 @@ struct RingInner {
     uring: RefCell<IoUring>,
     eventfd: OwnedFd,
     features: setup::Features,
+    durable_writes: DurableWrites,
     registered: registered::Slots,
     ops: RefCell<Slab<Op>>,
     disk_in_flight: Cell<usize>,
@@ -106,11 +107,11 @@ impl OpKind {
 }
 
 impl Ring {
-    /// A ring for the calling thread.
+    /// A ring for the calling thread, whose files are written durably in this way.
     ///
     /// # Errors
     /// What io_uring_setup or eventfd answered; EPERM where io_uring is forbidden.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(durable_writes: DurableWrites) -> io::Result<Self> {
         let (uring, features) = setup::build()?;
         let eventfd = setup::eventfd()?;
         setup::register_eventfd(&uring, &eventfd)?;
@@ -120,6 +121,7 @@ impl Ring {
                 uring: RefCell::new(uring),
                 eventfd,
                 features,
+                durable_writes,
                 registered,
                 ops: RefCell::default(),
                 disk_in_flight: Cell::new(0),
@@ -131,6 +133,11 @@ impl Ring {
                 wakes: Cell::new(true),
             }),
         })
+    }
+
+    /// How a durable write is made so.
+    pub fn durable_writes(&self) -> DurableWrites {
+        self.inner.durable_writes
     }
 
     /// Becomes readable (8 bytes) when the kernel has completions.

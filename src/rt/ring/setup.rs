@@ -10,7 +10,7 @@ use io_uring::{EnterFlags, IoUring, Probe, opcode};
 use rustix::event::EventfdFlags;
 
 use super::Ring;
-use crate::rt::{Arena, BLOCK_BYTES};
+use crate::rt::{Arena, BLOCK_BYTES, DurableWrites};
 
 /// Submission entries; a fuller queue is handed over early.
 const ENTRIES: u32 = 256;
@@ -62,7 +62,7 @@ impl RingSupport {
         uring.submitter().register_probe(&mut probe)?;
         drop(uring);
         let arena = Arena::new(BLOCK_BYTES);
-        arena.set_registrar(Rc::new(Ring::new()?));
+        arena.set_registrar(Rc::new(Ring::new(DurableWrites::Dsync)?));
         let registers = arena
             .alloc(BLOCK_BYTES)
             .is_ok_and(|buf| buf.registration().is_some());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::select;
 
 use super::{CLIENTS, Scene};
-use crate::rt::Runtime;
+use crate::rt::{DurableWrites, Runtime};
 use crate::sim::Rng;
 
 /// Faults of one seed.
@@ -55,6 +55,9 @@ async fn end_lives(scene: &Scene, rng: &mut Rng) -> Result<(), String> {
         select(cut, pin!(scene.rt.sleep(CUT_AFTER))).await;
         end_life(scene, rng.coin());
         scene.rt.sleep(any_time(rng)).await;
+        scene
+            .machine
+            .set_durable_writes(DurableWrites::ALL[rng.index(2)]);
         scene.machine.start();
         if !rng.one_in(3) {
             return Ok(());

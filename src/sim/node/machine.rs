@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::config::{Host, Sources};
 use crate::node::{NodeOptions, ShardSetup, run_node, run_shard};
-use crate::rt::{Event, LaneReceiver, LaneSender, Runtime, TaskClass};
+use crate::rt::{DurableWrites, Event, LaneReceiver, LaneSender, Runtime, TaskClass};
 use crate::sim::{Rng, SimDisk, SimProcess, SimWorld};
 
 const HOST: u8 = 1;
@@ -21,6 +21,7 @@ pub(super) struct Machine {
     disk: SimDisk,
     settings: Vec<String>,
     shards: Cell<u16>,
+    durable_writes: Cell<DurableWrites>,
     life: RefCell<Option<Life>>,
     /// I/O steps of the last start.
     start_io_count: Cell<u64>,
@@ -60,6 +61,7 @@ impl Machine {
             disk,
             settings,
             shards: Cell::new(1 + rng.below(3) as u16),
+            durable_writes: Cell::new(DurableWrites::ALL[rng.index(2)]),
             life: RefCell::default(),
             start_io_count: Cell::new(100),
         }
@@ -68,6 +70,7 @@ impl Machine {
     /// Starts the node, in a new process.
     pub(super) fn start(&self) {
         let process = self.world.start(&self.disk, HOST, MEMORY_BYTES);
+        process.set_durable_writes(self.durable_writes.get());
         let state = Rc::new(LifeState::default());
         let rt = process.runtime(0);
         let (stop, stopped) = rt.lane(2);
@@ -149,6 +152,11 @@ impl Machine {
     /// Gives the node another number of shards from its next start on.
     pub(super) fn set_shards(&self, shards: u16) {
         self.shards.set(shards);
+    }
+
+    /// How the node makes its writes durable from its next start on.
+    pub(super) fn set_durable_writes(&self, way: DurableWrites) {
+        self.durable_writes.set(way);
     }
 
     /// Completes when the node serves.

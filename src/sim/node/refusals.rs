@@ -9,7 +9,8 @@ use crate::model::batch::BatchBuilder;
 use crate::model::{
     BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId,
 };
-use crate::sim::{EIO, Fault, FaultOn};
+use crate::rt::DurableWrites;
+use crate::sim::{EIO, ENOSPC, Fault, FaultOn};
 use crate::wire::messages::*;
 use crate::wire::{ErrorCode, Records};
 
@@ -26,6 +27,10 @@ struct Node {
 }
 
 fn on_node<F: Future<Output = ()>>(test: impl FnOnce(Rc<Node>) -> F) {
+    on_node_with(DurableWrites::Dsync, test);
+}
+
+fn on_node_with<F: Future<Output = ()>>(way: DurableWrites, test: impl FnOnce(Rc<Node>) -> F) {
     let mut rng = Rng::new(3);
     let world = Rc::new(SimWorld::new(3));
     let disk = SimDisk::new(DiskModel::default());
@@ -43,6 +48,7 @@ fn on_node<F: Future<Output = ()>>(test: impl FnOnce(Rc<Node>) -> F) {
     };
     world.run(async {
         scene.machine.set_shards(2);
+        scene.machine.set_durable_writes(way);
         scene.machine.start();
         scene.machine.serves().await.unwrap();
         let client = load::client(&scene);
@@ -599,32 +605,45 @@ fn metadata_cluster_and_directories() {
     });
 }
 
-/// A disk that fails takes the log directory offline for every shard; what needs it is refused.
+/// A write or a flush that fails takes the log directory offline for every shard; what needs it is
+/// refused.
 #[test]
 fn a_failed_log_directory() {
-    on_node(|node| async move {
+    log_directory_fails(DurableWrites::Dsync, FaultOn::Write, EIO);
+    for errno in [EIO, ENOSPC] {
+        log_directory_fails(DurableWrites::Flush, FaultOn::Sync, errno);
+    }
+}
+
+fn log_directory_fails(way: DurableWrites, on: FaultOn, errno: i32) {
+    on_node_with(way, |node| async move {
+        // What is prepared behind the start has ended.
+        node.scene.rt.sleep(Duration::from_secs(2)).await;
         node.disk.inject(Fault {
-            on: FaultOn::Write,
-            path: "journal".to_owned(),
+            on,
+            path: "shard-0/journal".to_owned(),
             skip: 0,
             times: 1,
-            errno: EIO,
+            errno,
         });
         let good = batch(|_| {});
         let storage = ErrorCode::KafkaStorageError;
-        assert_eq!(
-            node.produce(&node.leader, node.sent(&good)).await.0,
-            storage
-        );
-        node.scene.rt.sleep(Duration::from_millis(50)).await;
-        let on_other = Sent {
-            partition: 1,
+        let on_first = match node.other_id {
+            0 => (&node.other, 1),
+            _ => (&node.leader, 0),
+        };
+        let sent = |partition| Sent {
+            partition,
             ..node.sent(&good)
         };
-        assert_eq!(node.produce(&node.other, on_other).await.0, storage);
-        let request = DescribeLogDirsRequest { topics: None };
-        let look = |r: DescribeLogDirsResponse| r.results[0].error_code;
-        let code = ask!(node.other, request, DescribeLogDirsResponse, look);
-        assert_eq!(code, storage);
+        assert_eq!(node.produce(on_first.0, sent(on_first.1)).await.0, storage);
+        node.scene.rt.sleep(Duration::from_millis(50)).await;
+        for (shard, partition) in [(&node.leader, 0), (&node.other, 1)] {
+            assert_eq!(node.produce(shard, sent(partition)).await.0, storage);
+            let request = DescribeLogDirsRequest { topics: None };
+            let look = |r: DescribeLogDirsResponse| r.results[0].error_code;
+            let code = ask!(shard, request, DescribeLogDirsResponse, look);
+            assert_eq!(code, storage);
+        }
     });
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::rt::DurableWrites;
 use crate::rt::contract::contract_tests;
 
 fn run<F: Future<Output = ()>>(check: fn(SimRuntime, PathBuf) -> F) {
@@ -16,6 +17,7 @@ fn run<F: Future<Output = ()>>(check: fn(SimRuntime, PathBuf) -> F) {
         if seed % 3 == 0 {
             life.set_order(Order::Fifo);
         }
+        life.set_durable_writes(DurableWrites::ALL[seed as usize % 2]);
         let shard = life.runtime(0);
         let dir = PathBuf::from("/dir");
         let work = async {

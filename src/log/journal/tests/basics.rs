@@ -360,3 +360,42 @@ fn waiting_for_space_ends_when_it_is_not_wanted_or_cannot_come() {
     })
     .unwrap();
 }
+
+/// With a flush behind the writes: any error of one is final, and nothing is acknowledged any more.
+#[test]
+fn a_failed_flush_is_final_whatever_the_reason() {
+    for errno in [EIO, ENOSPC] {
+        let disk = SimDisk::new(DiskModel::default());
+        let mut sim = Sim::new(1, &disk);
+        sim.set_durable_writes(crate::rt::DurableWrites::Flush);
+        let rt = sim.runtime(0);
+        let (tokens, on_completed) = collect();
+        sim.run(async {
+            let journal = create(&rt, 1, small(), on_completed).await;
+            let mut last = Sequence(0);
+            for (position, token) in [(0, 0), (10, 1), (20, 2)] {
+                let mut permit = journal.reserve(10).await.unwrap();
+                let entry = data(&rt, 1, 0, position, 10, token);
+                last = journal.append(&mut permit, entry);
+                if token == 0 {
+                    journal.wait_completed(last).await.unwrap();
+                    assert_eq!(journal.flushed_end(), Sequence(1));
+                    // Prepared to its end, and told that it is idle.
+                    rt.sleep(Duration::from_secs(3)).await;
+                    disk.inject(Fault {
+                        on: FaultOn::Sync,
+                        path: "journal".into(),
+                        skip: 0,
+                        times: 1,
+                        errno,
+                    });
+                }
+            }
+            let failed = journal.wait_completed(last).await;
+            assert!(matches!(failed, Err(JournalError::Failed(_))), "{failed:?}");
+            rt.sleep(Duration::from_secs(3)).await;
+        })
+        .unwrap();
+        assert_eq!(*tokens.borrow(), [0]);
+    }
+}

@@ -1,6 +1,7 @@
 //! Lives that end at any I/O, one after the other in the same files.
 
 use super::*;
+use crate::rt::DurableWrites;
 use crate::sim::{Cut, Rng};
 use std::collections::VecDeque;
 
@@ -176,6 +177,7 @@ fn lives(seed: u64) -> Result<(), String> {
         let options = small();
         let mut sim = Sim::new(rng.next_u64(), &disk);
         sim.set_arena_bytes(16 << 20);
+        sim.set_durable_writes(DurableWrites::ALL[rng.index(2)]);
         let rt = sim.runtime(0);
         if let Some(truth) = truth {
             let found = sim
@@ -274,6 +276,9 @@ fn each_rule_that_is_left_out_is_missed() {
         Rule::JournalChecksums,
         Rule::RunCheck,
         Rule::SpaceReserved,
+        Rule::AckWaitsForFlush,
+        Rule::FlushCoversCompleted,
+        Rule::FlushEveryFile,
     ];
     for rule in rules {
         let _left_out = planted::leave_out(rule);
