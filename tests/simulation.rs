@@ -5,9 +5,10 @@
 //! rule is left out in turn and must be missed within `PLANTED_SEEDS` (150) seeds.
 
 use corelane::log::simulation::{
-    Ending, Report, commits_over_two_files, count_steps, emptied, failed_flush, full_disk, late_write, lost_metadata, missing_dir,
-    missing_segment, offline_keeps_all, recovery_time, rotten_checkpoint, rotten_journal,
-    rotten_log_start, run_cut_at, run_failing_disk, try_seed, unflushed_log_start,
+    Ending, Report, commits_over_two_files, count_steps, emptied, failed_flush, full_disk,
+    late_write, lost_metadata, missing_dir, missing_segment, offline_keeps_all, recovery_time,
+    rotten_checkpoint, rotten_journal, rotten_log_start, run_cut_at, run_failing_disk, try_seed,
+    unflushed_log_start,
 };
 use corelane::sim::node::{NodeReport, run_node_seed};
 

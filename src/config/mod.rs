@@ -27,9 +27,9 @@ pub use describe::{ConfigSource, ConfigSynonym, DescribedConfig, describe_topic}
 pub use error::ConfigError;
 pub use host::{Host, ResourcePlan, default_log_dir, default_shards};
 pub use keys::{
-    BROKER_KEYS, BrokerConfig, CleanupPolicy, CompressionType, ConfigType, Durability, DurableWrites,
-    JOURNAL_FILE_BYTES_MAX, Key, Memory, Shards, Synonym, TOPIC_KEYS, TimestampType, TopicConfig,
-    UpdateMode, env_name,
+    BROKER_KEYS, BrokerConfig, CleanupPolicy, CompressionType, ConfigType, Durability,
+    DurableWrites, JOURNAL_FILE_BYTES_MAX, Key, Memory, Shards, Synonym, TOPIC_KEYS, TimestampType,
+    TopicConfig, UpdateMode, env_name,
 };
 pub use listeners::{AdvertisedListeners, HostPort, Listener, Listeners, ProtocolMap};
 pub use origin::{Notice, Origin};

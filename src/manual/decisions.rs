@@ -18,8 +18,12 @@
 //!
 //! - **Direct writes and a tail in our own memory**, therefore, instead of the page cache. A buffered
 //!   descriptor beside direct writes also loses its cached range at every write.
-//! - **RWF_DSYNC with each write** instead of fsync: an fsync beside four writes of 1 MiB in
-//!   flight took 180 ms (p50) on this machine; 256 KiB with RWF_DSYNC take 140 µs.
+//! - **RWF_DSYNC, or a flush behind the writes, as the disk asks**
+//!   ([durability](super::durability#levels)). 256 KiB with RWF_DSYNC take 140 µs on this machine when its
+//!   other core is idle. Its disk has a volatile cache and no FUA, so that such a write ends in a worker
+//!   on the core that took the interrupt: with a busy neighbour there 3.4–8 ms (p50), now and
+//!   then 350 ms; a plain write and a flush from a worker on the own core take 0.5 ms, for 217
+//!   instead of 156 µs of processor time.
 //! - **Journal files are recycled** and filled with zeros before their first use: a durable write of
 //!   256 KiB into reserved space took 266 µs instead of 140 µs.
 //! - **Segment files are never recycled**: an old batch can have a plausible offset and a right CRC,

@@ -43,7 +43,7 @@
 //!
 //! | `corelane.durability` | acknowledged when | survives kill -9 | kernel crash | power loss |
 //! |---|---|---|---|---|
-//! | `fsync` (default) | the journal write has completed, written with RWF_DSYNC | yes | yes | yes, if the device honours flushes |
+//! | `fsync` (default) | the journal write is durable: completed with RWF_DSYNC, or flushed behind | yes | yes | yes, if the device honours flushes |
 //! | `written` | the direct journal write has completed | yes | yes | only where the device's cache is not volatile |
 //! | `memory` | the batch is in the shard's memory; it is written within `corelane.flush.ms` (100) | no | no | no |
 //!
@@ -53,14 +53,23 @@
 //! Below `fsync` nothing reaches a segment before a flush of the journal, so that a segment never
 //! knows more than the journal; segments are flushed before a checkpoint that counts on them.
 //!
+//! **How a write becomes durable** depends on the disk, which is looked at when the broker starts
+//! ([`rt::Disk`](crate::rt::Disk)); its start, `corelane info` and `corelane.durable.writes`, which may force one
+//! way, tell which. Where the cache is write-through, or there is FUA, or the disk is unknown, writes go out
+//! with RWF_DSYNC and are durable when they complete. Where the cache is volatile and there is no FUA, the kernel
+//! would flush behind each of them, on whatever core took the interrupt. There the journal's writes
+//! go out plain, and one fdatasync per file with completed writes follows; acknowledged is the flushed
+//! prefix (rule 12, `log/journal/flushes.rs`). Every other durable write (segments, checkpoints, run, metadata)
+//! is a plain one and a flush of its file, both awaited.
+//!
 //! **Errors.** A failed write or flush, of a file or of the names in a directory, is final: the log
 //! directory goes offline on every shard, what was not yet acknowledged gets KAFKA_STORAGE_ERROR, and
 //! nothing is acknowledged until the next start. A failed or corrupt *read* concerns the partition
-//! that was read. A full disk, or quota, is no failure: room is reserved before a batch is accepted, so a full
+//! that was read. A full disk, or quota, is no failure of a write: room is reserved before a batch is accepted, so a full
 //! disk refuses batches with KAFKA_STORAGE_ERROR (retriable), reads and deletions go on, and writing
 //! goes on when there is room again.
 //!
-//! # The eleven rules
+//! # The twelve rules
 //!
 //! Each place that enforces one asks [`holds`](crate::log::rules::holds), a constant `true` outside
 //! of tests. With the cargo feature `planted` a test leaves one out, and must be seen to lose
@@ -80,9 +89,10 @@
 //! | 9 | A metadata change is durable before it is applied. Entries and directories of another topic id are left alone, whatever the topic's name | `log/files/record_log.rs`, `node/controller.rs`, `log/files/partition_dirs.rs`, `log/recovery/mod.rs` | `TopicIdCheck`, `MetadataDurableFirst` |
 //! | 10 | Sealing cuts the segment; the cut is fsynced before segment-durable passes it, and recovery cuts again | `log/shard/write_back.rs`, `log/recovery/verify.rs` | `SealCutDurable` |
 //! | 11 | A batch is accepted only when its segment has reserved its space, durably from the first write-back of the partition on, and the journal can hold it. (Before that write-back a power cut may take the first 256 KiB or so that were reserved; where the disk is then full, the start waits for room.) Room in the checkpoints is taken before anything is made that they must hold: a partition, a segment, a producer | `log/shard/append.rs`, `log/journal/state.rs`, `log/partition/checkpoint_content.rs` | `SpaceReserved` |
+//! | 12 | A flush covers only writes of its own file that had completed when it was submitted; it counts when all earlier ones have succeeded. A failed one is final, of a full disk too, and for the whole node: no later success makes up for it | `log/journal/flushes.rs`, `rt/ring/file.rs` | `AckWaitsForFlush`, `FlushCoversCompleted`, `FlushEveryFile`, `FlushFailureIsFinal` |
 //!
 //! The simulator (`src/sim`) runs the same code on a disk that loses, tears, reorders and delays what
-//! was not made durable, with and without FUA, and cuts power or kills the process at any I/O step,
+//! was not made durable, with and without FUA, whose writes are made durable in either way, and cuts power or kills the process at any I/O step,
 //! inside recovery as well. After each life, what is there must be every acknowledged batch, in order
 //! and byte for byte, behind them nothing but a first part of the unacknowledged ones, and producers
 //! exactly as those batches left them (`log/simulation`). A whole node runs in it too (`sim/node`):
@@ -148,6 +158,6 @@
 //!   KAFKA_STORAGE_ERROR, nothing wrong is served, and nothing is passed over. So does a read of a
 //!   segment whose file is missing. The error is logged once for each place. There is one replica, so
 //!   there is nothing to heal it from.
-//! - **The device's word.** RWF_DSYNC is as good as the device's flush.
+//! - **The device's word.** RWF_DSYNC and fdatasync are as good as the device's flush.
 //! - **Fewer shards than before** leave the journals of the others on disk, unused (512 MiB each).
 //! - **One directory.** The loss of the disk is the loss of the data: replication does not exist yet.

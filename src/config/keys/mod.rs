@@ -15,7 +15,9 @@ mod value;
 
 pub use broker::{BROKER_KEYS, BrokerConfig, JOURNAL_FILE_BYTES_MAX};
 pub use key::{ConfigType, Key, Synonym, UpdateMode, env_name};
-pub use kinds::{CleanupPolicy, CompressionType, Durability, DurableWrites, Memory, Shards, TimestampType};
+pub use kinds::{
+    CleanupPolicy, CompressionType, Durability, DurableWrites, Memory, Shards, TimestampType,
+};
 pub use topic::{TOPIC_KEYS, TopicConfig};
 
 pub(super) use foreign::{Verdict, verdict};
