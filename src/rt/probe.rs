@@ -80,12 +80,13 @@ impl FileShares {
 
     /// Of a limit: what the process and each shard need for themselves (rings, journal, checkpoints,
     /// files that are opened for a moment) comes off first; of the rest a quarter is for segments,
-    /// which can be closed and opened again, and three quarters are for connections. 4,096 open
-    /// segments are enough for any shard.
+    /// which can be closed and opened again, and three quarters are for connections. 16,384 open
+    /// segments are enough for any shard: with fewer than it has partitions that are written to in
+    /// turn, each write-back opens its file.
     pub fn of(limit: Option<u64>, shards: usize) -> Self {
         const OF_PROCESS: usize = 64;
         const OF_SHARD: usize = 96;
-        const SEGMENTS_MAX: usize = 4096;
+        const SEGMENTS_MAX: usize = 16_384;
         const LEAST: usize = 16;
         let shards = shards.max(1);
         let limit = limit.and_then(|limit| usize::try_from(limit).ok());
@@ -364,8 +365,8 @@ mod tests {
         assert_eq!(shares(Some(1024), 1), (216, 648));
         assert_eq!(shares(Some(1024), 4), (36, 108));
         assert_eq!(shares(Some(64), 4), (16, 16));
-        assert_eq!(shares(Some(1 << 20), 2), (4096, 520_064));
-        assert_eq!(shares(None, 2).0, 4096);
+        assert_eq!(shares(Some(1 << 20), 2), (16_384, 507_776));
+        assert_eq!(shares(None, 2).0, 16_384);
     }
 
     #[test]

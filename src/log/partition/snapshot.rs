@@ -361,9 +361,14 @@ impl Snapshot {
         for segment in self.segments() {
             put_segment(out, segment);
         }
-        let producers = self.producers.encode_full(self.end.offset);
-        out.put_u32(producers.len() as u32);
-        out.put_slice(&producers);
+        let length_at = out.len();
+        out.put_u32(0);
+        let start = out.len();
+        self.producers.encode_full_into(self.end.offset, out);
+        let length = (out.len() - start) as u32;
+        if let Some(field) = out.get_mut(length_at..start) {
+            field.copy_from_slice(&length.to_be_bytes());
+        }
     }
 
     /// Reads what [`Snapshot::encode`] wrote, and nothing behind it. One that does not

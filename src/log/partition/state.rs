@@ -889,6 +889,23 @@ mod tests {
     }
 
     #[test]
+    fn index_files_grow_where_it_is_worth_it() {
+        let mut machine = Machine::new();
+        let ends: Vec<_> = (0..4).map(|n| machine.accept(3_000, n).end).collect();
+        machine.state.completed(ends[3]);
+        let offsets = machine.state.active_index().offsets();
+        let lacking = offsets.bytes_between(0, offsets.len());
+        assert!(lacking > 4_096, "{lacking}");
+        assert!(machine.state.grow_index(lacking + 1).is_none());
+        let (_, growth) = machine.state.grow_index(lacking).unwrap();
+        assert!(growth.had.0 == 0 && growth.now.0 > 0);
+        assert!(
+            machine.state.grow_index(0).is_none(),
+            "they count as written"
+        );
+    }
+
+    #[test]
     fn a_broken_order_takes_the_partition_offline() {
         type Break = fn(&mut State);
         let breaks: [(Break, &str); 7] = [

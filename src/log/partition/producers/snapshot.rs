@@ -96,22 +96,35 @@ impl ProducerStates {
 
     /// Everything known, as of `end_offset`: the state of exactly the batches below it.
     pub fn encode_full(&self, end_offset: Offset) -> Vec<u8> {
-        let mut body = Vec::with_capacity(12 + self.len() * FULL_ENTRY_BYTES);
-        body.put_i64(end_offset.0);
-        body.put_u32(u32::try_from(self.len()).unwrap_or(u32::MAX));
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + 12 + self.len() * FULL_ENTRY_BYTES);
+        self.encode_full_into(end_offset, &mut bytes);
+        bytes
+    }
+
+    /// The same, behind what is in `out`.
+    pub fn encode_full_into(&self, end_offset: Offset, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.put_i16(FULL_VERSION);
+        out.put_u32(0);
+        out.put_i64(end_offset.0);
+        out.put_u32(u32::try_from(self.len()).unwrap_or(u32::MAX));
         for (id, entry) in self.iter().take(u32::MAX as usize) {
-            body.put_i64(id.0);
-            body.put_i16(entry.epoch().0);
-            body.put_i32(entry.coordinator_epoch());
-            put_txn(&mut body, entry);
-            body.put_i64(entry.last_timestamp_ms());
-            body.put_i64(entry.last_append_ms());
-            body.put_u8(entry.batches().count() as u8);
+            out.put_i64(id.0);
+            out.put_i16(entry.epoch().0);
+            out.put_i32(entry.coordinator_epoch());
+            put_txn(out, entry);
+            out.put_i64(entry.last_timestamp_ms());
+            out.put_i64(entry.last_append_ms());
+            out.put_u8(entry.batches().count() as u8);
             for batch in entry.batches() {
-                put_batch(&mut body, batch);
+                put_batch(out, batch);
             }
         }
-        seal(FULL_VERSION, &body)
+        let behind_head = out.get(start + HEAD_BYTES..).unwrap_or_default();
+        let checksum = crc32c::crc32c(behind_head).to_be_bytes();
+        if let Some(field) = out.get_mut(start + 2..start + HEAD_BYTES) {
+            field.copy_from_slice(&checksum);
+        }
     }
 
     /// Reads what [`ProducerStates::encode_full`] wrote: the offset to replay from, and the state.
