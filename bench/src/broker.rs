@@ -141,8 +141,8 @@ pub struct Steps {
 }
 
 fn steps_in(said: &str) -> Option<Steps> {
-    let begin = said.rfind("{\"requests_ns\"")?;
-    let figures = serde_json::Deserializer::from_str(&said[begin..]);
+    let (_, figures) = said.rsplit_once("figures=")?;
+    let figures = serde_json::Deserializer::from_str(figures);
     let figures: serde_json::Value = figures.into_iter().next()?.ok()?;
     serde_json::from_value(figures["steps_ns"]["serving"].clone()).ok()
 }
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn steps_are_found_in_what_was_said() {
-        let figures = r#"{"requests_ns":{},"steps_ns":{"serving":{"above_1ms":2,"count":9,"longest":7,"p50":1,"p99":5,"p999":6}}}"#;
+        let figures = r#"{"requests":{},"requests_ns":{},"steps_ns":{"serving":{"above_1ms":2,"count":9,"longest":7,"p50":1,"p99":5,"p999":6}}}"#;
         let said = format!(
             "INFO serving\nINFO what was measured shard=0 figures={figures}\nINFO stopped\n"
         );
