@@ -36,7 +36,8 @@ pub use options::{
 pub use partition::marks::Marks;
 pub use partition::tail::{ReadAsk, ReadBatches};
 pub use recovery::{
-    Recovered, RecoveredPartition, RecoveryError, RecoveryReport, recover, refuse_unknown_dirs,
+    Recovered, RecoveredPartition, RecoveryError, RecoveryReport, put_aside_unmarked, recover,
+    refuse_unknown_dirs,
 };
 pub use segment::facts::SegmentFacts;
 pub use shard::open_log::LogWatcher;

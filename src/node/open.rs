@@ -9,14 +9,14 @@ use super::controller::Controller;
 use super::metadata_log::{MetadataError, MetadataLog};
 use super::rules::NodeRules;
 use crate::cluster::controller::{Change, NodeStart, decide};
-use crate::cluster::{Image, Placement};
+use crate::cluster::{Image, Placement, Topic};
 use crate::config::{BrokerConfig, Settings};
 use crate::log::files::lock;
 use crate::log::files::partition_files::{META_PROPERTIES, MetaProperties, SmallFileError};
 use crate::log::files::small_file::{read_small, replace_small};
 use crate::log::{
-    KnownPartition, Recovered, RecoveryError, RecoveryOptions, RecoveryReport, recover,
-    refuse_unknown_dirs,
+    KnownPartition, Recovered, RecoveryError, RecoveryOptions, RecoveryReport, put_aside_unmarked,
+    recover, refuse_unknown_dirs,
 };
 use crate::model::{DirectoryId, NodeId, PartitionId, ShardIndex, TopicId};
 use crate::rt::{LaneReceiver, LaneSender, OpenMode, Runtime};
@@ -292,15 +292,33 @@ async fn recover_partitions<R: Runtime>(
     placed: &Image,
 ) -> Result<Recovered, StartError> {
     let node = NodeId(options.config.node_id);
-    let leaving = image.leaving_topics().map(|topic| topic.id).collect();
     // With another number of shards the partitions have other owners from now on.
-    let mut known = Vec::new();
-    for topic in placed.topics() {
+    let known = partitions_on(node, placed.topics());
+    let leaving = partitions_on(node, image.leaving_topics());
+    let recovery = RecoveryOptions {
+        node,
+        shards: options.shards,
+        journal_bytes: u64::try_from(options.config.corelane_journal_bytes).unwrap_or(0),
+        journal_file_bytes: options.config.journal_file_bytes(),
+        memory_bytes: options.memory_bytes,
+    };
+    refuse_unknown_dirs(rt, dir, &known, &leaving).await?;
+    put_aside_unmarked(rt, dir, &leaving).await?;
+    Ok(recover(rt, dir, recovery, &known).await?)
+}
+
+/// Partitions of these topics that have a replica on the node.
+fn partitions_on<'a>(
+    node: NodeId,
+    topics: impl Iterator<Item = &'a Arc<Topic>>,
+) -> Vec<KnownPartition> {
+    let mut partitions = Vec::new();
+    for topic in topics {
         for (index, state) in topic.indexed() {
             let Some(replica) = state.replica_of(node) else {
                 continue;
             };
-            known.push(KnownPartition {
+            partitions.push(KnownPartition {
                 id: PartitionId {
                     topic: topic.id,
                     index,
@@ -310,13 +328,5 @@ async fn recover_partitions<R: Runtime>(
             });
         }
     }
-    let recovery = RecoveryOptions {
-        node,
-        shards: options.shards,
-        journal_bytes: u64::try_from(options.config.corelane_journal_bytes).unwrap_or(0),
-        journal_file_bytes: options.config.journal_file_bytes(),
-        memory_bytes: options.memory_bytes,
-    };
-    refuse_unknown_dirs(rt, dir, &known, &leaving).await?;
-    Ok(recover(rt, dir, recovery, &known).await?)
+    partitions
 }

@@ -181,8 +181,7 @@ impl Process {
     pub(super) fn schedule_io(self: &Rc<Self>, op: OpId) {
         let latency = {
             let disk = self.disk();
-            let model = disk.model();
-            let drawn = self.world.draw(|rng| model.draw_latency(rng));
+            let drawn = self.world.draw(|rng| disk.draw_latency(rng));
             disk.stall_of(op).unwrap_or(drawn)
         };
         let completion = Event::Io(self.clone(), op);

@@ -53,7 +53,7 @@ use journals::{journal_dir, keep_journals, kept_name, make_journal};
 use load::{CommittedJournal, load_checkpoint, take_namesake};
 use partition::RecoveringPartition;
 use place::{judge_files, look_at_files, place};
-pub use unknown_dirs::refuse_unknown_dirs;
+pub use unknown_dirs::{put_aside_unmarked, refuse_unknown_dirs};
 
 /// Partitions whose files are worked on at the same time: each is a few small operations, one after
 /// the other.

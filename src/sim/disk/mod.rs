@@ -16,6 +16,10 @@
 //! some first part of the changes; a `sync_dir` has made the directory's changes durable and
 //! so all that came before them. Syncing a file does not save its name (on ext4 it often does).
 //!
+//! **Room.** What is to be allocated beyond the capacity fails, as does a name beyond the number of
+//! those that there may be. Where not one block is free, a name that is added may fail as well, as its
+//! directory may need one.
+//!
 //! A killed process's operations in flight are done, not done, done in part, or still in flight in
 //! the next life; a lock is held as long as one of them is.
 
@@ -122,6 +126,27 @@ impl SimDisk {
     /// Limits what can be allocated, or lifts the limit. What is beyond it stays.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity_bytes = bytes;
+    }
+
+    /// Limits how many files and directories there may be, or lifts the limit.
+    pub fn set_most_names(&self, count: Option<usize>) {
+        self.state().most_names = count;
+    }
+
+    /// Files and directories.
+    pub fn name_count(&self) -> usize {
+        self.state().names.count()
+    }
+
+    /// Whether room or names are limited.
+    pub fn is_limited(&self) -> bool {
+        let state = self.state();
+        state.capacity_bytes.is_some() || state.most_names.is_some()
+    }
+
+    /// From now on operations take so many times as long as the model says.
+    pub fn set_slowness(&self, times: u32) {
+        self.state().slowness = times;
     }
 
     /// Bytes allocated to files.

@@ -139,6 +139,11 @@ impl Names {
         self.current = self.medium.clone();
     }
 
+    /// Files and directories of the running system.
+    pub(super) fn count(&self) -> usize {
+        self.current.dirs.values().map(BTreeMap::len).sum()
+    }
+
     /// Every file of the running system with its path, sorted.
     pub(super) fn files(&self) -> Vec<(String, Inode)> {
         let mut files = Vec::new();

@@ -23,6 +23,10 @@ const UNLIMITED_BYTES: u64 = 1 << 40;
 pub(in crate::sim) struct State {
     pub(super) model: DiskModel,
     pub(super) capacity_bytes: Option<u64>,
+    /// Files and directories that there may be.
+    pub(super) most_names: Option<usize>,
+    /// How many times as long as the model says an operation takes.
+    pub(super) slowness: u32,
     /// Where the next life's clock starts.
     pub(in crate::sim) wall_clock_ms: i64,
     pub(super) faults: Faults,
@@ -64,6 +68,8 @@ impl State {
         Self {
             model,
             capacity_bytes: None,
+            most_names: None,
+            slowness: 1,
             wall_clock_ms: FIRST_WALL_CLOCK_MS,
             faults: Faults::default(),
             names: Names::new(),
@@ -107,7 +113,10 @@ impl State {
         let op = self.in_flight.remove(&id)?;
         let fault = self.fault_of(&op);
         let outcome = match op.target {
-            Target::Path(ref path) => self.do_named(path, &op, fault),
+            Target::Path(ref path) => {
+                let fault = fault.and_then(|()| self.check_names_fit(path, &op.work, rng));
+                self.do_named(path, &op, fault)
+            }
             Target::Handle(handle) => {
                 let file = self.handles.get(&handle).map(|handle| handle.inode);
                 let outcome = match file {
@@ -198,8 +207,9 @@ impl State {
         file.ok_or_else(|| io::Error::other("the file is closed"))
     }
 
-    pub(in crate::sim) fn model(&self) -> &DiskModel {
-        &self.model
+    /// How long the next operation takes.
+    pub(in crate::sim) fn draw_latency(&self, rng: &mut Rng) -> Duration {
+        self.model.draw_latency(rng) * self.slowness
     }
 
     /// Room of the file system.

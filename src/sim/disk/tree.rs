@@ -6,7 +6,8 @@ use std::path::Path;
 use super::names::{Change, Entry, Inode};
 use super::op::{HandleId, Op, Outcome, Work};
 use super::state::{File, Handle, State};
-use crate::rt::{Create, DirEntry, OpenMode};
+use crate::rt::{BLOCK_BYTES, Create, DirEntry, OpenMode};
+use crate::sim::rng::Rng;
 
 impl State {
     pub(super) fn do_named(&mut self, path: &Path, op: &Op, fault: io::Result<()>) -> Outcome {
@@ -21,6 +22,31 @@ impl State {
                 Work::SyncDir => self.sync_dir(path, op.name_changes),
                 _ => Err(io::ErrorKind::Unsupported.into()),
             })),
+        }
+    }
+
+    /// Fails where the operation would add a name, and there is no room for one.
+    pub(super) fn check_names_fit(
+        &self,
+        path: &Path,
+        work: &Work,
+        rng: &mut Rng,
+    ) -> io::Result<()> {
+        let is_there = |path| {
+            let place = self.names.place(path);
+            place.is_ok_and(|place| self.names.get(&place).is_some())
+        };
+        let (adds_name, adds_inode) = match work {
+            Work::Open { mode } if mode.create != Create::Never => (!is_there(path), true),
+            Work::CreateDir => (!is_there(path), true),
+            Work::Rename { to } => (!is_there(to), false),
+            _ => (false, false),
+        };
+        let is_most = |most| adds_inode && self.names.count() >= most;
+        let mut is_full = || self.free_bytes() < BLOCK_BYTES as u64 && rng.coin();
+        match adds_name && (self.most_names.is_some_and(is_most) || is_full()) {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
         }
     }
 

@@ -1,10 +1,12 @@
 //! Whether a client finds what the history promises.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::Scene;
-use super::history::{Answer, History, PartitionName, RecordId, TopicHistory};
-use super::load::client;
+use super::history::{
+    Answer, BatchAnswer, History, PartitionName, RecordId, SentBatch, TopicHistory,
+};
+use super::load::{self, client};
 use crate::client::{Client, Consumer, ConsumerOptions, Metadata, Resource, When};
 use crate::compress::Codecs;
 use crate::model::Offset;
@@ -19,7 +21,10 @@ pub(super) async fn check(scene: &Scene) -> Result<(), String> {
     let metadata = metadata.map_err(|error| error.to_string())?;
     let expected = scene.history.borrow().topics.clone();
     check_topics(&expected, &metadata)?;
-    scene.history.borrow_mut().records = 0;
+    {
+        let mut history = scene.history.borrow_mut();
+        (history.records, history.allowed_losses) = (0, 0);
+    }
     for (name, topic) in &metadata.topics {
         let configs = check_config(&client, name, &expected[name]);
         scene.within("configs", configs).await??;
@@ -29,8 +34,27 @@ pub(super) async fn check(scene: &Scene) -> Result<(), String> {
             let read = scene.within(&what, read(&client, &name)).await?;
             let (start, records) = read.map_err(|error| format!("{what}: {error}"))?;
             let mut history = scene.history.borrow_mut();
-            check_partition(&history, &name, start, &records)?;
+            history.allowed_losses += check_partition(&history, &name, start, &records)?;
             history.records += records.len() as u64;
+        }
+    }
+    client.close();
+    Ok(())
+}
+
+/// Has every partition take a batch: none has stopped to accept for good.
+pub(super) async fn check_accepts(scene: &Scene) -> Result<(), String> {
+    let client = client(scene);
+    let metadata = scene.within("metadata", client.refresh(None)).await?;
+    let metadata = metadata.map_err(|error| error.to_string())?;
+    for (topic, found) in &metadata.topics {
+        let partitions = found.partitions.len();
+        let deleted = scene.history.borrow().topics[topic].deleted.is_some();
+        if !deleted {
+            let accepted = load::send_to_each(scene, &client, topic, partitions);
+            scene
+                .within("a batch for each partition", accepted)
+                .await??;
         }
     }
     client.close();
@@ -145,44 +169,90 @@ fn check_partition(
     name: &PartitionName,
     start: i64,
     records: &Records,
-) -> Result<(), String> {
-    let wrong = |what: String| Err(format!("{name:?}: {what}"));
+) -> Result<u64, String> {
+    let wrong = |what: String| format!("{name:?}: {what}");
     let (asked, acknowledged) = history.trimmed.get(name).copied().unwrap_or_default();
     if !(acknowledged..=asked).contains(&start) {
-        return wrong(format!(
+        return Err(wrong(format!(
             "the log starts at {start}; {acknowledged} was acknowledged, {asked} asked for"
-        ));
+        )));
     }
     let sent = history.batches.get(name).map_or(&[][..], Vec::as_slice);
-    let known: BTreeSet<RecordId> = sent.iter().flat_map(|batch| batch.records()).collect();
-    let mut newest: BTreeMap<u32, u32> = BTreeMap::new();
-    for (offset, id) in records {
-        if !known.contains(id) {
-            return wrong(format!("invented: {id:?} at {offset}"));
-        }
-        let before = newest.insert(id.producer, id.number);
-        if history.idempotent.contains(&id.producer) && before.is_some_and(|n| n >= id.number) {
-            return wrong(format!("{id:?} at {offset} comes behind {before:?}"));
-        }
-    }
-    for batch in sent {
-        let Some(base) = batch.acknowledged_at else {
-            continue;
-        };
-        let kept = batch.records().zip(base..);
-        for (id, offset) in kept.filter(|(_, offset)| *offset >= start) {
-            if records.get(&offset) != Some(&id) {
-                let found = records.get(&offset);
-                return wrong(format!(
-                    "lost: {id:?} was acknowledged at {offset}, where {found:?} is"
-                ));
-            }
-        }
+    check_records(history, sent, records).map_err(wrong)?;
+    let mut losses = 0;
+    for era in 0..=history.era {
+        losses += check_era(history, sent, era, start, records).map_err(wrong)?;
     }
     for (offset, id) in history.shown.get(name).into_iter().flatten() {
         if *offset >= start && records.get(offset) != Some(id) {
-            return wrong(format!("{id:?} was shown at {offset} and is gone"));
+            return Err(wrong(format!("{id:?} was shown at {offset} and is gone")));
+        }
+    }
+    Ok(losses)
+}
+
+/// Every record is one that was sent and not refused, and those of an idempotent producer are there
+/// once, in its order.
+fn check_records(history: &History, sent: &[SentBatch], records: &Records) -> Result<(), String> {
+    let ids = |batch: &SentBatch| {
+        batch.records().map({
+            let answer = batch.answer;
+            move |id| (id, answer)
+        })
+    };
+    let known: BTreeMap<RecordId, BatchAnswer> = sent.iter().flat_map(ids).collect();
+    let mut newest: BTreeMap<u32, u32> = BTreeMap::new();
+    for (offset, id) in records {
+        match known.get(id) {
+            None => return Err(format!("invented: {id:?} at {offset}")),
+            Some(BatchAnswer::Refused) => {
+                return Err(format!("refused, and yet at {offset}: {id:?}"));
+            }
+            Some(_) => {}
+        }
+        let before = newest.insert(id.producer, id.number);
+        if history.idempotent.contains(&id.producer) && before.is_some_and(|n| n >= id.number) {
+            return Err(format!("{id:?} at {offset} comes behind {before:?}"));
         }
     }
     Ok(())
+}
+
+/// What was acknowledged in an era is there, each record at its offset; or, if the era has ended, some
+/// first part of it. Gives how many batches are not.
+fn check_era(
+    history: &History,
+    sent: &[SentBatch],
+    era: u32,
+    start: i64,
+    records: &Records,
+) -> Result<u64, String> {
+    let acknowledged = sent
+        .iter()
+        .filter_map(|batch| Some((batch.acknowledged_in(era)?, batch)));
+    let by_offset: BTreeMap<i64, &SentBatch> = acknowledged.collect();
+    let mut lost = None;
+    let mut losses = 0;
+    for (base, batch) in by_offset {
+        let kept = batch.records().zip(base..);
+        for (id, offset) in kept.filter(|(_, offset)| *offset >= start) {
+            match (records.get(&offset) == Some(&id), lost) {
+                (true, None) => {}
+                (true, Some(lost)) => {
+                    return Err(format!(
+                        "{id:?} is at {offset}, and {lost:?} before it is lost"
+                    ));
+                }
+                (false, _) if era == history.era => {
+                    let found = records.get(&offset);
+                    return Err(format!(
+                        "lost: {id:?} was acknowledged at {offset}, where {found:?} is"
+                    ));
+                }
+                (false, _) => lost = lost.or(Some((id, offset))),
+            }
+        }
+        losses += u64::from(lost.is_some());
+    }
+    Ok(losses)
 }

@@ -10,7 +10,9 @@ use crate::rt::{DurableWrites, Runtime};
 use crate::sim::Rng;
 
 /// Faults of one seed.
-const FAULTS: u64 = 7;
+const FAULTS: u64 = 8;
+const HOUR_MS: i64 = 60 * 60 * 1000;
+const DAY_MS: i64 = 24 * HOUR_MS;
 /// A life that is to be cut at a step is cut without it after this time.
 const CUT_AFTER: Duration = Duration::from_secs(5);
 
@@ -18,15 +20,18 @@ const CUT_AFTER: Duration = Duration::from_secs(5);
 pub(super) async fn happen(scene: &Scene, rng: &mut Rng) -> Result<(), String> {
     for _ in 0..3 + rng.below(FAULTS) {
         scene.rt.sleep(any_time(rng)).await;
-        match rng.below(8) {
-            0..=2 => end_lives(scene, rng).await?,
-            3 => pause(scene, rng).await,
-            4 if rng.one_in(3) => {
-                scene.faultless().await?;
+        match rng.below(14) {
+            0..=3 => end_lives(scene, rng).await?,
+            4 => pause(scene, rng).await,
+            5 if rng.one_in(3) => {
+                scene.faultless(rng).await?;
                 scene.stop().await?;
                 scene.machine.set_shards(1 + rng.below(3) as u16);
-                scene.machine.start();
+                scene.machine.start(rng);
             }
+            6..=8 => fill_disk(scene, rng).await?,
+            9 => set_clock(scene, rng).await?,
+            10 => slow_disk(scene, rng).await?,
             _ => part(scene, rng).await,
         }
     }
@@ -58,7 +63,7 @@ async fn end_lives(scene: &Scene, rng: &mut Rng) -> Result<(), String> {
         scene
             .machine
             .set_durable_writes(DurableWrites::ALL[rng.index(2)]);
-        scene.machine.start();
+        scene.machine.start(rng);
         if !rng.one_in(3) {
             return Ok(());
         }
@@ -67,6 +72,9 @@ async fn end_lives(scene: &Scene, rng: &mut Rng) -> Result<(), String> {
 
 /// Ends the node's life here and now.
 pub(super) fn end_life(scene: &Scene, with_power_cut: bool) {
+    if scene.machine.may_lose(with_power_cut) {
+        scene.history.borrow_mut().begin_era();
+    }
     let mut report = scene.report.borrow_mut();
     match with_power_cut {
         true => report.power_cuts += 1,
@@ -84,6 +92,78 @@ async fn pause(scene: &Scene, rng: &mut Rng) {
     process.set_paused(true);
     scene.rt.sleep(any_time(rng) * 5).await;
     process.set_paused(false);
+}
+
+/// The disk has no room, or no inode, left for a while, or little; meanwhile the node may end, and start.
+async fn fill_disk(scene: &Scene, rng: &mut Rng) -> Result<(), String> {
+    scene.report.borrow_mut().full_disks += 1;
+    let disk = scene.machine.disk();
+    scene.machine.note_full_disk();
+    match rng.one_in(4) {
+        true => disk.set_most_names(Some(disk.name_count() + rng.index(4))),
+        false => {
+            let spare = [0, 0, rng.below(300_000), rng.below(8 << 20)][rng.index(4)];
+            disk.set_capacity(Some(disk.used_bytes() + spare));
+        }
+    }
+    meanwhile(scene, rng).await?;
+    if rng.one_in(3) {
+        // Somebody has removed a little.
+        disk.set_capacity(Some(disk.used_bytes() + rng.below(1 << 20)));
+        scene.rt.sleep(any_time(rng)).await;
+    }
+    room_again(scene);
+    Ok(())
+}
+
+/// What is going on goes on for a while, perhaps with ends of the node, and a start or two.
+async fn meanwhile(scene: &Scene, rng: &mut Rng) -> Result<(), String> {
+    scene.rt.sleep(any_time(rng) * 2).await;
+    match rng.below(6) {
+        0 | 1 => end_lives(scene, rng).await?,
+        2 if scene.machine.has_started() => {
+            let stopped = scene.stop().await;
+            if !scene.machine.is_running() {
+                scene.machine.start(rng);
+            }
+            stopped?;
+        }
+        _ => {}
+    }
+    scene.rt.sleep(any_time(rng) * 2).await;
+    Ok(())
+}
+
+fn room_again(scene: &Scene) {
+    let disk = scene.machine.disk();
+    disk.set_capacity(None);
+    disk.set_most_names(None);
+}
+
+/// The wall clock is wrong for a while: by weeks while the node runs; where it starts meanwhile, by less
+/// than what lets a start forget producers or records.
+async fn set_clock(scene: &Scene, rng: &mut Rng) -> Result<(), String> {
+    scene.report.borrow_mut().clock_jumps += 1;
+    let ahead_ms = match rng.below(4) {
+        0 => rng.below(30 * DAY_MS as u64) as i64,
+        1 => rng.below(20 * HOUR_MS as u64) as i64,
+        2 => -(rng.below(10 * HOUR_MS as u64) as i64),
+        _ => -(rng.below(10 * DAY_MS as u64) as i64),
+    };
+    scene.machine.set_clock(ahead_ms);
+    meanwhile(scene, rng).await?;
+    scene.machine.set_clock(0);
+    Ok(())
+}
+
+/// Everything on the disk takes longer for a while.
+async fn slow_disk(scene: &Scene, rng: &mut Rng) -> Result<(), String> {
+    scene.report.borrow_mut().slow_disks += 1;
+    let disk = scene.machine.disk();
+    disk.set_slowness([5, 30, 200][rng.index(3)]);
+    let gone_through = meanwhile(scene, rng).await;
+    disk.set_slowness(1);
+    gone_through
 }
 
 /// Something between the node and its clients, in one direction or the other.
@@ -118,6 +198,9 @@ async fn part(scene: &Scene, rng: &mut Rng) {
 
 /// Ends what still goes on.
 pub(super) fn clear(scene: &Scene) {
+    room_again(scene);
+    scene.machine.disk().set_slowness(1);
+    scene.machine.set_clock(0);
     let (clients, node) = (address_of_clients(), scene.machine.address());
     for (from, to) in [(clients, node), (node, clients)] {
         scene.world.delay(from, to, Duration::ZERO);

@@ -28,8 +28,24 @@ pub(super) type PartitionName = (String, i32);
 pub(super) struct SentBatch {
     pub(super) first: RecordId,
     pub(super) count: u32,
-    /// The offset that its acknowledgement named; none without one.
-    pub(super) acknowledged_at: Option<i64>,
+    /// [`History::era`] when it was sent.
+    pub(super) era: u32,
+    pub(super) answer: BatchAnswer,
+}
+
+/// What was answered to a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BatchAnswer {
+    /// It may be in the log or not.
+    Unknown,
+    /// It is not, and never will be.
+    Refused,
+    /// It is there, from this offset on.
+    Acknowledged {
+        base: i64,
+        /// [`History::era`] when this was heard.
+        era: u32,
+    },
 }
 
 /// A topic that somebody asked for.
@@ -59,6 +75,10 @@ pub(super) struct History {
     /// What a consumer was shown, by offset.
     pub(super) shown: BTreeMap<PartitionName, BTreeMap<i64, RecordId>>,
     pub(super) producers: u32,
+    /// Times that the node has ended in a way in which its level may lose what was acknowledged.
+    pub(super) era: u32,
+    /// Acknowledged batches that the last check has missed, as their level allows.
+    pub(super) allowed_losses: u64,
     /// Records read back in the last check.
     pub(super) records: u64,
     changes: u64,
@@ -111,6 +131,16 @@ impl RecordId {
 }
 
 impl SentBatch {
+    /// Where it was acknowledged and, by one that has ended in this era, may not be lost.
+    pub(super) fn acknowledged_in(&self, wanted: u32) -> Option<i64> {
+        match self.answer {
+            BatchAnswer::Acknowledged { base, era } if era == wanted && self.era == wanted => {
+                Some(base)
+            }
+            _ => None,
+        }
+    }
+
     pub(super) fn records(&self) -> impl Iterator<Item = RecordId> + use<> {
         let first = self.first;
         (0..self.count).map(move |index| first.plus(index))
@@ -144,12 +174,55 @@ impl History {
         live.map(|(name, _)| name.clone()).collect()
     }
 
+    /// The smallest number of partitions that a topic may have.
+    pub(super) fn partitions_of(&self, topic: &str) -> usize {
+        let topic = self.topics.get(topic);
+        let partitions = topic.and_then(|topic| topic.partitions.first().copied());
+        partitions.map_or(1, |partitions| partitions as usize)
+    }
+
     /// Behind the last record of a partition of which a producer knows the offset.
     pub(super) fn known_end(&self, partition: &PartitionName) -> i64 {
         let batches = self.batches.get(partition).into_iter().flatten();
-        let ends =
-            batches.filter_map(|batch| Some(batch.acknowledged_at? + i64::from(batch.count)));
+        let ends = batches.filter_map(|batch| match batch.answer {
+            BatchAnswer::Acknowledged { base, .. } => Some(base + i64::from(batch.count)),
+            _ => None,
+        });
         ends.max().unwrap_or(0)
+    }
+
+    /// Notes a batch that is about to be sent; gives its place among those of its partition.
+    pub(super) fn send(&mut self, partition: PartitionName, first: RecordId, count: u32) -> usize {
+        let batches = self.batches.entry(partition).or_default();
+        batches.push(SentBatch {
+            first,
+            count,
+            era: self.era,
+            answer: BatchAnswer::Unknown,
+        });
+        batches.len() - 1
+    }
+
+    /// Notes the answer to a batch.
+    pub(super) fn answer(&mut self, partition: &PartitionName, index: usize, answer: BatchAnswer) {
+        let batches = self.batches.get_mut(partition);
+        if let Some(batch) = batches.and_then(|batches| batches.get_mut(index)) {
+            batch.answer = answer;
+        }
+    }
+
+    /// The acknowledgement of a batch that begins at `base`, heard now.
+    pub(super) fn acknowledged(&self, base: i64) -> BatchAnswer {
+        BatchAnswer::Acknowledged {
+            base,
+            era: self.era,
+        }
+    }
+
+    /// The node has ended in a way in which it may have lost what it has acknowledged and shown.
+    pub(super) fn begin_era(&mut self) {
+        self.era += 1;
+        self.shown.clear();
     }
 
     /// Notes a record that a consumer was shown.
@@ -176,12 +249,15 @@ impl History {
 
     /// Adds what is told of a seed.
     pub(super) fn count(&self, report: &mut NodeReport) {
-        let batches = self.batches.values().flatten();
-        let acknowledged = batches
-            .clone()
-            .filter(|batch| batch.acknowledged_at.is_some());
-        report.acknowledged = acknowledged.count() as u64;
-        report.unknown = batches.count() as u64 - report.acknowledged;
+        for batch in self.batches.values().flatten() {
+            match batch.answer {
+                BatchAnswer::Acknowledged { .. } => report.acknowledged += 1,
+                BatchAnswer::Refused => report.refused += 1,
+                BatchAnswer::Unknown => report.unknown += 1,
+            }
+        }
+        report.may_have_lost = self.era;
+        report.allowed_losses = self.allowed_losses;
         report.records = self.records;
         report.changes = self.changes;
         report.unknown_changes = self.unknown_changes;

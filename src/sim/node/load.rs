@@ -6,8 +6,8 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::history::{Answer, RecordId, SentBatch, TopicHistory};
-use super::{ADDRESS, Scene};
+use super::history::{Answer, RecordId, TopicHistory};
+use super::{ADDRESS, Scene, once};
 use crate::client::{
     Client, ClientOptions, Consumer, ConsumerOptions, Delivery, NewTopic, Producer, ProducerOptions,
 };
@@ -28,8 +28,9 @@ pub(super) struct Load {
     shared: Rc<Shared>,
 }
 
+/// What those who make it share.
 #[derive(Default)]
-struct Shared {
+pub(super) struct Shared {
     is_ending: Cell<bool>,
     running: Cell<usize>,
     changed: Event,
@@ -50,6 +51,12 @@ pub(super) fn begin(scene: &Scene, rng: &mut Rng) -> Load {
             produce(scene.clone(), load.shared.clone(), rng.fork()),
         );
     }
+    for _ in 0..1 + rng.below(2) {
+        load.run(
+            scene,
+            once::produce(scene.clone(), load.shared.clone(), rng.fork()),
+        );
+    }
     load.run(
         scene,
         consume(scene.clone(), load.shared.clone(), rng.fork()),
@@ -64,6 +71,13 @@ pub(super) fn client(scene: &Scene) -> Client<SimRuntime> {
         timeout: TIMEOUT,
     };
     Client::new(scene.rt.clone(), options)
+}
+
+impl Shared {
+    /// Whether everyone is to end what is under way.
+    pub(super) fn is_ending(&self) -> bool {
+        self.is_ending.get()
+    }
 }
 
 impl Load {
@@ -93,7 +107,7 @@ impl Load {
 async fn change_topics(scene: Scene, shared: Rc<Shared>, mut rng: Rng) {
     let client = client(&scene);
     let mut number = 0;
-    while !shared.is_ending.get() {
+    while !shared.is_ending() {
         if client.refresh(Some(&[])).await.is_err() {
             scene.rt.sleep(Duration::from_millis(50)).await;
             continue;
@@ -236,7 +250,7 @@ async fn configure(scene: &Scene, client: &Client<SimRuntime>, name: String, rng
 
 /// One producer after the other: each until something of it fails.
 async fn produce(scene: Scene, shared: Rc<Shared>, mut rng: Rng) {
-    while !shared.is_ending.get() {
+    while !shared.is_ending() {
         let client = client(&scene);
         one_producer(&scene, &shared, &client, &mut rng).await;
         client.close();
@@ -258,22 +272,11 @@ async fn one_producer(scene: &Scene, shared: &Shared, client: &Client<SimRuntime
     let Ok(producer) = Producer::new(client.clone(), options).await else {
         return;
     };
-    let partitions = scene.history.borrow().topics[&topic]
-        .partitions
-        .first()
-        .copied();
-    let mut writer = Writer {
-        scene,
-        producer,
-        id: scene.history.borrow_mut().next_producer(idempotent),
-        next: vec![0; partitions.unwrap_or(1) as usize],
-        topic,
-        under_way: VecDeque::new(),
-        builder: BatchBuilder::new(),
-    };
+    let partitions = scene.history.borrow().partitions_of(&topic);
+    let mut writer = Writer::new(scene, producer, idempotent, topic, partitions);
     let window = if idempotent { WINDOW } else { 1 };
     for _ in 0..1 + rng.below(40) {
-        if shared.is_ending.get() || !writer.send(rng) {
+        if shared.is_ending() || !writer.send(rng) {
             break;
         }
         while writer.under_way.len() >= window {
@@ -302,36 +305,71 @@ struct Writer<'a> {
     builder: BatchBuilder,
 }
 
-impl Writer<'_> {
+/// Sends a batch to each partition of a topic.
+///
+/// # Errors
+/// One was not acknowledged.
+pub(super) async fn send_to_each(
+    scene: &Scene,
+    client: &Client<SimRuntime>,
+    topic: &str,
+    partitions: usize,
+) -> Result<(), String> {
+    let options = ProducerOptions {
+        acks: -1,
+        idempotent: true,
+        codec: Level::default_of(Codec::None),
+    };
+    let producer = Producer::new(client.clone(), options).await;
+    let producer = producer.map_err(|error| format!("no producer id: {error}"))?;
+    let mut writer = Writer::new(scene, producer, true, topic.to_owned(), partitions);
+    let sent = (0..partitions).all(|partition| writer.send_to(partition, 1));
+    let taken = writer.settle().await;
+    writer.producer.close();
+    match sent && taken {
+        true => Ok(()),
+        false => Err(format!("a partition of {topic} takes no records any more")),
+    }
+}
+
+impl<'a> Writer<'a> {
+    fn new(
+        scene: &'a Scene,
+        producer: Producer<SimRuntime>,
+        idempotent: bool,
+        topic: String,
+        partitions: usize,
+    ) -> Self {
+        Self {
+            scene,
+            producer,
+            id: scene.history.borrow_mut().next_producer(idempotent),
+            next: vec![0; partitions],
+            topic,
+            under_way: VecDeque::new(),
+            builder: BatchBuilder::new(),
+        }
+    }
+
     fn send(&mut self, rng: &mut Rng) -> bool {
-        let partition = rng.index(self.next.len());
+        self.send_to(rng.index(self.next.len()), 1 + rng.below(20) as u32)
+    }
+
+    fn send_to(&mut self, partition: usize, count: u32) -> bool {
         let first = RecordId {
             producer: self.id,
             number: self.next[partition],
         };
-        let batch = SentBatch {
-            first,
-            count: 1 + rng.below(20) as u32,
-            acknowledged_at: None,
-        };
         let now = self.scene.rt.wall_clock_ms();
-        for record in batch.records() {
-            if self
-                .builder
-                .append(now, None, Some(&record.value()), &[])
-                .is_err()
-            {
+        for number in 0..count {
+            let value = first.plus(number).value();
+            if self.builder.append(now, None, Some(&value), &[]).is_err() {
                 return false;
             }
         }
-        self.next[partition] += batch.count;
-        let index = {
-            let mut history = self.scene.history.borrow_mut();
-            let name = (self.topic.clone(), partition as i32);
-            let batches = history.batches.entry(name).or_default();
-            batches.push(batch);
-            batches.len() - 1
-        };
+        self.next[partition] += count;
+        let name = (self.topic.clone(), partition as i32);
+        let index = self.scene.history.borrow_mut().send(name, first, count);
         let partition = partition as i32;
         let sent = self
             .producer
@@ -349,18 +387,23 @@ impl Writer<'_> {
             return false;
         };
         let mut history = self.scene.history.borrow_mut();
-        let batches = history.batches.get_mut(&(self.topic.clone(), partition));
-        if let Some(batch) = batches.and_then(|batches| batches.get_mut(index)) {
-            batch.acknowledged_at = Some(delivered.base_offset.0);
-        }
+        let answer = history.acknowledged(delivered.base_offset.0);
+        history.answer(&(self.topic.clone(), partition), index, answer);
         true
+    }
+
+    /// Waits for what is under way; false when some of it has failed.
+    async fn settle(&mut self) -> bool {
+        let mut all = true;
+        while !self.under_way.is_empty() {
+            all &= self.settle_one().await;
+        }
+        all
     }
 
     /// Waits for what is under way, and ends the producer.
     async fn give_up(mut self) {
-        while !self.under_way.is_empty() {
-            self.settle_one().await;
-        }
+        self.settle().await;
         self.producer.close();
     }
 }
@@ -368,22 +411,26 @@ impl Writer<'_> {
 /// Reads topics from their beginning, and remembers what it saw.
 async fn consume(scene: Scene, shared: Rc<Shared>, mut rng: Rng) {
     let mut codecs = Codecs::new();
-    while !shared.is_ending.get() {
+    while !shared.is_ending() {
         let client = client(&scene);
-        let topics = scene.history.borrow().live_topics();
+        let (topics, era) = {
+            let history = scene.history.borrow();
+            (history.live_topics(), history.era)
+        };
         if let Some(topic) = topics.get(rng.index(topics.len().max(1))) {
             let mut consumer = Consumer::new(client.clone(), ConsumerOptions::default());
-            let partitions = scene.history.borrow().topics[topic]
-                .partitions
-                .first()
-                .copied();
-            for partition in 0..partitions.unwrap_or(1) {
-                consumer.assign(topic, partition, Offset(0));
+            let partitions = scene.history.borrow().partitions_of(topic);
+            for partition in 0..partitions {
+                consumer.assign(topic, partition as i32, Offset(0));
             }
             for _ in 0..rng.below(20) {
                 let Ok(fetched) = consumer.poll().await else {
                     break;
                 };
+                // What an earlier life has shown may be gone.
+                if scene.history.borrow().era != era {
+                    break;
+                }
                 show(&scene, &fetched, &mut codecs);
             }
         }

@@ -6,22 +6,34 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::config::{Host, Sources};
-use crate::node::{NodeOptions, ShardSetup, run_node, run_shard};
+use crate::log::Durability;
+use crate::node::{NodeOptions, ServeError, ShardSetup, run_node, run_shard};
 use crate::rt::{DurableWrites, Event, LaneReceiver, LaneSender, Runtime, TaskClass};
+use crate::sim::process::FIRST_WALL_CLOCK_MS;
 use crate::sim::{Rng, SimDisk, SimProcess, SimWorld};
 
 const HOST: u8 = 1;
 /// Where shard 0 listens; the others do so at the ports above.
 pub const ADDRESS: &str = "10.0.0.1:9092";
 const MEMORY_BYTES: usize = 32 << 20;
+/// A start with a clock that is further ahead may forget who its producers were: it has no other clock
+/// to compare with, and `producer.id.expiration.ms` is a day.
+const AHEAD_AT_START_MS_MAX: i64 = 20 * 60 * 60 * 1000;
+/// A clock's rate that is right, in millionths.
+const RIGHT_RATE: u32 = 1_000_000;
 
 /// A machine on which a node runs, again and again.
 pub(super) struct Machine {
     world: Rc<SimWorld>,
     disk: SimDisk,
     settings: Vec<String>,
+    durability: Durability,
     shards: Cell<u16>,
     durable_writes: Cell<DurableWrites>,
+    /// By how much the wall clock is ahead.
+    clock_ahead_ms: Cell<i64>,
+    /// Lives whose clocks go too fast or too slow.
+    wrong_rates: Cell<u32>,
     life: RefCell<Option<Life>>,
     /// I/O steps of the last start.
     start_io_count: Cell<u64>,
@@ -33,19 +45,45 @@ struct Life {
     process: SimProcess,
     state: Rc<LifeState>,
     stop: LaneSender<()>,
+    /// Whether the disk was full at some time of it.
+    has_seen_full_disk: Rc<Cell<bool>>,
 }
 
 #[derive(Default)]
 struct LifeState {
     serves: Cell<bool>,
-    /// How shard 0 ended, and with it the node.
-    ended: RefCell<Option<Result<(), String>>>,
+    /// Shards that have not ended.
+    running: Cell<usize>,
+    /// Why the first one failed, if one has.
+    failed: RefCell<Option<String>>,
     changed: Event,
+}
+
+impl LifeState {
+    fn shard_ended(&self, ended: Result<(), ServeError>) {
+        if let Err(error) = ended {
+            let mut failed = self.failed.borrow_mut();
+            failed.get_or_insert_with(|| error.to_string());
+        }
+        self.running.set(self.running.get() - 1);
+        self.changed.notify();
+    }
+
+    /// How the node has ended, if it has.
+    fn ended(&self) -> Option<Result<(), String>> {
+        let result = || self.failed.borrow().clone().map_or(Ok(()), Err);
+        (self.running.get() == 0).then(result)
+    }
 }
 
 impl Machine {
     /// A machine whose node has one to three shards, and settings of its own.
-    pub(super) fn new(world: &Rc<SimWorld>, disk: SimDisk, rng: &mut Rng) -> Self {
+    pub(super) fn new(
+        world: &Rc<SimWorld>,
+        disk: SimDisk,
+        durability: Durability,
+        rng: &mut Rng,
+    ) -> Self {
         let segment_ms = [1_000_000_000, 2_000, 300][rng.index(3)];
         let settings = vec![
             "log.dirs=/data".to_owned(),
@@ -55,28 +93,40 @@ impl Machine {
             "log.retention.check.interval.ms=5000".to_owned(),
             "connections.max.idle.ms=20000".to_owned(),
             format!("log.roll.ms={segment_ms}"),
+            format!("corelane.durability={}", name_of(durability)),
         ];
         Self {
             world: world.clone(),
             disk,
             settings,
+            durability,
             shards: Cell::new(1 + rng.below(3) as u16),
             durable_writes: Cell::new(DurableWrites::ALL[rng.index(2)]),
+            clock_ahead_ms: Cell::new(0),
+            wrong_rates: Cell::new(0),
             life: RefCell::default(),
             start_io_count: Cell::new(100),
         }
     }
 
-    /// Starts the node, in a new process.
-    pub(super) fn start(&self) {
+    /// Starts the node, in a new process, whose clocks may go too fast or too slow.
+    pub(super) fn start(&self, rng: &mut Rng) {
         let process = self.world.start(&self.disk, HOST, MEMORY_BYTES);
         process.set_durable_writes(self.durable_writes.get());
+        let rate = [RIGHT_RATE, RIGHT_RATE, RIGHT_RATE + 200, 900_000, 1_100_000][rng.index(5)];
+        if rate != RIGHT_RATE {
+            self.wrong_rates.set(self.wrong_rates.get() + 1);
+        }
+        process.set_clock_rate(rate);
+        let ahead_ms = self.clock_ahead_ms.get().min(AHEAD_AT_START_MS_MAX);
+        process.set_wall_clock_ms(self.right_clock_ms() + ahead_ms);
         let state = Rc::new(LifeState::default());
+        state.running.set(self.shards.get().into());
         let rt = process.runtime(0);
         let (stop, stopped) = rt.lane(2);
         let (setups, seats): (Vec<_>, Vec<_>) = (1..self.shards.get()).map(|_| rt.lane(1)).unzip();
         for (seat, shard) in seats.into_iter().zip(1..) {
-            other_shard(&process, shard, seat);
+            other_shard(&process, shard, seat, state.clone());
         }
         let (options, life) = (self.options(), state.clone());
         rt.clone().spawn(TaskClass::Foreground, async move {
@@ -85,16 +135,75 @@ impl Machine {
                 serving.serves.set(true);
                 serving.changed.notify();
             };
-            let ended = run_node(rt, options, setups, ready, stopped).await;
-            life.ended
-                .replace(Some(ended.map_err(|error| error.to_string())));
-            life.changed.notify();
+            life.shard_ended(run_node(rt, options, setups, ready, stopped).await);
         });
         self.life.replace(Some(Life {
             process,
             state,
             stop,
+            has_seen_full_disk: Rc::new(Cell::new(self.disk.is_limited())),
         }));
+    }
+
+    /// What a right wall clock says.
+    fn right_clock_ms(&self) -> i64 {
+        FIRST_WALL_CLOCK_MS + self.world.now().as_millis() as i64
+    }
+
+    /// Sets the wall clock so much ahead of a right one, or behind.
+    pub(super) fn set_clock(&self, ahead_ms: i64) {
+        self.clock_ahead_ms.set(ahead_ms);
+        if let Some(process) = self.process() {
+            process.set_wall_clock_ms(self.right_clock_ms() + ahead_ms);
+        }
+    }
+
+    /// Lives so far with clocks that go too fast or too slow.
+    pub(super) fn wrong_rates(&self) -> u32 {
+        self.wrong_rates.get()
+    }
+
+    pub(super) fn disk(&self) -> &SimDisk {
+        &self.disk
+    }
+
+    /// The level at which the node acknowledges.
+    pub(super) fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// Whether the level allows that an end like this loses what was acknowledged.
+    pub(super) fn may_lose(&self, with_power_cut: bool) -> bool {
+        match self.durability {
+            Durability::Fsync => false,
+            Durability::Written => with_power_cut,
+            Durability::Memory => true,
+        }
+    }
+
+    /// From now on this life may fail to stop.
+    pub(super) fn note_full_disk(&self) {
+        if let Some(life) = self.life() {
+            life.has_seen_full_disk.set(true);
+        }
+    }
+
+    /// Removes a life that has ended by itself, as one may on a full disk; false when there is none.
+    ///
+    /// # Errors
+    /// It had no reason to.
+    pub(super) fn clear_ended(&self) -> Result<bool, String> {
+        let Some(life) = self.life() else {
+            return Ok(false);
+        };
+        match life.state.ended() {
+            Some(_) if life.has_seen_full_disk.get() && !life.state.serves.get() => {
+                self.end(false);
+                Ok(true)
+            }
+            Some(ended) => Err(format!("the node has ended: {ended:?}")),
+            None => Ok(false),
+        }
     }
 
     fn options(&self) -> NodeOptions {
@@ -167,7 +276,7 @@ impl Machine {
         let Some(life) = self.life() else {
             return Err("the node does not run".to_owned());
         };
-        let look = || match (&*life.state.ended.borrow(), life.state.serves.get()) {
+        let look = || match (life.state.ended(), life.state.serves.get()) {
             (Some(ended), _) => Some(Err(format!("the node has ended: {ended:?}"))),
             (None, true) => Some(Ok(())),
             (None, false) => None,
@@ -198,27 +307,39 @@ impl Machine {
     /// Stops the node in good order.
     ///
     /// # Errors
-    /// It says that something failed.
-    pub(super) async fn stop(&self) -> Result<(), String> {
+    /// It says that something failed; with whether it may, as the disk was full.
+    pub(super) async fn stop(&self) -> Result<(), (bool, String)> {
         let Some(life) = self.life() else {
             return Ok(());
         };
         // It may have ended by itself, which shows.
         let _ = life.stop.try_send(());
-        let look = || life.state.ended.borrow_mut().take();
-        let ended = life.state.changed.wait_until(look).await;
+        let ended = life.state.changed.wait_until(|| life.state.ended()).await;
         self.end(false);
-        ended.map_err(|error| format!("the stop failed: {error}"))
+        let may_fail = life.has_seen_full_disk.get();
+        ended.map_err(|error| (may_fail, format!("the stop failed: {error}")))
     }
 }
 
-fn other_shard(process: &SimProcess, shard: u32, mut seat: LaneReceiver<ShardSetup>) {
+fn name_of(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Fsync => "fsync",
+        Durability::Written => "written",
+        Durability::Memory => "memory",
+    }
+}
+
+fn other_shard(
+    process: &SimProcess,
+    shard: u32,
+    mut seat: LaneReceiver<ShardSetup>,
+    life: Rc<LifeState>,
+) {
     let rt = process.runtime(shard);
     rt.clone().spawn(TaskClass::Foreground, async move {
-        if let Some(setup) = seat.recv().await
-            && let Err(error) = run_shard(rt, setup).await
-        {
-            panic!("shard {shard}: {error}");
-        }
+        life.shard_ended(match seat.recv().await {
+            Some(setup) => run_shard(rt, setup).await,
+            None => Ok(()),
+        });
     });
 }

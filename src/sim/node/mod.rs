@@ -1,26 +1,37 @@
 //! A whole node in the simulator: its shards, partitions, server and handlers, under the load of the
-//! project's own client, killed, cut off from power, paused and cut off from its clients.
+//! project's own client, killed, cut off from power, paused and cut off from its clients, on a disk
+//! that fills up and is slow at times, with clocks that jump and go wrong.
 //!
 //! The promise: every answer is *ok*, *failed* or *unknown*. What was answered ok is there at the end:
 //! each acknowledged record once, at its offset, byte for byte; topics, partitions and configs as they
-//! were made. What was shown to a consumer stays. Nothing is there that nobody asked for. Records of an
-//! idempotent producer are there at most once, and in its order. And the node always comes back.
+//! were made. What was shown to a consumer stays. Nothing is there that nobody asked for, or that was
+//! refused for certain. Records of an idempotent producer are there at most once, and in its order. And
+//! the node always comes back, and every partition takes records again.
+//!
+//! At the levels below `fsync` an end of the node may take what was acknowledged: a power cut at
+//! `written`, any end at `memory`. Then of what was acknowledged before, some first part is there.
 //!
 //! | file | what |
 //! |---|---|
 //! | `machine` | the node's machine: its disk, and its process from life to life |
 //! | `load` | producers, consumers, and who changes topics |
+//! | `once` | producers that send once, also what must be refused |
 //! | `faults` | what happens to the machine meanwhile |
 //! | `history` | what was asked and answered |
 //! | `check` | whether that is what a client then finds |
+//! | `report` | what seeds have gone through |
 
 mod check;
+#[cfg(test)]
+mod directed;
 mod faults;
 mod history;
 mod load;
 mod machine;
+mod once;
 #[cfg(test)]
 mod refusals;
+mod report;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -32,63 +43,19 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 
 use super::{DiskModel, Rng, SimDisk, SimRuntime, SimWorld};
+use crate::log::Durability;
 use crate::rt::Runtime;
 use history::History;
 use machine::Machine;
 
 pub use machine::ADDRESS;
+pub use report::NodeReport;
 
 /// The machine of the clients.
 const CLIENTS: u8 = 2;
 const CLIENT_MEMORY_BYTES: usize = 64 << 20;
 /// More virtual time than anything here takes that ends.
 const LIMIT: Duration = Duration::from_secs(600);
-
-/// What one seed, or several, have gone through.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NodeReport {
-    /// Times the node was killed.
-    pub kills: u32,
-    /// Times its machine lost its power.
-    pub power_cuts: u32,
-    /// Of both, those before it served.
-    pub cut_in_start: u32,
-    /// Clean stops.
-    pub stops: u32,
-    /// Times it was paused.
-    pub pauses: u32,
-    pub network_faults: u32,
-    /// Batches acknowledged.
-    pub acknowledged: u64,
-    /// Batches of which nobody knows.
-    pub unknown: u64,
-    /// Records read back at the end.
-    pub records: u64,
-    /// Changes of metadata answered with success.
-    pub changes: u64,
-    /// Those answered otherwise, or not.
-    pub unknown_changes: u64,
-    /// A number for everything that happened; differs when anything differed.
-    pub trace_hash: u64,
-}
-
-impl NodeReport {
-    /// Adds up.
-    pub fn add(&mut self, other: &Self) {
-        self.kills += other.kills;
-        self.power_cuts += other.power_cuts;
-        self.cut_in_start += other.cut_in_start;
-        self.stops += other.stops;
-        self.pauses += other.pauses;
-        self.network_faults += other.network_faults;
-        self.acknowledged += other.acknowledged;
-        self.unknown += other.unknown;
-        self.records += other.records;
-        self.changes += other.changes;
-        self.unknown_changes += other.unknown_changes;
-        self.trace_hash ^= other.trace_hash;
-    }
-}
 
 /// Runs one seed: a node under load, with faults; then a last power cut or kill, and what a client
 /// finds; then a clean stop.
@@ -119,9 +86,15 @@ fn run(seed: u64) -> Result<NodeReport, String> {
         CLIENTS,
         CLIENT_MEMORY_BYTES,
     );
+    let durability = match rng.below(8) {
+        0..=4 => Durability::Fsync,
+        5 | 6 => Durability::Written,
+        _ => Durability::Memory,
+    };
+    let machine = Machine::new(&world, SimDisk::new(model), durability, &mut rng);
     let scene = Scene {
         rt: clients.runtime(0),
-        machine: Rc::new(Machine::new(&world, SimDisk::new(model), &mut rng)),
+        machine: Rc::new(machine),
         history: Rc::default(),
         report: Rc::default(),
         world: world.clone(),
@@ -129,6 +102,8 @@ fn run(seed: u64) -> Result<NodeReport, String> {
     let played = world.run(scene.play(&mut rng));
     let mut report = *scene.report.borrow();
     report.trace_hash = world.trace_hash();
+    report.wrong_rates = scene.machine.wrong_rates();
+    report.levels[scene.machine.durability() as usize] = 1;
     scene.history.borrow().count(&mut report);
     if played.is_err() {
         for line in world.trace() {
@@ -151,35 +126,56 @@ struct Scene {
 
 impl Scene {
     async fn play(&self, rng: &mut Rng) -> Result<(), String> {
-        self.machine.start();
+        self.machine.start(rng);
         self.within("the first start", self.machine.serves())
             .await??;
         let load = load::begin(self, rng);
         faults::happen(self, rng).await?;
         load.end();
-        self.faultless().await?;
+        self.faultless(rng).await?;
         self.within("the end of the load", load.ended()).await?;
+        check::check_accepts(self).await?;
         faults::end_life(self, rng.coin());
-        self.faultless().await?;
+        self.faultless(rng).await?;
         check::check(self).await?;
+        check::check_accepts(self).await?;
         self.stop().await?;
-        self.faultless().await?;
+        self.faultless(rng).await?;
         check::check(self).await
     }
 
-    /// Lets the node serve, on a network without faults.
-    async fn faultless(&self) -> Result<(), String> {
+    /// Lets the node serve, with nothing in its way.
+    async fn faultless(&self, rng: &mut Rng) -> Result<(), String> {
         faults::clear(self);
-        if !self.machine.is_running() {
-            self.machine.start();
+        loop {
+            if !self.machine.is_running() {
+                self.machine.start(rng);
+            }
+            let served = self.within("a start", self.machine.serves()).await?;
+            // A start that has met a full disk may fail, also when there is room again by then.
+            match served {
+                Err(_) if self.machine.clear_ended()? => {
+                    self.report.borrow_mut().failed_on_full += 1;
+                }
+                served => return served,
+            }
         }
-        self.within("a start", self.machine.serves()).await?
     }
 
-    /// Stops the node in good order.
+    /// Stops the node in good order; one whose disk was full may fail to, and is then killed.
     async fn stop(&self) -> Result<(), String> {
         self.report.borrow_mut().stops += 1;
-        self.within("a stop", self.machine.stop()).await?
+        match self.within("a stop", self.machine.stop()).await? {
+            Ok(()) => Ok(()),
+            Err((true, _)) => {
+                self.report.borrow_mut().failed_on_full += 1;
+                if self.machine.may_lose(false) {
+                    self.history.borrow_mut().begin_era();
+                }
+                Ok(())
+            }
+            Err((false, failed)) => Err(failed),
+        }
     }
 
     /// The value of `future`, which must come before long.

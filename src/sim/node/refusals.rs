@@ -41,7 +41,12 @@ fn on_node_with<F: Future<Output = ()>>(way: DurableWrites, test: impl FnOnce(Rc
     );
     let scene = Scene {
         rt: clients.runtime(0),
-        machine: Rc::new(Machine::new(&world, disk.clone(), &mut rng)),
+        machine: Rc::new(Machine::new(
+            &world,
+            disk.clone(),
+            Durability::Fsync,
+            &mut rng,
+        )),
         history: Rc::default(),
         report: Rc::default(),
         world: world.clone(),
@@ -49,7 +54,7 @@ fn on_node_with<F: Future<Output = ()>>(way: DurableWrites, test: impl FnOnce(Rc
     world.run(async {
         scene.machine.set_shards(2);
         scene.machine.set_durable_writes(way);
-        scene.machine.start();
+        scene.machine.start(&mut rng);
         scene.machine.serves().await.unwrap();
         let client = load::client(&scene);
         let created = create(&client, "t", 2, 1, &[]).await;

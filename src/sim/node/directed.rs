@@ -1,0 +1,71 @@
+//! Lives of a node that lead straight to where chance comes seldom.
+
+use super::*;
+use crate::client::NewTopic;
+
+/// A node of one shard on a machine of its own, and whoever asks it.
+struct Lives {
+    scene: Scene,
+    rng: Rng,
+}
+
+impl Lives {
+    fn run<F: Future<Output = ()>>(seed: u64, test: impl FnOnce(Lives) -> F) {
+        let mut rng = Rng::new(seed);
+        let world = Rc::new(SimWorld::new(seed));
+        let disk = SimDisk::new(DiskModel::default());
+        let clients = world.start(
+            &SimDisk::new(DiskModel::default()),
+            CLIENTS,
+            CLIENT_MEMORY_BYTES,
+        );
+        let machine = Machine::new(&world, disk, Durability::Fsync, &mut rng);
+        machine.set_shards(1);
+        let scene = Scene {
+            rt: clients.runtime(0),
+            machine: Rc::new(machine),
+            history: Rc::default(),
+            report: Rc::default(),
+            world: world.clone(),
+        };
+        world.run(test(Lives { scene, rng }));
+    }
+
+    async fn start(&mut self) {
+        self.scene.machine.start(&mut self.rng);
+        self.scene.machine.serves().await.expect("a start");
+    }
+}
+
+/// The power goes at each step behind the deletion of a topic that has just got its first record: of
+/// its directory anything may be there or not. The node starts all the same, twice, and the name is
+/// free.
+#[test]
+fn a_topic_deleted_as_the_power_goes() {
+    for seed in 0..60 {
+        Lives::run(seed, async |mut lives| {
+            lives.start().await;
+            let client = load::client(&lives.scene);
+            let topic = NewTopic {
+                name: "t".to_owned(),
+                partitions: 2,
+                replication_factor: 1,
+                configs: Vec::new(),
+            };
+            client.create_topic(&topic, false).await.expect("a topic");
+            client.wait_for_leaders("t").await.expect("leaders");
+            let sent = load::send_to_each(&lives.scene, &client, "t", 2).await;
+            sent.expect("records");
+            let process = lives.scene.machine.process().expect("it runs");
+            process.cut_at_io(process.io_count() + 1 + seed % 12);
+            let deletion = pin!(client.delete_topic("t"));
+            select(deletion, pin!(process.wait_cut())).await;
+            lives.scene.machine.end(true);
+            client.close();
+            for _ in 0..2 {
+                lives.start().await;
+                lives.scene.machine.end(true);
+            }
+        });
+    }
+}
