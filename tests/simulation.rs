@@ -6,6 +6,7 @@
 
 use corelane::log::simulation::{
     Ending, Report, commits_over_two_files, count_steps, emptied, failed_flush, full_disk,
+    full_journal,
     late_write, lost_metadata, missing_dir, missing_segment, offline_keeps_all, recovery_time,
     rotten_checkpoint, rotten_journal, rotten_log_start, run_cut_at, run_failing_disk, try_seed,
     unflushed_log_start,
@@ -77,6 +78,7 @@ fn directed_lives() {
     for seed in 0..number("SEEDS", 100) {
         late_write(seed).expect("late write");
         emptied(seed).expect("emptied");
+        full_journal(seed).expect("a full journal");
         rotten_journal(seed).expect("rot");
         lost_metadata(seed).expect("metadata");
         commits_over_two_files(seed).expect("two files");

@@ -65,6 +65,11 @@ struct Last {
     written_bytes: u64,
     /// Everything below was let go when journal space was last freed: no more can be before another
     /// write has completed.
+    ///
+    /// Taken when the freeing begins. An example: the journal has no room, and is freed below 40, which
+    /// takes a while; meanwhile 40 to 60 complete and take all of it again. That is another reason to
+    /// free it. Were they taken for a part of what was freed, everyone would wait for room that nothing
+    /// gives back.
     freed_end: Sequence,
 }
 

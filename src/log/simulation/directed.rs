@@ -210,6 +210,35 @@ fn unflushed_once(seed: u64) -> Result<(), String> {
     scene.life(async |_, _| Ok(()))
 }
 
+/// More comes at once than the journal holds, while a checkpoint that was begun before is slow: what has
+/// filled the journal meanwhile is let go as well, and everyone gets room.
+///
+/// # Errors
+/// The promise that was broken.
+pub fn full_journal(seed: u64) -> Result<(), String> {
+    const BATCHES: usize = 60;
+    const VALUE_BYTES: usize = 16 << 10;
+    caught(|| {
+        let mut scene = Scene::new(seed, SELDOM);
+        scene.plan.config.segment_bytes = 4 << 20;
+        scene.plan.options.tail_bytes = 8 << 20;
+        scene.life(async |node, rng| {
+            let id = create_named(node, "t", rng).await?;
+            append(node, id, rng).await?;
+            node.runtimes[0].sleep(SOON).await;
+            scene.disk.stall_writes("/checkpoint", LATE);
+            let batches = (0..BATCHES).map(|_| append_value(node, id, VALUE_BYTES, rng));
+            let batches: Vec<_> = batches.collect::<Result<_, _>>()?;
+            let all = futures_util::future::join_all(batches).await;
+            all.into_iter().collect::<Result<(), String>>()?;
+            let log = node.partition(id).ok_or("no partition")?;
+            let durable = log.wait_durable(log.marks().log_end).await;
+            durable.map_err(|error| error.to_string())
+        })?;
+        scene.life(async |_, _| Ok(()))
+    })
+}
+
 /// How long recovery takes of so many partitions with a batch each, where every operation of the
 /// disk takes a tenth of a millisecond.
 ///
@@ -319,7 +348,17 @@ pub async fn append_up_to(
     id: PartitionId,
     rng: &mut Rng,
 ) -> Result<(), String> {
-    let mut value = vec![0; 1 + rng.index(most)];
+    let value_bytes = 1 + rng.index(most);
+    append_value(node, id, value_bytes, rng)?.await
+
+/// Makes a batch of one record; it is appended as the future says.
+fn append_value(
+    node: &Rc<Node>,
+    id: PartitionId,
+    value_bytes: usize,
+    rng: &mut Rng,
+) -> Result<impl Future<Output = Result<(), String>> + use<>, String> {
+    let mut value = vec![0; value_bytes];
     rng.fill(&mut value);
     let mut builder = BatchBuilder::new();
     let mut batch = Vec::new();
@@ -328,5 +367,6 @@ pub async fn append_up_to(
         .and_then(|()| builder.append_batch(&mut batch))
         .map_err(|error| error.to_string())?;
     let log = node.partition(id).ok_or("no partition")?;
-    send(node, &log, batch).await
+    let node = node.clone();
+    Ok(async move { send(&node, &log, batch).await })
 }
