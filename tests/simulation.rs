@@ -6,10 +6,9 @@
 
 use corelane::log::simulation::{
     Ending, Report, commits_over_two_files, count_steps, emptied, failed_flush, full_disk,
-    full_journal,
-    late_write, lost_metadata, missing_dir, missing_segment, offline_keeps_all, recovery_time,
-    rotten_checkpoint, rotten_journal, rotten_log_start, run_cut_at, run_failing_disk, try_seed,
-    unflushed_log_start,
+    full_journal, late_write, lost_metadata, missing_dir, missing_segment, offline_keeps_all,
+    recovery_time, rotten_checkpoint, rotten_journal, rotten_log_start, run_cut_at,
+    run_failing_disk, try_seed, unflushed_log_start,
 };
 use corelane::sim::node::{NodeReport, run_node_seed};
 
@@ -159,6 +158,12 @@ mod planted {
         }
     }
 
+    /// A row of the table of rules: which was left out, the seed that missed it, and how.
+    fn print_row(rule: Rule, seed: u64, what: &str) {
+        let first_line = what.lines().next().unwrap_or("");
+        println!("{:<32} seed {seed:>4}  {first_line}", format!("{rule:?}"));
+    }
+
     fn caught_at(rule: Rule) -> Option<(u64, String)> {
         let _guard = planted::leave_out(rule);
         let scene = scene(rule);
@@ -190,17 +195,14 @@ mod planted {
             let mut seeds = 0..number("NODE_PLANTED_SEEDS", 60);
             let caught = seeds.find_map(|seed| Some((seed, run_node_seed(seed).err()?)));
             let (seed, what) = caught.unwrap_or_else(|| panic!("{rule:?} is not missed"));
-            println!(
-                "{rule:?}: caught at seed {seed}: {}",
-                what.lines().next().unwrap_or("")
-            );
+            print_row(rule, seed, &what);
         }
     }
 
     #[test]
     fn every_rule_is_missed_when_it_is_left_out() {
         let only = std::env::var("RULE").ok();
-        let rules = Rule::ALL.into_iter().filter(|rule| {
+        let rules = Rule::ALL.iter().copied().filter(|rule| {
             only.as_ref()
                 .is_none_or(|only| *only == format!("{rule:?}"))
         });
@@ -212,12 +214,12 @@ mod planted {
             match caught_at(rule) {
                 Some((seed, what)) => {
                     caught += 1;
-                    println!(
-                        "{rule:?}: caught at seed {seed}: {}",
-                        what.lines().next().unwrap_or("")
-                    );
+                    print_row(rule, seed, &what);
                 }
-                None => missed.push(rule),
+                None => {
+                    println!("{:<32} NOT CAUGHT", format!("{rule:?}"));
+                    missed.push(rule);
+                }
             }
         }
         println!("rules caught / left out: {caught} / {left_out}");

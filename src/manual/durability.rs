@@ -97,7 +97,8 @@
 //! and byte for byte, behind them nothing but a first part of the unacknowledged ones, and producers
 //! exactly as those batches left them (`log/simulation`). A whole node runs in it too (`sim/node`):
 //! several shards, server and handlers, with the project's client as load on a network that delays,
-//! parts and resets per direction; it is killed, cut off from power and paused, and what its clients
+//! parts and resets per direction; it is killed, cut off from power and paused, on disks that
+//! fill up or are slow, with clocks that jump, at each level, and what its clients
 //! were told is compared with what they find. `tests/crash.rs` does the same to the real binary with
 //! `kill -9`.
 //!

@@ -350,6 +350,7 @@ pub async fn append_up_to(
 ) -> Result<(), String> {
     let value_bytes = 1 + rng.index(most);
     append_value(node, id, value_bytes, rng)?.await
+}
 
 /// Makes a batch of one record; it is appended as the future says.
 fn append_value(
