@@ -150,11 +150,16 @@ impl Machine {
         FIRST_WALL_CLOCK_MS + self.world.now().as_millis() as i64
     }
 
-    /// Sets the wall clock so much ahead of a right one, or behind.
+    /// Sets the wall clock so much ahead of a right one, or behind; less far ahead while the node starts.
     pub(super) fn set_clock(&self, ahead_ms: i64) {
         self.clock_ahead_ms.set(ahead_ms);
-        if let Some(process) = self.process() {
-            process.set_wall_clock_ms(self.right_clock_ms() + ahead_ms);
+        if let Some(life) = self.life() {
+            let most_ms = match life.state.serves.get() {
+                true => i64::MAX,
+                false => AHEAD_AT_START_MS_MAX,
+            };
+            let clock_ms = self.right_clock_ms() + ahead_ms.min(most_ms);
+            life.process.set_wall_clock_ms(clock_ms);
         }
     }
 
