@@ -61,8 +61,8 @@ rules! {
     SealCutDurable,
     /// A batch is accepted only once the journal and its segment have room for it.
     SpaceReserved,
-    /// Recovery flushes the journals before it reads them: after a kill they may hold writes that a
-    /// power cut would still take.
+    /// A start flushes journals, checkpoints, `run` and the metadata log before it reads them: after a
+    /// kill they may hold writes that a power cut would still take.
     FlushBeforeRecovery,
     /// Where writes are not durable by themselves, an acknowledgement waits for the flush behind its
     /// own, not for its completion alone.

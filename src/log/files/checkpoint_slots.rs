@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::log::error::is_disk_full;
 use crate::log::files::codec::{Fields, open_header, seal_header};
-use crate::log::files::lock::open_locked;
+use crate::log::files::lock::open_settled;
 use crate::log::files::run::RunId;
 use crate::log::files::small_file::reserve_durably;
 use crate::log::rules::{Rule, holds};
@@ -186,7 +186,7 @@ impl<R: Runtime> Slot<R> {
     async fn open(rt: &R, dir: &Path, name: &str) -> Result<Self, CheckpointError> {
         let path = dir.join(name);
         let failed = |source| io_error(&path, source);
-        let file = open_locked(rt, &path, OpenMode::DIRECT_CREATE)
+        let file = open_settled(rt, &path, OpenMode::DIRECT_CREATE)
             .await
             .map_err(failed)?;
         let mut slot = Self {

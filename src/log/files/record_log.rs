@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::log::error::is_disk_full;
 use crate::log::files::codec::{Fields, open_header, seal_header};
-use crate::log::files::lock::open_locked;
+use crate::log::files::lock::{open_locked, open_settled};
 use crate::log::files::small_file::reserve_durably;
 use crate::log::rules::{Rule, holds};
 use crate::rt::{ArenaFull, BLOCK_BYTES, BufMut, Create, File, OpenMode, Runtime, WriteMode};
@@ -324,7 +324,7 @@ async fn open_file<R: Runtime>(rt: &R, dir: &Path, path: &Path) -> io::Result<(R
     if let Some(parent) = dir.parent() {
         rt.sync_dir(parent).await?;
     }
-    let file = open_locked(rt, path, OpenMode::DIRECT_CREATE).await?;
+    let file = open_settled(rt, path, OpenMode::DIRECT_CREATE).await?;
     rt.sync_dir(dir).await?;
     let room = file.size()?;
     Ok((file, room))

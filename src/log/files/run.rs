@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::log::files::codec::{Fields, open_header, seal_header};
-use crate::log::files::lock::open_locked;
+use crate::log::files::lock::open_settled;
 use crate::rt::{BLOCK_BYTES, File, OpenMode, Runtime, WriteMode};
 
 /// The file, in the data directory.
@@ -140,7 +140,7 @@ impl<R: Runtime> RunFile<R> {
 }
 
 async fn open_blank<R: Runtime>(rt: &R, data_dir: &Path, path: &Path) -> io::Result<R::File> {
-    let file = open_locked(rt, path, OpenMode::DIRECT_CREATE).await?;
+    let file = open_settled(rt, path, OpenMode::DIRECT_CREATE).await?;
     let bytes = SLOTS * BLOCK_BYTES as u64;
     if file.size()? < bytes {
         file.allocate(0, bytes).await?;
@@ -239,7 +239,10 @@ mod tests {
                 if let Ok(ended) = sim.run(commit_some(rt, &known)) {
                     ended.unwrap();
                 }
-                sim.power_cut();
+                match life % 3 {
+                    0 => sim.process_kill(),
+                    _ => sim.power_cut(),
+                }
             }
             assert!(known.get() > 3);
         }

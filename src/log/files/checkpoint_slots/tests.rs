@@ -65,7 +65,10 @@ fn the_newest_whole_checkpoint_survives_any_cut() {
             sim.cut_at_io(1 + rng.below(80));
             let rt = sim.runtime(0);
             sim.run(write_some(rt, run(1), &known)).unwrap_err();
-            sim.power_cut();
+            match rng.coin() {
+                true => sim.power_cut(),
+                false => sim.process_kill(),
+            }
         }
     }
 }

@@ -60,7 +60,10 @@ fn lives(seed: u64) -> Result<(), String> {
         if let Ok(ended) = sim.run(work(rt, rng.fork(), &durable)) {
             return ended;
         }
-        sim.power_cut();
+        match rng.coin() {
+            true => sim.power_cut(),
+            false => sim.process_kill(),
+        }
     }
     Ok(())
 }
