@@ -26,6 +26,9 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const TOO_LARGE_BYTES: usize = 1_200_000;
 /// More than `message.timestamp.after.max.ms`.
 const FUTURE_MS: i64 = 2 * 60 * 60 * 1000;
+/// How far away a wrong sequence is: where the producer is not known yet it is taken, and no later one
+/// may look like a retry of it.
+const ELSEWHERE: i32 = 1_000_000;
 /// No partition of any topic.
 const NO_PARTITION: i32 = 1_000;
 
@@ -235,7 +238,7 @@ impl OnceProducer<'_> {
             .unwrap_or((fields.producer_id, fields.producer_epoch));
         let base_sequence = match (self.identity, spoiled) {
             (None, _) => fields.base_sequence,
-            (Some(_), Spoiled::Sequence) => self.next_sequence + 7,
+            (Some(_), Spoiled::Sequence) => self.next_sequence + ELSEWHERE,
             (Some(_), _) => self.next_sequence,
         };
         let fields = BatchFields {
