@@ -55,7 +55,7 @@
 //!    group that the journal gathers ([`Journal::append`](log::journal::Journal::append)). The
 //!    batch is now [`Accepted`](partition::Accepted). At level `memory`
 //!    `State::accept` has moved the durable offset as well. Behind the request's last batch the
-//!    handler returns `Reply::Respond` with a future, which joins the connection's queue, and the
+//!    handler returns `Reply::Later` with a future, which joins the connection's queue, and the
 //!    connection's next request is read.
 //! 6. The journal's writer (`log/journal/writer.rs`) writes the group: one direct write for
 //!    everything that the shard has accepted since the last one. When it and every earlier write

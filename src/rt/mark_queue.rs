@@ -22,7 +22,17 @@ pub struct MarkQueue<M> {
 #[derive(Debug, Default)]
 pub struct Latch {
     shared: Rc<Shared>,
+    home: Option<Latches>,
 }
+
+/// Latches in memory that is used again. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Latches {
+    idle: Rc<RefCell<Vec<Rc<Shared>>>>,
+}
+
+/// The memory of so many is kept.
+const IDLE_MAX: usize = 1024;
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -77,6 +87,16 @@ impl<M: Ord + Copy> MarkQueue<M> {
     }
 }
 
+impl Latches {
+    /// A latch that nothing holds.
+    pub fn take(&self) -> Latch {
+        Latch {
+            shared: self.idle.borrow_mut().pop().unwrap_or_default(),
+            home: Some(self.clone()),
+        }
+    }
+}
+
 impl Latch {
     /// Completes when no queue holds it.
     pub async fn wait(&self) {
@@ -98,7 +118,16 @@ impl Latch {
 
 impl Drop for Latch {
     fn drop(&mut self) {
-        self.shared.is_abandoned.set(true);
+        self.shared.waker.take();
+        // A queue that still holds it will find it abandoned.
+        let is_held = Rc::strong_count(&self.shared) > 1;
+        self.shared.is_abandoned.set(is_held);
+        if let Some(Latches { idle }) = self.home.take().filter(|_| !is_held) {
+            let mut idle = idle.borrow_mut();
+            if idle.len() < IDLE_MAX {
+                idle.push(self.shared.clone());
+            }
+        }
     }
 }
 
@@ -150,6 +179,25 @@ mod tests {
         assert!(!is_free(&latch));
         second.reach(5);
         assert!(is_free(&latch));
+    }
+
+    #[test]
+    fn a_latch_that_nothing_holds_is_used_again() {
+        let (queue, latches) = (MarkQueue::default(), Latches::default());
+        let latch = latches.take();
+        queue.join(5, &latch);
+        drop(latch);
+        let other = latches.take();
+        queue.join(7, &other);
+        queue.reach(5);
+        assert!(other.is_held(), "the abandoned one was not this one");
+        queue.reach(7);
+        assert!(is_free(&other));
+        let shared = Rc::as_ptr(&other.shared);
+        drop(other);
+        let again = latches.take();
+        assert_eq!(Rc::as_ptr(&again.shared), shared);
+        assert!(is_free(&again));
     }
 
     #[test]

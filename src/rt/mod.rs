@@ -13,6 +13,7 @@
 //! | `local` | waiting within a shard: events, budgets |
 //! | `lane` | messages from core to core, and from threads to a core |
 //! | `mark_queue`, `deadlines`, `watch` | waiting for a mark, for a time, for news of many things |
+//! | `future_pool` | futures in memory that is used again |
 //! | `probe`, `disk` | what the machine gives; what its disk does with writes |
 //! | `glommio/` | the runtime of production: executors and threads |
 //! | `ring/` | its io_uring: files, names, sockets |
@@ -23,6 +24,7 @@ mod buf;
 pub(crate) mod contract;
 mod deadlines;
 mod disk;
+mod future_pool;
 mod glommio;
 mod lane;
 mod local;
@@ -41,6 +43,7 @@ use std::time::Duration;
 pub use buf::{Arena, ArenaFull, Buf, BufMut};
 pub use deadlines::{Deadline, Deadlines};
 pub use disk::{Device, Disk};
+pub use future_pool::{FuturePool, Pooled};
 pub(in crate::rt) use glommio::raise_limits;
 pub use glommio::{
     GlommioRuntime, LaunchError, ShardHandle, Shards, allowed_cpus, run_one, run_shards,
@@ -49,7 +52,7 @@ pub use glommio::{
 pub(crate) use lane::{Carrier, Parcel, carried_lane};
 pub use lane::{LaneClosed, LaneReceiver, LaneSender, TrySendError, UNBOUNDED, lane};
 pub use local::{Budget, Event, Line, Permit};
-pub use mark_queue::{Latch, MarkQueue};
+pub use mark_queue::{Latch, Latches, MarkQueue};
 pub use probe::{Fatal, FileShares, Probe, RingFacts, is_open_refused, open_error};
 pub use region::BLOCK_BYTES;
 pub use watch::{ReadySet, Watch, Watchers};

@@ -7,17 +7,17 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::future::{Either, LocalBoxFuture, select};
+use futures_util::future::{Either, select};
 
-use super::request::{Counted, ResponseFrame};
+use super::response::{Counted, Pieces, ResponseFrame};
 use crate::metrics::{RequestTimes, Stage};
 use crate::net::{Frame, FrameError, FrameReader, Stream};
-use crate::rt::{Budget, Buf, Event, Permit, Runtime};
+use crate::rt::{Budget, Buf, Event, Permit, Pooled, Runtime};
 
 /// How many requests of one connection may be under way.
 const REQUESTS_IN_FLIGHT: usize = 64;
@@ -33,19 +33,14 @@ const HALF_CLOSED: Duration = Duration::from_secs(30);
 
 /// What accepting a request gives.
 pub enum Reply {
-    /// The response is there, or comes when the future completes (durability, a long poll).
-    Respond(LocalBoxFuture<'static, ResponseFrame>),
+    /// The response is there.
+    Ready(ResponseFrame),
+    /// The response comes when the future completes (durability, a long poll).
+    Later(Pooled<ResponseFrame>),
     /// The request wants no response (Produce with acks=0).
     Nothing,
     /// The request cannot be answered in the protocol: the connection is closed.
     Close,
-}
-
-impl Reply {
-    /// A response that is there already.
-    pub fn ready(response: ResponseFrame) -> Self {
-        Self::Respond(Box::pin(std::future::ready(response)))
-    }
 }
 
 /// Who serves the requests of a connection.
@@ -75,9 +70,7 @@ pub struct Connection<R: Runtime> {
 }
 
 struct PendingReply {
-    response: LocalBoxFuture<'static, ResponseFrame>,
-    /// The response, when it came while an earlier one was being written.
-    came: Option<ResponseFrame>,
+    response: Coming,
     /// What the response is charged with, from when it is there.
     response_memory: Option<Permit>,
     /// What its request was, and its stages, from when the response is there.
@@ -86,12 +79,19 @@ struct PendingReply {
     _slot: Permit,
 }
 
+/// A response, or what gives it.
+enum Coming {
+    /// It is there: from the beginning, or it came while an earlier one was being written.
+    There(ResponseFrame),
+    Later(Pooled<ResponseFrame>),
+}
+
 impl PendingReply {
     /// The response's pieces, if they are there.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Vec<Buf>>> {
-        let came = match self.came.take() {
-            Some(came) => came,
-            None => ready!(self.response.as_mut().poll(context)),
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Pieces>> {
+        let came = match &mut self.response {
+            Coming::There(came) => came.take(),
+            Coming::Later(response) => ready!(Pin::new(response).poll(context)),
         };
         Poll::Ready(came.map(|outgoing| {
             self.response_memory = outgoing.memory;
@@ -102,8 +102,8 @@ impl PendingReply {
 
     /// Goes on with what the response waits for, and never completes.
     async fn go_on(&mut self) {
-        if self.came.is_none() {
-            self.came = Some((&mut self.response).await);
+        if let Coming::Later(response) = &mut self.response {
+            self.response = Coming::There(response.await);
         }
         std::future::pending().await
     }
@@ -207,22 +207,20 @@ impl<R: Runtime> Connection<R> {
                 break;
             }
             let slot = self.in_flight.acquire(1).await;
-            match service.accept(bytes, times).await {
-                Reply::Respond(response) => {
-                    let pending = PendingReply {
-                        response,
-                        came: None,
-                        response_memory: None,
-                        measured: None,
-                        _memory: memory,
-                        _slot: slot,
-                    };
-                    self.replies.borrow_mut().push_back(pending);
-                    self.changed.notify();
-                }
-                Reply::Nothing => {}
+            let response = match service.accept(bytes, times).await {
+                Reply::Ready(response) => Coming::There(response),
+                Reply::Later(response) => Coming::Later(response),
+                Reply::Nothing => continue,
                 Reply::Close => break,
-            }
+            };
+            self.replies.borrow_mut().push_back(PendingReply {
+                response,
+                response_memory: None,
+                measured: None,
+                _memory: memory,
+                _slot: slot,
+            });
+            self.changed.notify();
         }
         Ok(())
     }
@@ -253,10 +251,11 @@ impl<R: Runtime> Connection<R> {
             let Some(mut first) = first else {
                 return Ok(());
             };
-            let Some(mut pieces) = poll_fn(|context| first.poll(context)).await else {
+            let Some(pieces) = poll_fn(|context| first.poll(context)).await else {
                 // There is no response that could be sent: the closed connection says so.
                 return Ok(());
             };
+            let mut pieces = pieces.into_vec();
             let mut served = smallvec::SmallVec::<[PendingReply; 1]>::from_buf([first]);
             while bytes_of(&pieces) < TOGETHER_BYTES && unfinished.is_none() {
                 let next = self.replies.borrow_mut().pop_front();

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use super::fetch_session::SessionCache;
 use super::memory::ResponseMemory;
+use super::response::ResponseWriter;
 use super::session::Session;
 use crate::metrics::RequestMetrics;
-use crate::rt::Runtime;
+use crate::rt::{Latches, Runtime};
 use crate::shard::Shard;
 
 /// What the handlers of one shard share.
@@ -20,8 +21,12 @@ pub struct Context<R: Runtime> {
     pub sessions: Rc<RefCell<SessionCache>>,
     /// What was refused of late.
     pub refusals: Rc<Refusals>,
+    /// Where responses are encoded.
+    pub writer: Rc<ResponseWriter>,
     /// Memory for responses.
     pub responses: ResponseMemory,
+    /// For those who wait for several marks.
+    pub latches: Latches,
     /// What is measured of requests.
     pub metrics: Rc<RequestMetrics>,
 }
@@ -32,7 +37,9 @@ impl<R: Runtime> Clone for Context<R> {
             shard: self.shard.clone(),
             sessions: self.sessions.clone(),
             refusals: self.refusals.clone(),
+            writer: self.writer.clone(),
             responses: self.responses.clone(),
+            latches: self.latches.clone(),
             metrics: self.metrics.clone(),
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::context::Context;
 use super::memory::MemoryPlan;
-use super::router::Router;
+use super::router::{Pending, Router};
 use super::session::{Endpoints, Session};
 use crate::config::Listener as ListenerConfig;
 use crate::net::{FrameMemory, FrameReader, Stream};
@@ -30,6 +30,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The open connections of one shard.
 pub struct Connections<R: Runtime> {
     context: Context<R>,
+    pending: Rc<Pending<R>>,
     memory: FrameMemory,
     largest_request_bytes: usize,
     /// How many connections there are file descriptors for.
@@ -49,6 +50,7 @@ impl<R: Runtime> Connections<R> {
         let shards = context.shard.topology().listeners.len();
         Rc::new(Self {
             context,
+            pending: Rc::default(),
             descriptors: FileShares::of_process(shards).connections,
             memory: plan.frame_memory(),
             largest_request_bytes: plan.largest_request_bytes,
@@ -160,7 +162,7 @@ impl<R: Runtime> Connections<R> {
         );
         let sessions = self.context.sessions.clone();
         session.on_end(move || sessions.borrow_mut().close_connection(number));
-        let router = Router::new(self.context.clone(), Rc::new(session));
+        let router = Router::new(self.context.clone(), Rc::new(session), self.pending.clone());
         let connections = self.clone();
         rt.clone().spawn(TaskClass::Foreground, async move {
             connection.run(&rt, frames, &router).await;

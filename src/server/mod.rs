@@ -7,7 +7,8 @@
 //! | `connection` | one client: requests accepted in order, responses in order |
 //! | `session` | what is known of a connection's client, from its first byte to its last |
 //! | `router` | the way of a request: authorize, handle, quota, throttle, encode |
-//! | `request` | what handlers get, and the frames they give |
+//! | `request` | what handlers get |
+//! | `response` | what leaves: encoded, charged, counted |
 //! | `gate` | where an authorizer and quotas come in |
 //! | `memory/` | how a shard's memory is divided among what clients make it hold; the responses' part |
 //! | `context` | what the handlers of a shard share |
@@ -26,6 +27,7 @@ mod listeners;
 mod locate;
 mod memory;
 mod request;
+mod response;
 mod router;
 mod run;
 mod session;

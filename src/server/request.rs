@@ -1,66 +1,14 @@
-//! One request on its way from its frame to its response.
+//! One request on its way from its frame to its handler.
 
 use std::rc::Rc;
 
 use super::context::Context;
 use super::gate;
+use super::response::{Header, Outgoing, ResponseFrame, kind_of};
 use super::session::Session;
 use crate::metrics::{RequestKind, RequestTimes, Stage};
 use crate::rt::{Buf, Permit, Runtime};
-use crate::wire::{ApiKey, DecodeError, Message, Piece, RequestHeader, Response, encode_response};
-
-/// A response on its way out. None where it could not be encoded: the connection is closed instead.
-pub type ResponseFrame = Option<Outgoing>;
-
-/// A response frame.
-#[derive(Debug)]
-pub struct Outgoing {
-    /// The pieces it is written from, its length prefix included.
-    pub pieces: Vec<Buf>,
-    /// What it is charged with until it is written.
-    pub memory: Option<Permit>,
-    /// The stages of its request.
-    pub times: RequestTimes,
-    /// What is counted of it.
-    pub counted: Counted,
-}
-
-/// What is counted of a response.
-#[derive(Clone, Copy, Debug)]
-pub struct Counted {
-    pub api: ApiKey,
-    /// Error codes that it tells of.
-    pub errors: usize,
-    /// Its bytes, the length prefix included.
-    pub bytes: usize,
-    /// Those of them that are records held elsewhere.
-    records_bytes: usize,
-}
-
-impl Counted {
-    /// What its times are told under.
-    pub fn kind(&self) -> RequestKind {
-        kind_of(self.api)
-    }
-}
-
-fn kind_of(api: ApiKey) -> RequestKind {
-    match api {
-        ApiKey::Produce => RequestKind::Produce,
-        ApiKey::Fetch => RequestKind::Fetch,
-        _ => RequestKind::Other,
-    }
-}
-
-/// What a request's header says, but for the client id, which the session has.
-#[derive(Clone, Copy, Debug)]
-pub struct Header {
-    pub api: ApiKey,
-    /// Version of request and response.
-    pub version: i16,
-    /// What the response carries back.
-    pub correlation_id: i32,
-}
+use crate::wire::{DecodeError, Message, RequestHeader, Response};
 
 /// What a handler of kind `message` gets: the message, whose fields are its own, and what is beside
 /// it.
@@ -159,11 +107,13 @@ impl Call {
         memory: Option<Permit>,
     ) -> ResponseFrame {
         gate::throttle(context, &self.session, &mut message);
-        let (pieces, counted) = encode(self.header, &message, records)?;
-        let framing_bytes = counted.bytes - counted.records_bytes;
+        let arena = context.shard.rt().arena();
+        let written = context.writer.write(arena, self.header, &message, records);
+        let (pieces, counted) = written?;
+        let memory = context.responses.charge(memory, counted.framing_bytes());
         Some(Outgoing {
             pieces,
-            memory: Some(context.responses.charge(memory, framing_bytes)),
+            memory: Some(memory),
             times: self.times.clone(),
             counted,
         })
@@ -171,50 +121,18 @@ impl Call {
 }
 
 /// The frame of a small message that nothing is charged for.
-pub fn plain_response<'a, M: Response<'a>>(
+pub fn plain_response<'a, R: Runtime, M: Response<'a>>(
+    context: &Context<R>,
     header: Header,
     message: &M,
     times: RequestTimes,
 ) -> ResponseFrame {
-    let (pieces, counted) = encode(header, message, &[])?;
+    let arena = context.shard.rt().arena();
+    let (pieces, counted) = context.writer.write(arena, header, message, &[])?;
     Some(Outgoing {
         pieces,
         memory: None,
         times,
         counted,
     })
-}
-
-/// The frame of a message, and of records beside it.
-fn encode<'a, M: Response<'a>>(
-    header: Header,
-    message: &M,
-    records: &[Vec<Buf>],
-) -> Option<(Vec<Buf>, Counted)> {
-    let mut framing = Vec::new();
-    let encoded = encode_response(&mut framing, header.version, header.correlation_id, message);
-    let encoded = match encoded {
-        Ok(encoded) => encoded,
-        // Nothing that a handler makes comes near the protocol's limits; should it, the
-        // connection is closed.
-        Err(error) => {
-            tracing::error!(api = %header.api, %error, "response cannot be encoded");
-            return None;
-        }
-    };
-    let framing = Buf::from_vec(framing);
-    let mut pieces = Vec::with_capacity(1 + 2 * records.len());
-    for piece in encoded.pieces() {
-        match piece {
-            Piece::Framing(range) => pieces.push(framing.slice(range)),
-            Piece::Records(index) => pieces.extend(records[index].iter().cloned()),
-        }
-    }
-    let counted = Counted {
-        api: header.api,
-        errors: encoded.error_count(),
-        bytes: encoded.frame_bytes(),
-        records_bytes: encoded.frame_bytes() - encoded.framing().len(),
-    };
-    Some((pieces, counted))
 }

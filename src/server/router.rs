@@ -4,8 +4,8 @@
 //! a [`Request`](super::request::Request) and gives its response as a message. It neither decodes
 //! nor encodes, throttles nor measures; while it runs, the connection's next request waits, as in
 //! Kafka. A *hot* handler (Produce, Fetch) gets a [`Call`], decodes from it without copying, and
-//! gives a [`Reply`], whose future joins the connection's queue of responses. Both kinds go through
-//! the same stages.
+//! gives a [`Reply`], whose future, in memory of a pool, joins the connection's queue of responses.
+//! Both kinds go through the same stages.
 
 use std::fmt::Display;
 use std::rc::Rc;
@@ -15,33 +15,51 @@ use super::connection::{Reply, Service};
 use super::context::Context;
 use super::gate::authorize;
 use super::handlers;
-use super::request::{Call, Counted, Header, plain_response};
+use super::request::{Call, plain_response};
+use super::response::{Counted, Header, ResponseFrame};
 use super::session::Session;
 use crate::metrics::{RequestTimes, Stage};
 use crate::net::{FrameError, PREFIX_BYTES};
-use crate::rt::{Buf, Runtime};
+use crate::rt::{Buf, FuturePool, Runtime};
 use crate::wire::{ApiKey, DecodeError, RequestError, RequestHeader, for_each_api};
 
 /// Serves one connection's requests.
 pub struct Router<R: Runtime> {
     context: Context<R>,
     session: Rc<Session>,
+    pending: Rc<Pending<R>>,
+}
+
+/// Memory for hot requests that wait to be answered, of one shard.
+#[derive(Debug)]
+pub struct Pending<R: Runtime> {
+    produce: FuturePool<handlers::AcceptedProduce<R>, ResponseFrame>,
+    fetch: FuturePool<handlers::PlannedFetch<R>, ResponseFrame>,
+}
+
+impl<R: Runtime> Default for Pending<R> {
+    fn default() -> Self {
+        Self {
+            produce: FuturePool::new(handlers::AcceptedProduce::acknowledge),
+            fetch: FuturePool::new(handlers::PlannedFetch::serve),
+        }
+    }
 }
 
 macro_rules! handle {
-    (message $module:ident, $context:ident, $call:ident) => {
+    (message $module:ident, $context:ident, $call:ident, $pending:ident) => {
         // Boxed, so that a connection is no larger than its hot requests make it.
         Box::pin(async move {
             $context.responses.some_left().await;
             let request = $call.open()?;
             let response = handlers::$module($context, &request).await;
             $call.lap($context, Stage::Accepted);
-            Ok(Reply::ready($call.respond($context, response)))
+            Ok(Reply::Ready($call.respond($context, response)))
         })
         .await
     };
-    (hot $module:ident, $context:ident, $call:ident) => {
-        handlers::$module($context, $call).await
+    (hot $module:ident, $context:ident, $call:ident, $pending:ident) => {
+        handlers::$module($context, $call, &$pending.$module).await
     };
 }
 
@@ -53,9 +71,10 @@ macro_rules! handle_any {
         async fn handle<R: Runtime>(
             context: &Context<R>,
             call: Call,
+            pending: &Pending<R>,
         ) -> Result<Reply, DecodeError> {
             match call.header.api {
-                $(ApiKey::$name => handle!($kind $module, context, call),)*
+                $(ApiKey::$name => handle!($kind $module, context, call, pending),)*
             }
         }
     };
@@ -65,8 +84,12 @@ for_each_api!(handle_any);
 
 impl<R: Runtime> Router<R> {
     /// Serves the requests of one connection.
-    pub fn new(context: Context<R>, session: Rc<Session>) -> Self {
-        Self { context, session }
+    pub fn new(context: Context<R>, session: Rc<Session>, pending: Rc<Pending<R>>) -> Self {
+        Self {
+            context,
+            session,
+            pending,
+        }
     }
 
     fn refuse(&self, what: &dyn Display, error: &dyn Display) -> Reply {
@@ -94,7 +117,8 @@ impl<R: Runtime> Service for Router<R> {
                     version: 0,
                     correlation_id,
                 };
-                return Reply::ready(plain_response(
+                return Reply::Ready(plain_response(
+                    &self.context,
                     header,
                     &handlers::unsupported_api_versions(),
                     times,
@@ -111,7 +135,7 @@ impl<R: Runtime> Service for Router<R> {
             counts.refused.add(1);
             return self.refuse(&what, &"not authorized");
         }
-        match handle(&self.context, call).await {
+        match handle(&self.context, call, &self.pending).await {
             Ok(reply) => {
                 counts.refused.add(u64::from(matches!(reply, Reply::Close)));
                 reply

@@ -9,7 +9,7 @@ use super::fetch_session::SessionCache;
 use super::listeners::Connections;
 use super::memory::MemoryPlan;
 use crate::metrics::{ApiCounters, RequestMetrics, StageTimes};
-use crate::rt::{Runtime, TaskClass};
+use crate::rt::{Latches, Runtime, TaskClass};
 use crate::shard::Shard;
 use crate::wire::ApiKey;
 
@@ -43,7 +43,9 @@ pub async fn serve<R: Runtime>(
         shard: shard.clone(),
         sessions: Rc::new(RefCell::new(sessions)),
         refusals: Rc::default(),
+        writer: Rc::default(),
         responses: plan.response_memory(),
+        latches: Latches::default(),
         metrics,
     };
     let connections = Connections::new(context, &plan);

@@ -32,7 +32,7 @@ pub struct Pieces {
     /// In reverse order, so that the front is cheap to take off.
     bufs: Vec<Buf>,
     iovecs: Vec<libc::iovec>,
-    header: Box<libc::msghdr>,
+    header: Option<Box<libc::msghdr>>,
 }
 
 impl Pieces {
@@ -40,12 +40,10 @@ impl Pieces {
     pub(super) fn new(mut bufs: Vec<Buf>) -> Self {
         bufs.retain(|buf| !buf.is_empty());
         bufs.reverse();
-        // SAFETY: a msghdr of zeros is a valid message without address, pieces or control data.
-        let header = Box::new(unsafe { std::mem::zeroed() });
         Self {
             bufs,
             iovecs: Vec::new(),
-            header,
+            header: None,
         }
     }
 
@@ -76,9 +74,13 @@ impl Pieces {
     /// The next pieces as a message; valid until the next call or [`Pieces::take`].
     pub(super) fn message(&mut self) -> *const libc::msghdr {
         self.iovecs();
-        self.header.msg_iov = self.iovecs.as_mut_ptr();
-        self.header.msg_iovlen = self.iovecs.len();
-        &raw const *self.header
+        let header = self.header.get_or_insert_with(|| {
+            // SAFETY: a msghdr of zeros is a valid message without address, pieces or control data.
+            Box::new(unsafe { std::mem::zeroed() })
+        });
+        header.msg_iov = self.iovecs.as_mut_ptr();
+        header.msg_iovlen = self.iovecs.len();
+        &raw const **header
     }
 
     /// Takes the first `count` bytes off.

@@ -66,6 +66,8 @@ struct RingInner {
     disk_waiting: RefCell<VecDeque<squeue::Entry>>,
     queued: Cell<bool>,
     turns: Cell<u64>,
+    /// Room for what a turn finds, used again.
+    completed: RefCell<Vec<(u64, i32)>>,
     wanted: Event,
     closed: Cell<bool>,
     wakes: Cell<bool>,
@@ -128,6 +130,7 @@ impl Ring {
                 disk_waiting: RefCell::default(),
                 queued: Cell::new(false),
                 turns: Cell::new(0),
+                completed: RefCell::default(),
                 wanted: Event::new(),
                 closed: Cell::new(false),
                 wakes: Cell::new(true),
@@ -165,11 +168,12 @@ impl Ring {
     pub fn turn(&self) {
         self.inner.turns.set(self.inner.turns.get().wrapping_add(1));
         self.inner.queued.set(false);
-        let mut completed = Vec::new();
+        let mut completed = self.inner.completed.take();
         self.enter_quietly(&mut completed);
-        for (key, result) in completed {
+        for (key, result) in completed.drain(..) {
             self.complete(key, result);
         }
+        self.inner.completed.replace(completed);
     }
 
     /// Ends the ring: cancels what is pending, waits until the kernel has let go of all memory,

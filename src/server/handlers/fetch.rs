@@ -10,7 +10,7 @@ use crate::log::ReadError;
 use crate::metrics::Stage;
 use crate::model::{LeaderEpoch, LookupMap, Offset, PartitionIndex, PartitionSlot, TopicId};
 use crate::partition::{FetchAsk, FetchError, Fetched, Isolation, Partition, Role};
-use crate::rt::{Buf, Runtime};
+use crate::rt::{Buf, FuturePool, Runtime};
 use crate::server::connection::Reply;
 use crate::server::context::Context;
 use crate::server::errors::Code;
@@ -20,7 +20,8 @@ use crate::server::fetch_session::{
 };
 use crate::server::locate::{NotHere, Redirects, TopicRef};
 use crate::server::memory::{ResponseRoom, memory_of};
-use crate::server::request::{Call, ResponseFrame};
+use crate::server::request::Call;
+use crate::server::response::ResponseFrame;
 use crate::wire::messages::{
     DivergingEpoch, FetchPartitionData, FetchRequest, FetchResponse, FetchableTopicResponse,
     LeaderIdAndEpoch,
@@ -61,6 +62,14 @@ struct Answer<R: Runtime> {
     is_short: bool,
 }
 
+/// A request of which it is fixed what it asks for.
+pub struct PlannedFetch<R: Runtime> {
+    context: Context<R>,
+    call: Call,
+    plan: FetchPlan,
+    bounds: Bounds,
+}
+
 /// Bounds of one response.
 #[derive(Clone, Copy)]
 struct Bounds {
@@ -71,18 +80,22 @@ struct Bounds {
 }
 
 /// Serves a Fetch request. What it asks for is fixed now; the response may wait for more to read.
-pub async fn fetch<R: Runtime>(context: &Context<R>, call: Call) -> Result<Reply, DecodeError> {
+pub async fn fetch<R: Runtime>(
+    context: &Context<R>,
+    call: Call,
+    pending: &FuturePool<PlannedFetch<R>, ResponseFrame>,
+) -> Result<Reply, DecodeError> {
     let request: FetchRequest = call.read()?;
     if request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0 {
         // Nobody may claim to be a follower: there are none (CVE-2018-1288).
-        return Ok(Reply::ready(failed(
+        return Ok(Reply::Ready(failed(
             context,
             &call,
             ErrorCode::ClusterAuthorizationFailed,
         )));
     }
     let Some(isolation) = Isolation::from_number(request.isolation_level) else {
-        return Ok(Reply::ready(failed(
+        return Ok(Reply::Ready(failed(
             context,
             &call,
             ErrorCode::InvalidRequest,
@@ -109,13 +122,22 @@ pub async fn fetch<R: Runtime>(context: &Context<R>, call: Call) -> Result<Reply
     drop(request);
     let plan = match plan {
         Ok(plan) => plan,
-        Err(error) => return Ok(Reply::ready(failed(context, &call, error.code()))),
+        Err(error) => return Ok(Reply::Ready(failed(context, &call, error.code()))),
     };
     call.lap(context, Stage::Accepted);
-    let context = context.clone();
-    Ok(Reply::Respond(Box::pin(async move {
-        serve(&context, &call, plan, bounds).await
+    Ok(Reply::Later(pending.begin(PlannedFetch {
+        context: context.clone(),
+        call,
+        plan,
+        bounds,
     })))
+}
+
+impl<R: Runtime> PlannedFetch<R> {
+    /// Reads and makes the response.
+    pub async fn serve(self) -> ResponseFrame {
+        serve(&self.context, &self.call, self.plan, self.bounds).await
+    }
 }
 
 /// Reads until there is enough, or news, or no time left. After the first round, only what has

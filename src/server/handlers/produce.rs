@@ -5,18 +5,20 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::select;
+use smallvec::SmallVec;
 
 use crate::cluster::Image;
 use crate::log::StorageError;
 use crate::metrics::Stage;
-use crate::model::{Offset, PartitionIndex, TopicId};
+use crate::model::{Offset, PartitionIndex};
 use crate::partition::{Accepted, Acks, ProduceAsk, ProduceError};
-use crate::rt::{Latch, Runtime};
+use crate::rt::{FuturePool, Runtime};
 use crate::server::connection::Reply;
 use crate::server::context::Context;
 use crate::server::errors::Code;
 use crate::server::locate::{NotHere, Redirects, TopicRef};
-use crate::server::request::{Call, ResponseFrame};
+use crate::server::request::Call;
+use crate::server::response::ResponseFrame;
 use crate::wire::messages::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceData, PartitionProduceResponse,
     ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
@@ -28,12 +30,17 @@ const FIRST_VERSION_WITH_ZSTD: i16 = 7;
 /// Topics are named by id from this version on (KIP-516).
 const FIRST_VERSION_BY_ID: i16 = 13;
 
-/// One topic of the request, its batches accepted or not.
-struct TopicOutcome<R: Runtime> {
-    name: String,
-    id: TopicId,
-    partitions: Vec<(PartitionIndex, Outcome<R>)>,
+/// A request whose batches are accepted or not, until those that are can be acknowledged.
+pub struct AcceptedProduce<R: Runtime> {
+    context: Context<R>,
+    call: Call,
+    outcomes: Outcomes<R>,
+    /// When a batch that is not safe yet times out.
+    deadline: Duration,
 }
+
+/// What has become of each batch, in the order of the request. Most requests have one.
+type Outcomes<R> = SmallVec<[Outcome<R>; 1]>;
 
 enum Outcome<R: Runtime> {
     Accepted(Accepted<R>),
@@ -50,29 +57,32 @@ struct Refusal {
 }
 
 /// Serves a Produce request.
-pub async fn produce<R: Runtime>(context: &Context<R>, call: Call) -> Result<Reply, DecodeError> {
+pub async fn produce<R: Runtime>(
+    context: &Context<R>,
+    call: Call,
+    pending: &FuturePool<AcceptedProduce<R>, ResponseFrame>,
+) -> Result<Reply, DecodeError> {
     let request: ProduceRequest = call.read()?;
     let acks = request.acks;
-    let mut topics = Vec::with_capacity(request.topic_data.len());
+    let mut outcomes = Outcomes::new();
     for topic in &request.topic_data {
-        topics.push(accept_topic(context, &call, &request, topic).await);
+        accept_topic(context, &call, &request, topic, &mut outcomes).await;
     }
     let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
     let deadline = call.times.last() + timeout;
     drop(request);
     if acks == 0 {
         let refused = |outcome: &Outcome<R>| matches!(outcome, Outcome::Refused(_));
-        let failed = topics
-            .iter()
-            .flat_map(|topic| &topic.partitions)
-            .any(|(_, outcome)| refused(outcome));
+        let failed = outcomes.iter().any(refused);
         context.metrics.times.record(call.kind(), &call.times);
         // There is no response to carry an error: the closed connection is the message.
         return Ok(if failed { Reply::Close } else { Reply::Nothing });
     }
-    let context = context.clone();
-    Ok(Reply::Respond(Box::pin(async move {
-        acknowledge(&context, &call, topics, deadline).await
+    Ok(Reply::Later(pending.begin(AcceptedProduce {
+        context: context.clone(),
+        call,
+        outcomes,
+        deadline,
     })))
 }
 
@@ -81,21 +91,15 @@ async fn accept_topic<R: Runtime>(
     call: &Call,
     request: &ProduceRequest<'_>,
     topic: &TopicProduceData<'_>,
-) -> TopicOutcome<R> {
+    outcomes: &mut Outcomes<R>,
+) {
     let image = context.shard.image();
     let named = match call.header.version >= FIRST_VERSION_BY_ID {
         true => TopicRef::Id(topic.topic_id),
         false => TopicRef::Name(&topic.name),
     };
-    let mut partitions = Vec::with_capacity(topic.partition_data.len());
     for data in &topic.partition_data {
-        let outcome = accept(context, call, request, &image, named, data).await;
-        partitions.push((data.index, outcome));
-    }
-    TopicOutcome {
-        name: topic.name.clone().into_owned(),
-        id: topic.topic_id,
-        partitions,
+        outcomes.push(accept(context, call, request, &image, named, data).await);
     }
 }
 
@@ -142,52 +146,57 @@ async fn accept<R: Runtime>(
     }
 }
 
-/// Waits for every accepted batch, all of them at once, and makes the response.
-async fn acknowledge<R: Runtime>(
-    context: &Context<R>,
-    call: &Call,
-    topics: Vec<TopicOutcome<R>>,
-    deadline: Duration,
-) -> ResponseFrame {
-    let latch = Latch::default();
-    for (_, outcome) in topics.iter().flat_map(|topic| &topic.partitions) {
-        if let Outcome::Accepted(accepted) = outcome {
-            accepted.join(&latch);
+impl<R: Runtime> AcceptedProduce<R> {
+    /// Waits for every accepted batch, all of them at once, and makes the response.
+    pub async fn acknowledge(self) -> ResponseFrame {
+        let (context, call) = (&self.context, &self.call);
+        let latch = context.latches.take();
+        for outcome in &self.outcomes {
+            if let Outcome::Accepted(accepted) = outcome {
+                accepted.join(&latch);
+            }
         }
+        if latch.is_held() {
+            let deadline = context.shard.deadlines().until(self.deadline);
+            select(pin!(latch.wait()), deadline).await;
+        }
+        call.lap(context, Stage::Journaled);
+        self.respond()
     }
-    if latch.is_held() {
-        let deadline = context.shard.deadlines().until(deadline);
-        select(pin!(latch.wait()), deadline).await;
-    }
-    call.lap(context, Stage::Journaled);
-    let mut redirects = Redirects::default();
-    let mut responses = List::with_capacity(topics.len());
-    for topic in topics {
-        let mut partition_responses = List::with_capacity(topic.partitions.len());
-        for (index, outcome) in topic.partitions {
-            let response = match outcome {
-                Outcome::Accepted(accepted) => acknowledged(index, &accepted),
-                Outcome::Refused(refusal) => {
-                    if let Some(leader) = &refusal.leader {
-                        redirects.add(context, &call.session, leader);
-                    }
-                    refused(index, refusal)
+
+    /// The outcomes under the names that the request has, which is read once more instead of
+    /// copied.
+    fn respond(self) -> ResponseFrame {
+        let (context, call) = (&self.context, &self.call);
+        let request: ProduceRequest = call.read().ok()?;
+        let mut outcomes = self.outcomes.into_iter();
+        let mut redirects = Redirects::default();
+        let mut response = |(data, outcome): (&PartitionProduceData<'_>, Outcome<R>)| match outcome
+        {
+            Outcome::Accepted(accepted) => acknowledged(data.index, &accepted),
+            Outcome::Refused(refusal) => {
+                if let Some(leader) = &refusal.leader {
+                    redirects.add(context, &call.session, leader);
                 }
-            };
-            partition_responses.push(response);
+                refused(data.index, refusal)
+            }
+        };
+        let mut responses = List::with_capacity(request.topic_data.len());
+        for topic in &request.topic_data {
+            let batches = topic.partition_data.iter().zip(&mut outcomes);
+            responses.push(TopicProduceResponse {
+                name: topic.name.clone(),
+                topic_id: topic.topic_id,
+                partition_responses: batches.map(&mut response).collect(),
+            });
         }
-        responses.push(TopicProduceResponse {
-            name: topic.name.into(),
-            topic_id: topic.id,
-            partition_responses,
-        });
+        let response = ProduceResponse {
+            responses,
+            throttle_time_ms: 0,
+            node_endpoints: redirects.into_endpoints(),
+        };
+        call.respond(context, response)
     }
-    let response = ProduceResponse {
-        responses,
-        throttle_time_ms: 0,
-        node_endpoints: redirects.into_endpoints(),
-    };
-    call.respond(context, response)
 }
 
 fn acknowledged<R: Runtime>(

@@ -1,0 +1,230 @@
+//! What a Produce request costs the allocator, once the broker is warm.
+//!
+//! The broker runs in this process, on threads of its own; what these take from the allocator is
+//! counted while this one, which is not counted, sends requests that were made before.
+#![expect(unsafe_code, reason = "an allocator that counts")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+
+use corelane::config::{Host, Sources};
+use corelane::model::batch::BatchBuilder;
+use corelane::model::{PartitionIndex, TopicId};
+use corelane::node::{NodeOptions, run_on_threads};
+use corelane::rt::{Shards, lane};
+use corelane::wire::messages::{
+    CreatableTopic, CreateTopicsRequest, CreateTopicsResponse, PartitionProduceData,
+    ProduceRequest, ProduceResponse, TopicProduceData,
+};
+use corelane::wire::{ApiKey, ErrorCode, List, Records, Request, decode_response, encode_request};
+
+/// Requests before the count begins, and while it runs.
+const WARM_UP: usize = 2_000;
+const COUNTED: usize = 2_000;
+const MEMORY_BYTES: usize = 256 << 20;
+
+struct Counting;
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// Whether what this thread takes is left out.
+    static IS_CLIENT: Cell<bool> = const { Cell::new(false) };
+}
+
+fn count() {
+    if !IS_CLIENT.try_with(Cell::get).unwrap_or(true) {
+        TAKEN.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: it hands everything on as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are those that are asked for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(place, layout, bytes) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+fn options(dir: &Path) -> NodeOptions {
+    let host = Host {
+        cpus: 1,
+        memory_bytes: 1 << 30,
+        is_root: false,
+    };
+    let mut sources = Sources::default();
+    let log_dirs = format!("log.dirs={}", dir.display());
+    for setting in [
+        log_dirs.as_str(),
+        "listeners=PLAINTEXT://127.0.0.1:0",
+        "corelane.shards=1",
+        "corelane.durability=written",
+        "corelane.journal.bytes=134217728",
+    ] {
+        sources.set(setting).expect("a setting");
+    }
+    let (settings, _) = sources.load(&host).expect("settings");
+    let config = settings.resolve(&Default::default()).expect("settings");
+    NodeOptions {
+        settings: Arc::new(settings),
+        config: Arc::new(config),
+        shards: 1,
+        memory_bytes: MEMORY_BYTES / 2,
+    }
+}
+
+struct Client {
+    socket: TcpStream,
+    answer: Vec<u8>,
+}
+
+impl Client {
+    fn open(address: SocketAddr) -> Self {
+        let socket = TcpStream::connect(address).expect("accepted");
+        socket.set_nodelay(true).expect("a socket");
+        let answer = Vec::new();
+        Self { socket, answer }
+    }
+
+    fn send(&mut self, frame: &[u8]) {
+        self.socket.write_all(frame).expect("sent");
+    }
+
+    fn receive(&mut self) -> &[u8] {
+        let mut prefix = [0; 4];
+        self.socket.read_exact(&mut prefix).expect("an answer");
+        self.answer.resize(u32::from_be_bytes(prefix) as usize, 0);
+        self.socket.read_exact(&mut self.answer).expect("an answer");
+        &self.answer
+    }
+
+    fn create_topic(&mut self) -> TopicId {
+        let request = CreateTopicsRequest {
+            topics: vec![CreatableTopic {
+                name: "t".into(),
+                num_partitions: 1,
+                replication_factor: 1,
+                assignments: Vec::new(),
+                configs: Vec::new(),
+            }],
+            timeout_ms: 30_000,
+            ..Default::default()
+        };
+        let version = *ApiKey::CreateTopics.versions().end();
+        self.send(&encoded(version, &request));
+        let answer = self.receive();
+        let response = decode_response::<CreateTopicsResponse<'_>>(answer, version);
+        let (_, response) = response.expect("an answer");
+        assert_eq!(response.topics[0].error_code, ErrorCode::None);
+        response.topics[0].topic_id
+    }
+
+    /// Sends a request so many times, of which `depth` are under way.
+    fn produce(&mut self, frame: &[u8], times: usize, depth: usize) {
+        for sent in 0..times + depth {
+            if sent < times {
+                self.send(frame);
+            }
+            if sent >= depth {
+                self.receive();
+            }
+        }
+    }
+}
+
+fn encoded<'a, Q: Request<'a>>(version: i16, request: &Q) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let _ = encode_request(&mut frame, version, 7, "allocations", request).expect("encoded");
+    frame
+}
+
+/// One record of 500 bytes to one partition, in a version that names topics by id, or by name.
+fn produce_request(topic: TopicId, version: i16) -> Vec<u8> {
+    let mut builder = BatchBuilder::new();
+    let added = builder.append(1_700_000_000_000, None, Some(&[b'v'; 500]), &[]);
+    added.expect("room");
+    let mut batch = Vec::new();
+    builder.append_batch(&mut batch).expect("a batch");
+    let data = PartitionProduceData {
+        index: PartitionIndex(0),
+        records: Some(Records::Bytes(&batch)),
+    };
+    let request = ProduceRequest {
+        acks: -1,
+        timeout_ms: 30_000,
+        topic_data: List::from(TopicProduceData {
+            name: "t".into(),
+            topic_id: topic,
+            partition_data: List::from(data),
+        }),
+        ..Default::default()
+    };
+    encoded(version, &request)
+}
+
+/// How often the broker takes memory for each of many requests, `depth` of which are under way.
+fn taken_per_request(client: &mut Client, frame: &[u8], depth: usize) -> f64 {
+    client.produce(frame, WARM_UP, depth);
+    let before = TAKEN.load(Ordering::Relaxed);
+    client.produce(frame, COUNTED, depth);
+    (TAKEN.load(Ordering::Relaxed) - before) as f64 / COUNTED as f64
+}
+
+#[test]
+fn a_warm_broker_takes_no_memory_for_a_produce_request() {
+    IS_CLIENT.set(true);
+    let dir = tempfile::tempdir().expect("a directory");
+    let (stop, stopped) = lane(1);
+    let (ready, started) = mpsc::channel();
+    let shards = Shards {
+        count: 1,
+        cpus: Vec::new(),
+        memory_bytes: MEMORY_BYTES,
+    };
+    let tell = move |started: corelane::node::Started| {
+        ready.send(started.listeners[0][0]).expect("heard");
+    };
+    let handles = run_on_threads(&shards, options(dir.path()), tell, stopped).expect("started");
+    let mut client = Client::open(started.recv().expect("an address"));
+    let topic = client.create_topic();
+    for version in [12, *ApiKey::Produce.versions().end()] {
+        let frame = produce_request(topic, version);
+        client.produce(&frame, 1, 1);
+        let (_, response) =
+            decode_response::<ProduceResponse<'_>>(&client.answer, version).expect("an answer");
+        let partition = &response.responses[0].partition_responses[0];
+        assert_eq!(partition.error_code, ErrorCode::None);
+        let taken = [1, 32].map(|depth| taken_per_request(&mut client, &frame, depth));
+        println!("version {version}: {taken:?} per request, one and 32 under way");
+        assert!(taken[1] < 0.5, "{taken:?}");
+    }
+    stop.try_send(()).expect("the node waits for it");
+    for handle in handles {
+        handle.join().expect("no panic").expect("a clean stop");
+    }
+}
