@@ -47,6 +47,8 @@ pub struct LogOptions {
     pub tail_bytes: usize,
     /// Memory for what is known of idempotent producers.
     pub producer_bytes: usize,
+    /// Memory for indexes of sealed segments.
+    pub index_bytes: usize,
     /// Largest piece of a partition's tail.
     pub chunk_bytes: usize,
     /// Bytes that a partition gathers before they are written back to its segment.
@@ -80,6 +82,7 @@ impl LogOptions {
             checkpoint_bytes: 256 << 20,
             tail_bytes: 256 << 20,
             producer_bytes: 16 << 20,
+            index_bytes: 16 << 20,
             chunk_bytes: 1 << 20,
             write_back_bytes: 512 << 10,
             write_backs_in_flight: 4,

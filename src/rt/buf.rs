@@ -20,6 +20,7 @@ pub struct Arena {
 
 struct ArenaInner {
     limit_bytes: usize,
+    aside_bytes: Cell<usize>,
     used_bytes: Cell<usize>,
     pool: RefCell<Pool>,
 }
@@ -38,6 +39,7 @@ impl Arena {
         Self {
             inner: Rc::new(ArenaInner {
                 limit_bytes,
+                aside_bytes: Cell::new(0),
                 used_bytes: Cell::new(0),
                 pool: RefCell::default(),
             }),
@@ -54,7 +56,8 @@ impl Arena {
             .checked_next_multiple_of(BLOCK_BYTES)
             .ok_or(full)?;
         let used = self.inner.used_bytes.get();
-        if rounded > self.inner.limit_bytes.saturating_sub(used) {
+        let taken = used + self.inner.aside_bytes.get();
+        if rounded > self.inner.limit_bytes.saturating_sub(taken) {
             return Err(full);
         }
         let block = self.inner.pool.borrow_mut().take(rounded).ok_or(full)?;
@@ -64,6 +67,11 @@ impl Arena {
             storage: Rc::new(Storage::Block { block, arena }),
             len: 0,
         })
+    }
+
+    /// Leaves `bytes` of the memory to what its users keep elsewhere: buffers take what is left.
+    pub fn set_aside(&self, bytes: usize) {
+        self.inner.aside_bytes.set(bytes);
     }
 
     /// Registers memory through `registrar` from now on, as operations use it.
@@ -76,7 +84,7 @@ impl Arena {
         self.inner.used_bytes.get()
     }
 
-    /// Bytes that may be given out at a time.
+    /// Bytes that may be given out at a time, and those set aside.
     pub fn limit_bytes(&self) -> usize {
         self.inner.limit_bytes
     }
@@ -342,5 +350,8 @@ mod tests {
         drop(share);
         assert_eq!(arena.used_bytes(), 0);
         assert!(arena.alloc(usize::MAX).is_err());
+        arena.set_aside(BLOCK_BYTES);
+        let _first = arena.alloc(1).unwrap();
+        assert!(arena.alloc(1).is_err());
     }
 }

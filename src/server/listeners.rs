@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::context::Context;
-use super::memory::MemoryPlan;
+use super::memory::frame_memory;
 use super::router::{Pending, Router};
 use super::session::{Endpoints, Session};
 use crate::config::Listener as ListenerConfig;
@@ -35,6 +35,8 @@ pub struct Connections<R: Runtime> {
     largest_request_bytes: usize,
     /// How many connections there are file descriptors for.
     descriptors: usize,
+    /// How many there are buffers for.
+    buffers: usize,
     open: RefCell<BTreeMap<u64, Open<R>>>,
     next: Cell<u64>,
     stopping: Cell<bool>,
@@ -45,14 +47,16 @@ pub struct Connections<R: Runtime> {
 type Open<R> = (IpAddr, Rc<Connection<R>>);
 
 impl<R: Runtime> Connections<R> {
-    /// None yet; their requests take what the plan allows.
-    pub fn new(context: Context<R>, plan: &MemoryPlan) -> Rc<Self> {
+    /// None yet; their requests take what the plan of the shard's memory allows.
+    pub fn new(context: Context<R>) -> Rc<Self> {
+        let plan = *context.shard.memory();
         let shards = context.shard.topology().listeners.len();
         Rc::new(Self {
             context,
             pending: Rc::default(),
             descriptors: FileShares::of_process(shards).connections,
-            memory: plan.frame_memory(),
+            buffers: plan.connections,
+            memory: frame_memory(&plan),
             largest_request_bytes: plan.largest_request_bytes,
             open: RefCell::default(),
             next: Cell::new(0),
@@ -181,6 +185,8 @@ impl<R: Runtime> Connections<R> {
             Some("max.connections are open")
         } else if open.len() >= self.descriptors {
             Some("as many are open as the limit of open files (RLIMIT_NOFILE) leaves for them")
+        } else if open.len() >= self.buffers {
+            Some("as many are open as corelane.memory has buffers for")
         } else if reached(from_peer(), config.max_connections_per_ip) {
             Some("max.connections.per.ip are open")
         } else {

@@ -10,7 +10,7 @@
 //! | `request` | what handlers get |
 //! | `response` | what leaves: encoded, charged, counted |
 //! | `gate` | where an authorizer and quotas come in |
-//! | `memory/` | how a shard's memory is divided among what clients make it hold; the responses' part |
+//! | `memory/` | what requests and responses are charged to |
 //! | `context` | what the handlers of a shard share |
 //! | `locate` | from what a request names to a partition, or to where else it is |
 //! | `handlers/` | a file per API family |
@@ -33,5 +33,4 @@ mod run;
 mod session;
 
 pub use listeners::{bind, resolve};
-pub use memory::MemoryPlan;
 pub use run::{request_metrics, serve};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::context::Context;
 use super::fetch_session::SessionCache;
 use super::listeners::Connections;
-use super::memory::MemoryPlan;
+use super::memory::response_memory;
 use crate::metrics::{ApiCounters, RequestMetrics, StageTimes};
 use crate::rt::{Latches, Runtime, TaskClass};
 use crate::shard::Shard;
@@ -35,7 +35,7 @@ pub async fn serve<R: Runtime>(
     stopped: impl Future<Output = ()>,
 ) {
     let config = shard.config();
-    let plan = MemoryPlan::of(shard.rt().arena().limit_bytes(), &config);
+    let plan = shard.memory();
     let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     let sessions =
         SessionCache::new(slots, SESSIONS_PER_CONNECTION).partitions_max(plan.session_partitions);
@@ -44,11 +44,11 @@ pub async fn serve<R: Runtime>(
         sessions: Rc::new(RefCell::new(sessions)),
         refusals: Rc::default(),
         writer: Rc::default(),
-        responses: plan.response_memory(),
+        responses: response_memory(plan),
         latches: Latches::default(),
         metrics,
     };
-    let connections = Connections::new(context, &plan);
+    let connections = Connections::new(context);
     for (index, listener) in listeners.into_iter().enumerate() {
         connections.accept_from(index, listener);
     }

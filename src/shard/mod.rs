@@ -7,6 +7,7 @@
 //! | `apply` | what a change means on a shard |
 //! | `configs` | what settings mean there |
 //! | `lanes` | the messages between cores, the way to the controller |
+//! | `memory` | how its memory is divided |
 //!
 //! A shard shares nothing with the others. What it learns comes as a message. Where its seed comes
 //! from, and who decides on changes, is [`node`](crate::node)'s business.
@@ -15,6 +16,7 @@ mod apply;
 mod configs;
 mod control;
 mod lanes;
+mod memory;
 mod open;
 
 use std::cell::{Cell, RefCell};
@@ -30,6 +32,7 @@ pub use lanes::{
     Applied, Apply, ControlMessage, ControlPlane, RoomTicket, ShardCall, ShardLanes, ShardLink,
     Topology,
 };
+pub use memory::MemoryPlan;
 pub use open::ShardSeed;
 
 use crate::cluster::controller::{Change, Made, ProducerIdBlock};
@@ -66,6 +69,7 @@ struct Inner<R: Runtime> {
     /// Room for the partitions of changes that are being decided.
     rooms: RefCell<BTreeMap<RoomTicket, PartitionRoom<R>>>,
     configs: Rc<ConfigCache>,
+    memory: MemoryPlan,
     opener: BatchOpener,
     deadlines: Deadlines<R>,
     retention_clock: RefCell<RetentionClock>,
@@ -142,6 +146,11 @@ impl<R: Runtime> Shard<R> {
     /// The settings of run time, as the metadata has them.
     pub fn dynamic_configs(&self) -> DynamicConfigs {
         dynamic_configs(&self.image(), self.inner.place.node)
+    }
+
+    /// How its memory is divided.
+    pub fn memory(&self) -> &MemoryPlan {
+        &self.inner.memory
     }
 
     /// What opens its producers' batches.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::configs::ConfigCache;
+use super::memory::MemoryPlan;
 use super::{ControlPlane, Inner, Shard, ShardLanes, Topology};
 use crate::cluster::{Image, Placement};
 use crate::config::{self, BrokerConfig, Settings};
@@ -18,21 +19,6 @@ use crate::log::{
 use crate::model::{LeaderEpoch, PartitionId, PartitionTable};
 use crate::partition::BatchOpener;
 use crate::rt::{Budget, Deadlines, FileShares, Runtime};
-
-/// The tail's share of a shard's memory, at most; the rest is for requests, cold reads and writes
-/// under way.
-const TAIL_SHARE: (usize, usize) = (1, 2);
-/// And its share of the journal's length, at most. Tail memory comes free with every write-back to a
-/// segment, journal space only with a checkpoint: where memory runs out first, writers that are
-/// faster than the disk are slowed down evenly. With a tail of twice the journal they stood still
-/// for half a second at a time (ack p99 540 ms instead of 30 to 100), and spent four times the
-/// processor time on memory that was never touched before.
-const TAIL_OF_JOURNAL: (u64, u64) = (1, 2);
-/// What is made of batches that a topic wants recompressed takes at most this part of a shard's memory.
-const OPENING_SHARE: usize = 16;
-/// The share for what is known of idempotent producers, beside all of these: it is small and may not
-/// wait for them.
-const PRODUCER_SHARE: usize = 16;
 
 /// Everything that one shard is opened with; sent to its thread.
 pub struct ShardSeed {
@@ -58,7 +44,9 @@ impl<R: Runtime> Shard<R> {
     /// Opens the log of a shard and every partition that the metadata gives to it. Gives the shard and
     /// the lanes on which it is told what to do.
     pub async fn open(rt: R, seed: ShardSeed) -> Result<(Self, ShardLanes), StorageError> {
-        let options = log_options(&rt, &seed);
+        let memory = MemoryPlan::of(rt.arena().limit_bytes(), &seed.config);
+        rt.arena().set_aside(memory.heap_bytes);
+        let options = log_options(&memory, &seed);
         let (image, broker) = (seed.image.clone(), seed.config.clone());
         let configs = Rc::new(ConfigCache::default());
         let configs_told = configs.clone();
@@ -74,7 +62,7 @@ impl<R: Runtime> Shard<R> {
         let log = ShardLog::open(rt.clone(), options, seed.run, seed.recovered, told).await?;
         let deadlines = Deadlines::new(rt.clone());
         let retention_clock = RetentionClock::new(rt.now(), rt.wall_clock_ms());
-        let opener = BatchOpener::new(rt.arena().limit_bytes() / OPENING_SHARE);
+        let opener = BatchOpener::new(memory.opening_bytes);
         let shard = Self {
             inner: Rc::new(Inner {
                 rt,
@@ -87,6 +75,7 @@ impl<R: Runtime> Shard<R> {
                 unmade: RefCell::default(),
                 rooms: RefCell::default(),
                 configs,
+                memory,
                 opener,
                 deadlines,
                 retention_clock: RefCell::new(retention_clock),
@@ -102,7 +91,7 @@ impl<R: Runtime> Shard<R> {
     }
 }
 
-fn log_options<R: Runtime>(rt: &R, seed: &ShardSeed) -> LogOptions {
+fn log_options(memory: &MemoryPlan, seed: &ShardSeed) -> LogOptions {
     let config: &BrokerConfig = &seed.config;
     let bytes = |value: i64| u64::try_from(value).unwrap_or(0);
     let durability = match config.corelane_durability {
@@ -117,30 +106,13 @@ fn log_options<R: Runtime>(rt: &R, seed: &ShardSeed) -> LogOptions {
         journal_bytes,
         open_files: FileShares::of_process(seed.control.shard_count()).segments,
         journal_file_bytes: config.journal_file_bytes(),
-        tail_bytes: tail_bytes(rt.arena().limit_bytes(), journal_bytes),
-        producer_bytes: rt.arena().limit_bytes() / PRODUCER_SHARE,
+        tail_bytes: memory.tail_bytes,
+        producer_bytes: memory.producer_bytes,
+        index_bytes: memory.index_bytes,
         ..LogOptions::new(
             PathBuf::from(config.log_dir()),
             seed.place.node,
             seed.place.shard,
         )
-    }
-}
-
-fn tail_bytes(memory_bytes: usize, journal_bytes: u64) -> usize {
-    let of_memory = memory_bytes / TAIL_SHARE.1 * TAIL_SHARE.0;
-    let of_journal = journal_bytes / TAIL_OF_JOURNAL.1 * TAIL_OF_JOURNAL.0;
-    of_memory.min(usize::try_from(of_journal).unwrap_or(usize::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::tail_bytes;
-
-    #[test]
-    fn memory_runs_out_before_the_journal_does() {
-        assert_eq!(tail_bytes(128 << 20, 512 << 20), 64 << 20);
-        assert_eq!(tail_bytes(14 << 30, 512 << 20), 256 << 20);
-        assert_eq!(tail_bytes(14 << 30, 4 << 30), 2 << 30);
     }
 }

@@ -17,7 +17,7 @@ use crate::node::{NodeOptions, Started, run_on_threads};
 use crate::rt::{
     Disk, DurableWrites, LaneReceiver, Probe, ShardHandle, Shards, allowed_cpus, lane,
 };
-use crate::server::MemoryPlan;
+use crate::shard::MemoryPlan;
 
 /// Runs the broker until it is told to stop (SIGTERM, SIGINT).
 ///

@@ -8,12 +8,12 @@ use crate::log::segment::open_files::{SegmentKey, segments_of};
 use crate::log::segment::recent::Recent;
 use crate::model::PartitionId;
 
-/// Memory that cached indexes may take.
-const LIMIT_BYTES: usize = 16 << 20;
-
 /// The most recently used indexes of a shard.
-#[derive(Debug, Default)]
-pub struct IndexCache(RefCell<Cached>);
+#[derive(Debug)]
+pub struct IndexCache {
+    limit_bytes: usize,
+    cached: RefCell<Cached>,
+}
 
 #[derive(Debug, Default)]
 struct Cached {
@@ -22,18 +22,26 @@ struct Cached {
 }
 
 impl IndexCache {
+    /// None yet; they may take `limit_bytes`, or are one.
+    pub fn new(limit_bytes: usize) -> Self {
+        Self {
+            limit_bytes,
+            cached: RefCell::default(),
+        }
+    }
+
     /// The index of a segment, if it is here.
     pub fn get(&self, key: SegmentKey) -> Option<Rc<SegmentIndex>> {
-        self.0.borrow_mut().indexes.get(key).cloned()
+        self.cached.borrow_mut().indexes.get(key).cloned()
     }
 
     /// Keeps an index, at the price of the least recently used ones.
     pub fn put(&self, key: SegmentKey, index: Rc<SegmentIndex>) {
-        let cached = &mut *self.0.borrow_mut();
+        let cached = &mut *self.cached.borrow_mut();
         cached.bytes += index.memory_bytes();
         let before = cached.indexes.insert(key, index);
         cached.count_out(before);
-        while cached.bytes > LIMIT_BYTES && cached.indexes.len() > 1 {
+        while cached.bytes > self.limit_bytes && cached.indexes.len() > 1 {
             let oldest = cached.indexes.remove_oldest();
             cached.count_out(oldest);
         }
@@ -41,14 +49,14 @@ impl IndexCache {
 
     /// Forgets the index of a segment.
     pub fn remove(&self, key: SegmentKey) {
-        let mut cached = self.0.borrow_mut();
+        let mut cached = self.cached.borrow_mut();
         let gone = cached.indexes.remove(key);
         cached.count_out(gone);
     }
 
     /// Forgets the indexes of a partition.
     pub fn remove_partition(&self, id: PartitionId) {
-        let mut cached = self.0.borrow_mut();
+        let mut cached = self.cached.borrow_mut();
         let gone = cached.indexes.remove_range(segments_of(id));
         cached.count_out(gone);
     }

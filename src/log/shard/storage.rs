@@ -195,7 +195,7 @@ impl<R: Runtime> ShardStorage<R> {
             checkpoint_turn: Budget::new(1),
             checkpoint_room,
             files: OpenFiles::new(rt.clone(), options.open_files),
-            indexes: IndexCache::default(),
+            indexes: IndexCache::new(options.index_bytes),
             damage: Damage::default(),
             names: GroupedSync::default(),
             tail: TailMemory::new(options.tail_bytes),

@@ -109,7 +109,7 @@ pub async fn fetch<R: Runtime>(
         deadline: call.times.last() + Duration::from_millis(request.max_wait_ms.max(0) as u64),
         isolation,
     };
-    let ask = session_ask(&request, call.header.version);
+    let ask = session_ask(context, &request, call.header.version).await;
     let now = call.times.last();
     let random = match ask.epoch {
         INITIAL_EPOCH => rt.random_u64(),
@@ -162,10 +162,11 @@ async fn serve<R: Runtime>(
             let put_back = round.take_put_back();
             looked_at.extend(round.read(context, &plan, put_back, bounds).await);
             if round.bytes > 0 || !round.is_short || left.is_zero() {
-                return respond(context, call, &plan, bounds, round);
+                return respond(context, call, &plan, bounds, round).await;
             }
         }
-        for place in looked_at {
+        for (nth, place) in looked_at.into_iter().enumerate() {
+            give_way(context, nth).await;
             round.watch(place, &plan);
         }
         round.put_back();
@@ -214,9 +215,7 @@ impl<R: Runtime> Round<R> {
         let image = context.shard.image();
         let mut looked_at = Vec::with_capacity(due.len());
         for planned in due {
-            if looked_at.len() % LOOKS_AT_ONCE == LOOKS_AT_ONCE - 1 {
-                context.shard.rt().yield_now().await;
-            }
+            give_way(context, looked_at.len()).await;
             let before = self.places.get(&planned.place).copied();
             if let Some(answer) = before.and_then(|place| self.answers.get_mut(place)) {
                 self.bytes -= std::mem::take(&mut answer.fetched.bytes);
@@ -273,6 +272,13 @@ impl<R: Runtime> Round<R> {
         };
         answer.watch(plan);
         self.places.insert(answer.planned.place, place);
+    }
+}
+
+/// Lets the shard's other tasks have a turn before every so many'th of the partitions.
+async fn give_way<R: Runtime>(context: &Context<R>, nth: usize) {
+    if nth % LOOKS_AT_ONCE == LOOKS_AT_ONCE - 1 {
+        context.shard.rt().yield_now().await;
     }
 }
 
@@ -462,7 +468,7 @@ impl<R: Runtime> Answer<R> {
     }
 }
 
-fn respond<R: Runtime>(
+async fn respond<R: Runtime>(
     context: &Context<R>,
     call: &Call,
     plan: &FetchPlan,
@@ -473,7 +479,8 @@ fn respond<R: Runtime>(
     let mut topics: Vec<FetchableTopicResponse> = Vec::new();
     let mut records: Vec<Vec<Buf>> = Vec::new();
     let (answers, memory) = (round.answers, round.room.into_permit());
-    for answer in answers {
+    for (nth, answer) in answers.into_iter().enumerate() {
+        give_way(context, nth).await;
         if plan.session_id != 0 && !tell_session(plan, &answer, bounds.isolation) {
             continue;
         }
@@ -532,7 +539,11 @@ fn failed<R: Runtime>(context: &Context<R>, call: &Call, error_code: ErrorCode) 
     call.respond(context, response)
 }
 
-fn session_ask(request: &FetchRequest<'_>, version: i16) -> SessionAsk {
+async fn session_ask<R: Runtime>(
+    context: &Context<R>,
+    request: &FetchRequest<'_>,
+    version: i16,
+) -> SessionAsk {
     let by_topic_id = version >= FIRST_VERSION_BY_ID;
     let key = |name: &str, id: TopicId| match by_topic_id {
         true => TopicKey::Id(id),
@@ -542,6 +553,7 @@ fn session_ask(request: &FetchRequest<'_>, version: i16) -> SessionAsk {
     for topic in &request.topics {
         let topic_key = key(&topic.topic, topic.topic_id);
         for partition in &topic.partitions {
+            give_way(context, partitions.len()).await;
             let ask = PartitionAsk {
                 fetch_offset: partition.fetch_offset.0,
                 max_bytes: partition.partition_max_bytes,
