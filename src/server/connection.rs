@@ -242,7 +242,7 @@ impl<R: Runtime> Connection<R> {
     /// Writes responses in order. Those that are there already leave together: a small response
     /// costs more in its system call, and in the other side's wake-up, than in its making.
     async fn write_responses(&self, rt: &R, service: &impl Service) -> std::io::Result<()> {
-        let mut unfinished = None;
+        let (mut unfinished, mut served) = (None, Vec::new());
         loop {
             let first = match unfinished.take() {
                 Some(pending) => Some(pending),
@@ -256,7 +256,7 @@ impl<R: Runtime> Connection<R> {
                 return Ok(());
             };
             let mut pieces = pieces.into_vec();
-            let mut served = smallvec::SmallVec::<[PendingReply; 1]>::from_buf([first]);
+            served.push(first);
             while bytes_of(&pieces) < TOGETHER_BYTES && unfinished.is_none() {
                 let next = self.replies.borrow_mut().pop_front();
                 let Some(mut next) = next else { break };
@@ -283,7 +283,7 @@ impl<R: Runtime> Connection<R> {
                 times.lap(Stage::Answered, self.last_active.get());
                 service.answered(counted, times);
             }
-            drop(served);
+            served.clear();
         }
     }
 
