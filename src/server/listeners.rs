@@ -1,4 +1,5 @@
-//! The sockets of one shard: what it accepts, how many, and how long they may be silent.
+//! The clients of one shard, from its listeners to the last connection: what it accepts, how many, and
+//! how long they may be silent.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -9,12 +10,16 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::context::Context;
-use super::memory::frame_memory;
+use super::fetch_session::SessionCache;
+use super::memory::{frame_memory, response_memory};
 use super::router::{Pending, Router};
 use super::session::{Endpoints, Session};
 use crate::config::Listener as ListenerConfig;
+use crate::metrics::{ApiCounters, RequestMetrics, StageTimes};
 use crate::net::{FrameMemory, FrameReader, Stream};
-use crate::rt::{Event, FileShares, Listener, Runtime, TaskClass};
+use crate::rt::{Event, FileShares, Latches, Listener, Runtime, TaskClass};
+use crate::shard::Shard;
+use crate::wire::ApiKey;
 
 /// How often silent connections are looked for, as a part of the time they may be silent.
 const IDLE_CHECKS: u32 = 10;
@@ -27,8 +32,56 @@ const STUCK_CHECK: Duration = Duration::from_secs(2);
 /// After an error of accept, such as too many open files, the next attempt waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a stop waits for requests that were accepted.
+const STOP_GRACE: Duration = Duration::from_secs(30);
+/// How many fetch sessions one connection may hold; clients use one.
+const SESSIONS_PER_CONNECTION: usize = 8;
+
+/// Nothing measured yet.
+pub fn request_metrics() -> RequestMetrics {
+    RequestMetrics {
+        times: StageTimes::default(),
+        apis: ApiCounters::new(ApiKey::ALL.iter().map(|api| api.name())),
+    }
+}
+
+/// Serves clients until `stopped` completes, and then what was accepted. What is measured of
+/// it goes to `metrics`.
+pub async fn serve<R: Runtime>(
+    shard: &Shard<R>,
+    listeners: Vec<R::Listener>,
+    metrics: Rc<RequestMetrics>,
+    stopped: impl Future<Output = ()>,
+) {
+    let config = shard.config();
+    let plan = shard.memory();
+    let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
+    let sessions =
+        SessionCache::new(slots, SESSIONS_PER_CONNECTION).partitions_max(plan.session_partitions);
+    let context = Context {
+        shard: shard.clone(),
+        sessions: Rc::new(RefCell::new(sessions)),
+        refusals: Rc::default(),
+        writer: Rc::default(),
+        responses: response_memory(plan),
+        latches: Latches::default(),
+        metrics,
+    };
+    let connections = Connections::new(context);
+    for (index, listener) in listeners.into_iter().enumerate() {
+        connections.accept_from(index, listener);
+    }
+    let idle = connections.clone();
+    shard.rt().spawn(
+        TaskClass::Background,
+        async move { idle.close_idle().await },
+    );
+    stopped.await;
+    connections.stop(STOP_GRACE).await;
+}
+
 /// The open connections of one shard.
-pub struct Connections<R: Runtime> {
+struct Connections<R: Runtime> {
     context: Context<R>,
     pending: Rc<Pending<R>>,
     memory: FrameMemory,

@@ -2,8 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `run` | the clients of one shard, from its listeners to the last connection |
-//! | `listeners` | the sockets of a shard: which connections are taken, and kept |
+//! | `listeners` | the clients of a shard: which connections are taken, and kept, until the last one |
 //! | `connection` | one client: requests accepted in order, responses in order |
 //! | `session` | what is known of a connection's client, from its first byte to its last |
 //! | `router` | the way of a request: authorize, handle, quota, throttle, encode |
@@ -29,8 +28,6 @@ mod memory;
 mod request;
 mod response;
 mod router;
-mod run;
 mod session;
 
-pub use listeners::{bind, resolve};
-pub use run::{request_metrics, serve};
+pub use listeners::{bind, request_metrics, resolve, serve};
