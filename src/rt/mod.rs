@@ -9,7 +9,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `buf`, `region`, `buddy` | memory of a shard: buffers, the huge pages below, which blocks are free |
+//! | `buf`, `region/` | memory of a shard: buffers; the huge pages below, and which blocks are free |
 //! | `local` | waiting within a shard: events, budgets |
 //! | `lane` | messages from core to core, and from threads to a core |
 //! | `mark_queue`, `deadlines`, `watch` | waiting for a mark, for a time, for news of many things |
@@ -18,7 +18,6 @@
 //! | `glommio/` | the runtime of production: executors and threads |
 //! | `ring/` | its io_uring: files, names, sockets |
 
-mod buddy;
 mod buf;
 #[cfg(test)]
 pub(crate) mod contract;

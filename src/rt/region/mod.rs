@@ -2,13 +2,15 @@
 //! [`Buddy`], registered with the ring page by page, and given back to the system when idle.
 #![expect(unsafe_code, reason = "memory is mapped and given back by hand")]
 
+mod buddy;
+
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-use super::buddy::{Buddy, REGION_BLOCKS};
+use self::buddy::{Buddy, REGION_BLOCKS};
 
 /// Alignment, in bytes, of address, length and offset of every operation on a direct file.
 pub const BLOCK_BYTES: usize = 4096;
