@@ -31,7 +31,7 @@ mod tests;
 pub use error::{AppendError, ReadError, StorageError};
 pub use options::{
     Durability, KnownPartition, LogConfig, LogOptions, PartitionSpec, RecoveryOptions,
-    ToldPartition,
+    SYNCS_BY_FILE, ToldPartition,
 };
 pub use partition::marks::Marks;
 pub use partition::tail::{ReadAsk, ReadBatches};

@@ -181,7 +181,13 @@ pub struct RecoveryOptions {
     pub journal_file_bytes: u64,
     /// Memory for bytes on their way from journals to segments.
     pub memory_bytes: usize,
+    /// Up to so many files and directories are synced each by itself; more by a sync of their file
+    /// system, where that can be relied on.
+    pub syncs_by_file: usize,
 }
+
+/// A start with few files to sync leaves alone what other programs have written to the same disk.
+pub const SYNCS_BY_FILE: usize = 256;
 
 impl RecoveryOptions {
     /// What goes with shards that open with these settings.
@@ -192,6 +198,7 @@ impl RecoveryOptions {
             journal_bytes: options.journal_bytes,
             journal_file_bytes: options.journal_file_bytes,
             memory_bytes: 64 << 20,
+            syncs_by_file: SYNCS_BY_FILE,
         }
     }
 

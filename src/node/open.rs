@@ -15,8 +15,8 @@ use crate::log::files::lock;
 use crate::log::files::partition_files::{META_PROPERTIES, MetaProperties, SmallFileError};
 use crate::log::files::small_file::{read_small, replace_small};
 use crate::log::{
-    KnownPartition, Recovered, RecoveryError, RecoveryOptions, RecoveryReport, put_aside_unmarked,
-    recover, refuse_unknown_dirs,
+    KnownPartition, Recovered, RecoveryError, RecoveryOptions, RecoveryReport, SYNCS_BY_FILE,
+    put_aside_unmarked, recover, refuse_unknown_dirs,
 };
 use crate::model::{DirectoryId, NodeId, PartitionId, ShardIndex, TopicId};
 use crate::rt::{LaneReceiver, LaneSender, OpenMode, Runtime};
@@ -301,6 +301,7 @@ async fn recover_partitions<R: Runtime>(
         journal_bytes: u64::try_from(options.config.corelane_journal_bytes).unwrap_or(0),
         journal_file_bytes: options.config.journal_file_bytes(),
         memory_bytes: options.memory_bytes,
+        syncs_by_file: SYNCS_BY_FILE,
     };
     refuse_unknown_dirs(rt, dir, &known, &leaving).await?;
     put_aside_unmarked(rt, dir, &leaving).await?;

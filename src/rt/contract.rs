@@ -26,7 +26,8 @@ macro_rules! contract_tests {
             check_buffered_odd_lengths, check_direct_blocks, check_direct_alignment,
             check_vectored_write, check_many_pieces, check_concurrent_writes, check_durable_write,
             check_read_into_rest, check_allocate, check_set_len, check_open_modes,
-            check_clones_share, check_locks, check_rename, check_dirs, check_disk_space,
+            check_clones_share, check_locks, check_rename, check_dirs, check_sync_file_system,
+            check_disk_space,
             check_dropped_futures, check_large_transfer, check_spawn, check_sleep_order,
             check_time_moves, check_budget, check_arena, check_random, check_echo, check_both_directions,
             check_vectored_send, check_end_of_stream, check_shutdown_wakes, check_last_drop_closes,
@@ -411,6 +412,21 @@ pub async fn check_dirs<R: Runtime>(rt: R, dir: PathBuf) {
     }
     let orphan = rt.create_dir(&sub.join("deep")).await;
     assert_eq!(orphan.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+/// A whole file system is synced by way of a file on it, or says that it cannot be; a missing file is
+/// an error.
+pub async fn check_sync_file_system<R: Runtime>(rt: R, dir: PathBuf) {
+    let path = dir.join("a");
+    assert_eq!(
+        rt.sync_file_system(&path).await.unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+    let file = rt.open(&path, OpenMode::BUFFERED_CREATE).await.unwrap();
+    let bufs = vec![Buf::from_vec(vec![7])];
+    file.write_at(bufs, 0, WriteMode::Plain).await.unwrap();
+    rt.sync_file_system(&path).await.unwrap();
+    assert_eq!(read_all(rt.arena(), &file, 0, 1).await, [7]);
 }
 
 /// The file system has a size, and no more available than that.

@@ -110,6 +110,11 @@ pub trait Runtime: Clone + 'static {
     fn sync_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
     /// How a write of [`WriteMode::Durable`] is made durable here.
     fn durable_writes(&self) -> DurableWrites;
+    /// Makes everything durable that has completed in the file system that holds the file `path`:
+    /// contents, lengths and names, whoever has written them. False, and nothing is promised, where
+    /// that file system is not known to do so, or where others are mounted below the file's directory.
+    /// What lies behind symbolic links may be on another.
+    fn sync_file_system(&self, path: &Path) -> impl Future<Output = io::Result<bool>>;
     /// Total and available bytes of the file system that holds `path`.
     fn disk_space(&self, path: &Path) -> io::Result<DiskSpace>;
 

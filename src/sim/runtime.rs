@@ -139,6 +139,12 @@ impl Runtime for SimRuntime {
         self.process.durable_writes()
     }
 
+    async fn sync_file_system(&self, path: &Path) -> io::Result<bool> {
+        self.change_names(path, Work::SyncFileSystem)
+            .await
+            .map(|()| true)
+    }
+
     fn disk_space(&self, _path: &Path) -> io::Result<DiskSpace> {
         Ok(self.process.disk().space())
     }

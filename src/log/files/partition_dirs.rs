@@ -8,18 +8,18 @@ use crate::log::files::partition_files::{
     PARTITION_METADATA, decode_partition_metadata, deleted_dir, encode_partition_metadata,
     is_shard_dir, partition_dir,
 };
-use crate::log::files::small_file::{put_small, read_small, sync_names};
+use crate::log::files::small_file::{read_small, sync_names, write_small};
 use crate::log::rules::{Rule, holds};
 use crate::model::{PartitionId, PartitionIndex, TopicId};
 use crate::rt::{File, OpenMode, Runtime};
 
-/// A partition's directory and the file that names its topic's id, without a segment yet; durable
-/// once its parent is synced, too.
-pub async fn make_dir<R: Runtime>(rt: &R, dir: &Path, topic: TopicId) -> Result<(), StorageError> {
+/// A partition's directory and the file that names its topic's id, without a segment yet; nothing of
+/// it is durable.
+pub async fn make_dir<R: Runtime>(rt: &R, dir: &Path, topic: TopicId) -> io::Result<()> {
     rt.create_dir(dir).await?;
     let text = encode_partition_metadata(topic).into_bytes();
-    put_small(rt, &dir.join(PARTITION_METADATA), text).await?;
-    sync_names(rt, dir).await
+    write_small(rt, &dir.join(PARTITION_METADATA), 0, text).await?;
+    Ok(())
 }
 
 /// Makes durable what a directory says of whose it is.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::log::files::partition_dirs::{remove_tree, sync_mark};
+use crate::log::files::partition_dirs::remove_tree;
 use crate::log::files::partition_files::SegmentFile;
 use crate::log::partition::effects::Restored;
 use crate::log::segment::index::SegmentIndex;
@@ -69,9 +69,9 @@ async fn begin_anew<R: Runtime>(partition: &mut RecoveringPartition<R>) -> io::R
     let file = partition.open(end).await?;
     if file.size()? > 0 {
         file.set_len(0).await?;
-        file.sync().await?;
+        partition.unsynced.insert(end);
     }
-    partition.rt.sync_dir(&partition.dir).await?;
+    partition.has_unsynced_names = true;
     partition
         .snapshot
         .begin_segment(partition.rt.wall_clock_ms());
@@ -79,8 +79,8 @@ async fn begin_anew<R: Runtime>(partition: &mut RecoveringPartition<R>) -> io::R
     Ok(true)
 }
 
-/// The directory of a partition that has nothing goes, if one was begun; that of another gets what it
-/// needs to outlive a power cut, once its parent is synced.
+/// The directory of a partition that has nothing goes, if one was begun; that of another keeps what
+/// is part of the log.
 async fn settle_dir<R: Runtime>(partition: &mut RecoveringPartition<R>) -> io::Result<()> {
     if !partition.is_touched() {
         partition.snapshot.end_replay();
@@ -90,9 +90,6 @@ async fn settle_dir<R: Runtime>(partition: &mut RecoveringPartition<R>) -> io::R
             partition.found_dir = FoundDir::Missing;
         }
         return Ok(());
-    }
-    if partition.is_fresh {
-        sync_mark(&partition.rt, &partition.dir).await?;
     }
     remove_other_segments(partition).await
 }
@@ -104,7 +101,7 @@ async fn remove_other_segments<R: Runtime>(
     partition.snapshot.end_replay();
     let snapshot = &partition.snapshot;
     let is_kept = |base: Offset| snapshot.segments().any(|facts| facts.base_offset == base);
-    let mut removed = false;
+    partition.has_unsynced_names |= !partition.replayed.is_empty();
     for entry in partition.rt.read_dir(&partition.dir).await? {
         if let Some((base, _)) = SegmentFile::parse(&entry.name)
             && !is_kept(base)
@@ -113,11 +110,9 @@ async fn remove_other_segments<R: Runtime>(
                 .rt
                 .remove_file(&partition.dir.join(&entry.name))
                 .await?;
-            removed = true;
+            partition.unsynced.remove(&base);
+            partition.has_unsynced_names = true;
         }
-    }
-    if removed || !partition.replayed.is_empty() {
-        partition.rt.sync_dir(&partition.dir).await?;
     }
     Ok(())
 }

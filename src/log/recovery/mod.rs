@@ -14,9 +14,11 @@
 //! | `overlay` | where an entry goes, pure |
 //! | `plan`, `verify` | which bytes are walked, and the walk |
 //! | `finish` | what holds stays, other files go |
+//! | `barrier` | the flush before anything tells of it |
 //! | `unknown_dirs` | directories that no topic accounts for |
 //! | `journals` | the journals of the run that begins |
 
+mod barrier;
 mod error;
 mod finish;
 mod journals;
@@ -48,6 +50,7 @@ use crate::log::rules::{Rule, holds};
 use crate::log::segment::position::Position;
 use crate::model::{PartitionId, ShardIndex};
 use crate::rt::Runtime;
+use barrier::make_durable;
 pub use error::RecoveryError;
 use journals::{journal_dir, keep_journals, kept_name, make_journal};
 use load::{CommittedJournal, load_checkpoint, take_namesake};
@@ -405,13 +408,8 @@ impl<R: Runtime> Recovery<R> {
             .buffered(PARTITIONS_AT_A_TIME)
             .try_collect()
             .await?;
-        if self
-            .partitions
-            .values()
-            .any(|partition| partition.is_fresh && partition.is_touched())
-        {
-            self.rt.sync_dir(&self.data_dir).await?;
-        }
+        let by_file = self.options.syncs_by_file;
+        make_durable(&self.rt, &self.data_dir, self.partitions.values(), by_file).await?;
         for partition in &recovered {
             match partition.offline() {
                 Some(reason) => self

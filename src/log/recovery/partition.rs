@@ -1,11 +1,11 @@
 //! One partition while it is recovered: its checkpoint, and the journal's bytes on top.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::log::error::{StorageError, is_disk_full};
+use crate::log::error::is_disk_full;
 use crate::log::files::lock::open_locked;
 use crate::log::files::partition_dirs::make_dir;
 use crate::log::files::partition_files::{SegmentFile, partition_dir, segment_path};
@@ -56,6 +56,12 @@ pub struct RecoveringPartition<R: Runtime> {
     pub lacks: Option<String>,
     /// The journal has something of it that nothing else has.
     pub needs_journal: bool,
+    /// Its directory is not one that the data directory lists: it may be a link to another disk.
+    pub is_elsewhere: bool,
+    /// Segments whose files are to be synced before a checkpoint tells of them.
+    pub unsynced: BTreeSet<Offset>,
+    /// So is the directory: names in it were changed, or may never have become durable.
+    pub has_unsynced_names: bool,
     file: Option<(Offset, R::File)>,
 }
 
@@ -84,6 +90,9 @@ impl<R: Runtime> RecoveringPartition<R> {
             is_later: false,
             lacks: None,
             needs_journal: false,
+            is_elsewhere: false,
+            unsynced: BTreeSet::new(),
+            has_unsynced_names: false,
             file: None,
         }
     }
@@ -158,6 +167,7 @@ impl<R: Runtime> RecoveringPartition<R> {
         }
         self.need_dir().await?;
         let file = self.open(segment).await?;
+        self.unsynced.insert(segment);
         for (number, piece) in blocks.chunks(MAX_WRITE_BYTES).enumerate() {
             let offset = start + (number * MAX_WRITE_BYTES) as u64;
             write_padded(&self.rt, &file, offset, piece).await?;
@@ -168,19 +178,19 @@ impl<R: Runtime> RecoveringPartition<R> {
         Ok(())
     }
 
-    /// Makes the directory where it is not there, waiting for room on a full disk; durable once its
-    /// parent is synced.
+    /// Makes the directory where it is not there, waiting for room on a full disk.
     pub async fn need_dir(&mut self) -> io::Result<()> {
         if self.found_dir == FoundDir::Marked {
             return Ok(());
         }
         loop {
             match make_dir(&self.rt, &self.dir, self.snapshot.id().topic).await {
-                Err(StorageError::DiskFull) => wait_for_room(&self.rt).await,
-                made => break made.map_err(io::Error::other)?,
+                Err(error) if is_disk_full(&error) => wait_for_room(&self.rt).await,
+                made => break made?,
             }
         }
         self.found_dir = FoundDir::Marked;
+        self.has_unsynced_names = true;
         Ok(())
     }
 
@@ -217,7 +227,7 @@ async fn wait_for_room<R: Runtime>(rt: &R) {
     rt.sleep(RETRY).await;
 }
 
-/// Writes bytes durably, zeros up to the next block behind them, waiting for room on a full disk.
+/// Writes bytes, zeros up to the next block behind them, waiting for room on a full disk.
 async fn write_padded<R: Runtime>(
     rt: &R,
     file: &R::File,
@@ -230,7 +240,7 @@ async fn write_padded<R: Runtime>(
     let buf = buf.freeze();
     loop {
         match file
-            .write_at(vec![buf.clone()], offset, WriteMode::Durable)
+            .write_at(vec![buf.clone()], offset, WriteMode::Plain)
             .await
         {
             Err(error) if is_disk_full(&error) => wait_for_room(rt).await,

@@ -29,6 +29,7 @@ pub async fn place<R: Runtime>(
     if !is_listed && (partition.is_fresh || partition.is_offline()) {
         return Ok(());
     }
+    partition.is_elsewhere = !is_listed;
     let topic = partition.snapshot.topic();
     let owner = put_aside_unknown_dir(rt, data_dir, topic, id.index, id.topic).await?;
     if owner.is_some() {

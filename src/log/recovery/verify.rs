@@ -54,8 +54,7 @@ pub async fn verify<R: Runtime>(
             Err(reason) => return Ok(Err(format!("segment {base}{reason}"))),
         };
         if cuts && (piece.is_touched || !is_last) {
-            let file = partition.open(base).await?;
-            cut(&file, end.at.byte, !is_last).await?;
+            cut(partition, end.at, !is_last).await?;
         }
         at = end.offset;
         if is_last {
@@ -168,15 +167,20 @@ async fn write_index<R: Runtime>(
     }
 }
 
-/// Cuts a file to its exact length, durably. A sealed one may have been cut by a process that was
-/// killed before that was durable.
-async fn cut<F: File>(file: &F, size: u64, is_sealed: bool) -> io::Result<()> {
-    let is_longer = file.size()? != size;
+/// Cuts a file to its exact length. A sealed one may have been cut by a process that was killed
+/// before that was durable.
+async fn cut<R: Runtime>(
+    partition: &mut RecoveringPartition<R>,
+    end: Position,
+    is_sealed: bool,
+) -> io::Result<()> {
+    let file = partition.open(end.segment).await?;
+    let is_longer = file.size()? != end.byte;
     if is_longer {
-        file.set_len(size).await?;
+        file.set_len(end.byte).await?;
     }
     if (is_longer || is_sealed) && holds(Rule::SealCutDurable) {
-        file.sync().await?;
+        partition.unsynced.insert(end.segment);
     }
     Ok(())
 }

@@ -237,6 +237,13 @@ impl Runtime for GlommioRuntime {
         self.shared.ring.durable_writes()
     }
 
+    async fn sync_file_system(&self, path: &Path) -> io::Result<bool> {
+        let path = path.to_owned();
+        // It may take seconds, and a ring has no operation for it.
+        let sync = move || ring::sync_file_system(&path);
+        glommio::executor().spawn_blocking(sync).await
+    }
+
     fn disk_space(&self, path: &Path) -> io::Result<DiskSpace> {
         ring::disk_space(path)
     }

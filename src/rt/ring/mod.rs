@@ -33,7 +33,7 @@ use io_uring::{IoUring, squeue};
 use slab::Slab;
 
 pub use file::RingFile;
-pub use fs::{disk_space, read_dir};
+pub use fs::{disk_space, read_dir, sync_file_system};
 pub use held::Held;
 pub use setup::RingSupport;
 pub use socket::{RingListener, RingSocket};

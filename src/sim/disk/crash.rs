@@ -124,7 +124,12 @@ impl State {
         op.is_some_and(|op| {
             let only_looks = matches!(
                 op.work,
-                Work::Read { .. } | Work::ReadDir | Work::Sync | Work::SyncDir | Work::Write { .. }
+                Work::Read { .. }
+                    | Work::ReadDir
+                    | Work::Sync
+                    | Work::SyncDir
+                    | Work::SyncFileSystem
+                    | Work::Write { .. }
             );
             !only_looks
         })

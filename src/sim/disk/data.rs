@@ -195,9 +195,7 @@ impl State {
             file.content.abandon(submitted);
             return Err(error);
         }
-        file.shapes.settle(submitted);
-        file.content.settle_cuts(submitted);
-        file.content.settle_all(submitted, false);
+        file.sync(submitted);
         if reaches_others {
             self.flush_device(submitted);
         }

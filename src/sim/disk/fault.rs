@@ -35,7 +35,8 @@ pub enum FaultOn {
     Write,
     /// Reads.
     Read,
-    /// Syncs of a file. What one that fails should have made durable, no later sync makes durable.
+    /// Syncs of a file, or of the file system. What one that fails should have made durable, no later
+    /// sync makes durable.
     Sync,
     /// `allocate` and `set_len`.
     Allocate,
@@ -110,7 +111,7 @@ fn kind_of(work: &Work) -> FaultOn {
     match work {
         Work::Write { .. } => FaultOn::Write,
         Work::Read { .. } => FaultOn::Read,
-        Work::Sync => FaultOn::Sync,
+        Work::Sync | Work::SyncFileSystem => FaultOn::Sync,
         Work::Allocate { .. } | Work::SetLen(_) => FaultOn::Allocate,
         Work::SyncDir => FaultOn::SyncDir,
         Work::Open { .. } => FaultOn::Open,

@@ -14,7 +14,8 @@
 //!
 //! **Names** change in one order for the whole disk, as with one metadata journal. A power cut keeps
 //! some first part of the changes; a `sync_dir` has made the directory's changes durable and
-//! so all that came before them. Syncing a file does not save its name (on ext4 it often does).
+//! so all that came before them. Syncing a file does not save its name (on ext4 it often does). A sync of
+//! the file system does all of this, for what had completed when it was submitted.
 //!
 //! **Room.** What is to be allocated beyond the capacity fails, as does a name beyond the number of
 //! those that there may be. Where not one block is free, a name that is added may fail as well, as its

@@ -114,6 +114,12 @@ impl Names {
         }
     }
 
+    /// Makes all changes durable that are among the first `change_count` ever made.
+    pub(super) fn sync_all(&mut self, change_count: usize) {
+        let among = change_count.saturating_sub(self.settled_count);
+        self.settle(among.min(self.pending.len()));
+    }
+
     /// Number of changes ever made.
     pub(super) fn change_count(&self) -> usize {
         self.settled_count + self.pending.len()

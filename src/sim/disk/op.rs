@@ -54,6 +54,7 @@ pub(in crate::sim) enum Work {
     RemoveDir,
     ReadDir,
     SyncDir,
+    SyncFileSystem,
 }
 
 impl Work {
@@ -93,6 +94,7 @@ impl Work {
             Self::RemoveDir => [11, 0, 0],
             Self::ReadDir => [12, 0, 0],
             Self::SyncDir => [13, 0, 0],
+            Self::SyncFileSystem => [14, 0, 0],
         }
     }
 }

@@ -52,6 +52,15 @@ pub(super) struct File {
     pub(super) links: u32,
 }
 
+impl File {
+    /// Everything is durable that had completed before `submitted`.
+    pub(super) fn sync(&mut self, submitted: u64) {
+        self.shapes.settle(submitted);
+        self.content.settle_cuts(submitted);
+        self.content.settle_all(submitted, false);
+    }
+}
+
 /// An open file.
 #[derive(Debug)]
 pub(super) struct Handle {

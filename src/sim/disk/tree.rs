@@ -13,6 +13,7 @@ impl State {
     pub(super) fn do_named(&mut self, path: &Path, op: &Op, fault: io::Result<()>) -> Outcome {
         match &op.work {
             Work::Open { mode } => Outcome::Opened(fault.and_then(|()| self.open(path, *mode))),
+            Work::SyncFileSystem => Outcome::Done(self.sync_file_system(path, op, fault)),
             Work::ReadDir => Outcome::Entries(fault.and_then(|()| self.read_dir(path))),
             work => Outcome::Done(fault.and_then(|()| match work {
                 Work::Rename { to } => self.rename(path, to),
@@ -155,6 +156,20 @@ impl State {
             is_dir: entry.is_dir,
         });
         Ok(listed.collect())
+    }
+
+    fn sync_file_system(&mut self, path: &Path, op: &Op, fault: io::Result<()>) -> io::Result<()> {
+        let place = self.names.place(path)?;
+        self.names.get(&place).ok_or(io::ErrorKind::NotFound)?;
+        for file in self.inodes.values_mut() {
+            match fault {
+                Ok(()) => file.sync(op.seq),
+                Err(_) => file.content.abandon(op.seq),
+            }
+        }
+        fault?;
+        self.names.sync_all(op.name_changes);
+        Ok(())
     }
 
     fn sync_dir(&mut self, path: &Path, name_changes: usize) -> io::Result<()> {

@@ -24,7 +24,25 @@ pub(super) struct RingReader<R: Runtime> {
     identity: JournalIdentity,
     geometry: Geometry,
     files: Vec<(PathBuf, R::File)>,
-    piece: Option<(u64, Buf)>,
+    piece: Option<Piece>,
+}
+
+/// What was read at once. Behind the end of its file it covers more than it has, so that the part of a
+/// journal that was not prepared yet, nearly all of a fresh one, is looked at once per piece.
+struct Piece {
+    start: u64,
+    covers_bytes: u64,
+    bytes: Buf,
+}
+
+impl Piece {
+    /// `len` bytes from `address` on, less at the end of the file; none where it does not reach.
+    fn part(&self, address: u64, len: usize) -> Option<Buf> {
+        let from = address.checked_sub(self.start)?;
+        let to = from.checked_add(len as u64)?;
+        let at = |byte: u64| (byte as usize).min(self.bytes.len());
+        (to <= self.covers_bytes).then(|| self.bytes.slice(at(from)..at(to)))
+    }
 }
 
 impl<R: Runtime> RingReader<R> {
@@ -64,7 +82,11 @@ impl<R: Runtime> RingReader<R> {
     pub async fn bytes(&mut self, address: u64, len: usize) -> io::Result<Buf> {
         let in_file = self.geometry.rest_of_file(address);
         let len = len.min(in_file as usize);
-        if let Some(found) = self.in_piece(address, len) {
+        if let Some(found) = self
+            .piece
+            .as_ref()
+            .and_then(|piece| piece.part(address, len))
+        {
             return Ok(found);
         }
         let (index, offset) = self.geometry.place(address);
@@ -78,17 +100,14 @@ impl<R: Runtime> RingReader<R> {
         };
         let (read, buffer) = file.read_at(buffer, offset, wanted).await;
         read?;
-        let piece = buffer.freeze();
-        let found = piece.slice(0..len.min(piece.len()));
-        self.piece = Some((address, piece));
+        let piece = Piece {
+            start: address,
+            covers_bytes: wanted as u64,
+            bytes: buffer.freeze(),
+        };
+        let found = piece.bytes.slice(0..len.min(piece.bytes.len()));
+        self.piece = Some(piece);
         Ok(found)
-    }
-
-    fn in_piece(&self, address: u64, len: usize) -> Option<Buf> {
-        let (start, piece) = self.piece.as_ref()?;
-        let from = usize::try_from(address.checked_sub(*start)?).ok()?;
-        let to = from.checked_add(len)?;
-        (to <= piece.len()).then(|| piece.slice(from..to))
     }
 
     /// The whole header of a write of this run at `address`, with everything up to its table's
