@@ -114,7 +114,7 @@ impl Ring {
     /// # Errors
     /// What io_uring_setup or eventfd answered; EPERM where io_uring is forbidden.
     pub fn new(durable_writes: DurableWrites) -> io::Result<Self> {
-        let (uring, features) = setup::build()?;
+        let (uring, features) = setup::build(durable_writes)?;
         let eventfd = setup::eventfd()?;
         setup::register_eventfd(&uring, &eventfd)?;
         let registered = registered::Slots::new(&uring);

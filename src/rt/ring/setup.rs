@@ -32,14 +32,29 @@ pub(super) struct Features {
 
 /// A ring with the best set of flags that the kernel knows: completions are processed only when
 /// this thread asks (Linux 6.1), or without interrupting it (5.19), or as they come.
-pub(super) fn build() -> io::Result<(IoUring, Features)> {
+pub(super) fn build(durable_writes: DurableWrites) -> io::Result<(IoUring, Features)> {
     let (uring, _) = build_best()?;
+    if durable_writes == DurableWrites::Flush {
+        bind_workers(&uring);
+    }
     // Linux 5.15; a kernel without it keeps its default. Zero leaves the other kind's bound alone.
     let _ = uring
         .submitter()
         .register_iowq_max_workers(&mut [FILE_WORKERS_MAX, 0]);
     let features = features(&uring);
     Ok((uring, features))
+}
+
+/// Keeps the kernel's threads of this ring on the cores of the calling thread, so that a flush does not
+/// wait for what keeps another core busy. Linux 5.14; a kernel without it lets them run anywhere.
+fn bind_workers(uring: &IoUring) {
+    // SAFETY: a set of CPUs is plain bits, all zeros being the empty one.
+    let mut cpus: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes at most as many bytes as the set has.
+    let got = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut cpus) };
+    if got == 0 {
+        let _ = uring.submitter().register_iowq_aff(&cpus);
+    }
 }
 
 /// What rings can do on this machine.
