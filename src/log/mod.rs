@@ -34,12 +34,15 @@ pub use options::{
     SYNCS_BY_FILE, ToldPartition,
 };
 pub use partition::marks::Marks;
+pub use partition::roll_plan::RoomAsk;
 pub use partition::tail::{ReadAsk, ReadBatches};
 pub use recovery::{
     Recovered, RecoveredPartition, RecoveryError, RecoveryReport, put_aside_unmarked, recover,
     refuse_unknown_dirs,
 };
 pub use segment::facts::SegmentFacts;
+pub use shard::append::Room;
 pub use shard::open_log::LogWatcher;
 pub use shard::partition_log::{Appended, PartitionLog};
-pub use shard::shard_log::{PartitionRoom, ShardLog};
+pub use shard::shard_log::ShardLog;
+pub use shard::storage::HeldRoom;

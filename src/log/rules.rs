@@ -61,6 +61,10 @@ rules! {
     SealCutDurable,
     /// A batch is accepted only once the journal and its segment have room for it.
     SpaceReserved,
+    /// A segment's file gets its name only once the journal has everything before it.
+    NameAfterJournaled,
+    /// The name is durable before segment-durable passes into the segment.
+    NameDurable,
     /// A start flushes journals, checkpoints, `run` and the metadata log before it reads them: after a
     /// kill they may hold writes that a power cut would still take.
     FlushBeforeRecovery,

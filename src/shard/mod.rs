@@ -39,7 +39,7 @@ use crate::cluster::controller::{Change, Made, ProducerIdBlock};
 use crate::cluster::{Image, Placement};
 use crate::config::{BrokerConfig, DynamicConfigs, Settings};
 use crate::log::partition::retention::{ClockNews, JUMP_STANDS, RetentionClock};
-use crate::log::{PartitionRoom, ShardLog, StorageError};
+use crate::log::{HeldRoom, ShardLog, StorageError};
 use crate::model::{
     BrokerId, LeaderEpoch, PartitionId, PartitionIndex, PartitionSlot, PartitionTable, ProducerId,
     TopicId,
@@ -67,7 +67,7 @@ struct Inner<R: Runtime> {
     /// What could not be made.
     unmade: RefCell<BTreeSet<PartitionId>>,
     /// Room for the partitions of changes that are being decided.
-    rooms: RefCell<BTreeMap<RoomTicket, PartitionRoom<R>>>,
+    rooms: RefCell<BTreeMap<RoomTicket, HeldRoom<R>>>,
     configs: Rc<ConfigCache>,
     memory: MemoryPlan,
     opener: BatchOpener,

@@ -140,6 +140,21 @@ pub fn segment_path(dir: &Path, base_offset: Offset, file: SegmentFile) -> PathB
     dir.join(file.name(base_offset))
 }
 
+/// Extension of files that are made for segments to come.
+const PREPARED_SUFFIX: &str = ".prepared";
+
+/// Name of a file that is made before the segment begins for which it is: it has none of a segment, and
+/// is no shorter than one.
+pub fn prepared_name(number: u64) -> String {
+    format!("{number:020}{PREPARED_SUFFIX}")
+}
+
+/// Reads such a name; `None` when it is another file's.
+pub fn parse_prepared(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(PREPARED_SUFFIX)?;
+    (digits.len() == OFFSET_DIGITS).then(|| decimal(digits))?
+}
+
 /// Why a small text file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SmallFileError {

@@ -27,19 +27,6 @@ pub struct MissingMemory {
     pub block: Option<(Position, usize)>,
 }
 
-/// Space that a segment's file needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reservation {
-    /// The segment.
-    pub base_offset: Offset,
-    /// From this block on.
-    pub from: u64,
-    /// As far as it should.
-    pub generous: u64,
-    /// As far as it must.
-    pub exact: u64,
-}
-
 /// What to journal of a batch that was accepted.
 pub struct AcceptedEntry {
     /// Offset of the batch's first record.

@@ -2,7 +2,48 @@
 //!
 //! Rules of Kafka's `LogSegment.shouldRoll`.
 
-use crate::model::{Offset, PartitionId};
+use crate::model::batch::BatchView;
+use crate::model::{Offset, PartitionId, ProducerId};
+
+/// The most that a batch may be for which room is reserved. Whether a segment ends before it is decided
+/// on this, once: the batch itself may be less, and goes where its room is.
+///
+/// An example: a segment of 900 of 1,000 bytes, and room is asked for 200 bytes. The segment ends, also
+/// where the batch turns out to have 80.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomAsk {
+    /// Its length, header included.
+    pub bytes: usize,
+    /// Offsets that it takes, at least 1.
+    pub records: i32,
+    /// Its max timestamp, in Unix milliseconds. A batch may have a later one: its segment grows older
+    /// than `segment.ms` by that.
+    pub max_timestamp_ms: i64,
+    /// Its idempotent producer, if it has one.
+    pub producer: Option<ProducerId>,
+    /// Wall clock of its append, in Unix milliseconds.
+    pub now_ms: i64,
+}
+
+impl RoomAsk {
+    /// What this batch needs, and no more.
+    pub fn of(batch: &BatchView<'_>, now_ms: i64) -> Self {
+        let producer = batch.producer_id();
+        Self {
+            bytes: batch.bytes().len(),
+            records: batch.last_offset_delta().saturating_add(1),
+            max_timestamp_ms: batch.max_timestamp_ms(),
+            producer: (producer.0 >= 0).then_some(producer),
+            now_ms,
+        }
+    }
+
+    /// Whether a batch is no more than that.
+    pub fn covers(&self, batch: &BatchView<'_>) -> bool {
+        let records = i64::from(batch.last_offset_delta()) + 1;
+        batch.bytes().len() <= self.bytes && records <= i64::from(self.records)
+    }
+}
 
 /// The active segment, as far as rolling is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

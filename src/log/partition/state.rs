@@ -10,7 +10,8 @@
 //! | [`State::flushed`] | the journal was flushed, below level `fsync` | |
 //! | [`State::next_write_back`] | a write-back begins | what to write where |
 //! | [`State::written_back`] | it is in the segment file | the segment that it has sealed |
-//! | [`State::begin_segment`] | the active segment ends | |
+//! | [`State::begin_segment`] | the active segment ends, and a file is prepared for the next | |
+//! | [`State::name_file`] | the journal has all before a segment, and its file got its name | |
 //! | [`State::next_event`], [`State::apply_event`] | an event is journaled, and completed | the event |
 //! | [`State::snapshot`], [`State::restore`] | a checkpoint, a start | the durable form, and back |
 //!
@@ -24,30 +25,34 @@
 //! After each change the marks and byte positions must be in their order ([`State::check`]). Where
 //! they are not, the partition is taken out of use, and the process goes on.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use crate::log::error::StorageError;
 use crate::log::journal::{EventChange, PartitionEvent, Pieces, Sequence};
 use crate::log::options::{Durability, LogConfig};
 use crate::log::partition::effects::{
-    AcceptedEntry, IndexGrowth, MissingMemory, Reservation, Restored, SealedSegment, WriteBack,
+    AcceptedEntry, IndexGrowth, MissingMemory, Restored, SealedSegment, WriteBack,
 };
 use crate::log::partition::marks::Marks;
 use crate::log::partition::producers::{ProducerBatch, ProducerError, Verdict};
 use crate::log::partition::retention::{RetentionLimits, RetentionPlan, plan_retention};
-use crate::log::partition::roll_plan::{IncomingBatch, RollLimits, jitter_ms, should_roll};
+use crate::log::partition::roll_plan::{
+    IncomingBatch, RollLimits, RoomAsk, jitter_ms, should_roll,
+};
 use crate::log::partition::snapshot::{AppliedBatch, Snapshot};
 use crate::log::partition::tail::{Tail, TailBatch};
 use crate::log::partition::write_back_plan::{
     Urgency, WriteBackPlan, WriteBackState, plan_write_back,
 };
 use crate::log::rules::{Rule, holds};
-use crate::log::segment::facts::{SegmentFacts, next_reservation};
+use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::index::{IndexedBatch, SegmentIndex};
+use crate::log::segment::open_segment::{OpenSegment, Reservation, ReservedFile, ReservedSpace};
 use crate::log::segment::position::{Boundary, Position, block_floor};
 use crate::model::batch::{BatchView, HEADER_BYTES, stamp};
 use crate::model::{LeaderEpoch, Offset, ProducerId};
-use crate::rt::{BLOCK_BYTES, Buf, BufMut, Permit};
+use crate::rt::{Buf, BufMut, Permit};
 
 /// A partition's log.
 pub struct State {
@@ -66,7 +71,13 @@ pub struct State {
     tail: Tail,
     /// What the last of the complete segments need that are not sealed yet, oldest first.
     rolled: VecDeque<RolledSegment>,
-    active: ActiveSegment,
+    /// The segment that is appended to, beside its facts.
+    active: OpenSegment,
+    space: ReservedSpace,
+    /// Room is given for a batch: memory at the log's end stays.
+    is_held: bool,
+    /// For that, a chunk was not given up.
+    is_kept_back: bool,
     /// The next entry begins at its block's boundary: the block before was written back unfinished, or
     /// the run has no entry of this partition yet.
     repeats_block: bool,
@@ -78,19 +89,10 @@ pub struct State {
     unusable: Option<StorageError>,
 }
 
-/// The segment that is appended to, beside its facts.
-struct ActiveSegment {
-    /// Where its batches are.
-    index: SegmentIndex,
-    /// Entries of the offset and the time index that their files have.
-    indexed: (usize, usize),
-    /// Space that is reserved in the file.
-    reserved_bytes: u64,
-}
-
+/// One that is complete, and not sealed.
 struct RolledSegment {
-    index: SegmentIndex,
-    indexed: (usize, usize),
+    open: OpenSegment,
+    /// Kafka's producer snapshot as of its end.
     producers: Vec<u8>,
 }
 
@@ -124,11 +126,10 @@ impl State {
             journaled: end,
             tail: Tail::new(end.at),
             rolled: VecDeque::new(),
-            active: ActiveSegment {
-                index: from.index,
-                indexed: (0, 0),
-                reserved_bytes: 0,
-            },
+            active: OpenSegment::named(from.index),
+            space: ReservedSpace::default(),
+            is_held: false,
+            is_kept_back: false,
             repeats_block: true,
             pending: VecDeque::new(),
             last_event: now.last_event,
@@ -245,13 +246,7 @@ impl State {
 
     /// Of a segment that is not sealed, the index is in memory.
     pub fn open_index(&self, base_offset: Offset) -> Option<&SegmentIndex> {
-        if self.now.active.base_offset == base_offset {
-            return Some(&self.active.index);
-        }
-        let rolled = self.now.complete.range(self.sealed_count()..);
-        let mut indexes = rolled.zip(&self.rolled);
-        let found = indexes.find(|(facts, _)| facts.base_offset == base_offset)?;
-        Some(&found.1.index)
+        self.open_segment(base_offset).map(|open| &open.index)
     }
 
     /// Gives the index of a segment that is not sealed what it lacks since the start, unless it has it by
@@ -262,27 +257,48 @@ impl State {
         before: SegmentIndex,
         in_files: (usize, usize),
     ) {
-        let sealed = self.sealed_count();
-        let (index, indexed) = if self.now.active.base_offset == base_offset {
-            (&mut self.active.index, &mut self.active.indexed)
-        } else {
-            let mut rolled = self.now.complete.range(sealed..).zip(&mut self.rolled);
-            match rolled.find(|(facts, _)| facts.base_offset == base_offset) {
-                Some((_, rolled)) => (&mut rolled.index, &mut rolled.indexed),
-                None => return,
-            }
-        };
-        if index.starts_behind().is_some() {
-            index.put_before(before);
-            *indexed = in_files;
+        if let Some(open) = self.open_segment_mut(base_offset) {
+            open.complete_index(before, in_files);
         }
+    }
+
+    /// The number under which a segment's file is, while it has not the name of the base offset.
+    pub fn prepared_file(&self, base_offset: Offset) -> Option<u64> {
+        self.open_segment(base_offset)?.prepared()
+    }
+
+    /// A segment's file has the name of its base offset, durably.
+    pub fn name_file(&mut self, base_offset: Offset) {
+        if let Some(open) = self.open_segment_mut(base_offset) {
+            open.name();
+        }
+    }
+
+    fn open_segment(&self, base_offset: Offset) -> Option<&OpenSegment> {
+        if self.now.active.base_offset == base_offset {
+            return Some(&self.active);
+        }
+        let rolled = self.now.complete.range(self.sealed_count()..);
+        let mut both = rolled.zip(&self.rolled);
+        let found = both.find(|(facts, _)| facts.base_offset == base_offset)?;
+        Some(&found.1.open)
+    }
+
+    fn open_segment_mut(&mut self, base_offset: Offset) -> Option<&mut OpenSegment> {
+        if self.now.active.base_offset == base_offset {
+            return Some(&mut self.active);
+        }
+        let sealed = self.sealed_count();
+        let mut both = self.now.complete.range(sealed..).zip(&mut self.rolled);
+        let found = both.find(|(facts, _)| facts.base_offset == base_offset)?;
+        Some(&mut found.1.open)
     }
 
     // --- accepting ---
 
-    /// Whether the next checkpoint has one more producer with it.
-    pub fn is_new_producer(&self, producer: &ProducerBatch) -> bool {
-        self.now.producers.get(producer.producer_id).is_none()
+    /// Whether the next checkpoint has one more producer with a batch of it.
+    pub fn is_new_producer(&self, producer: ProducerId) -> bool {
+        self.now.producers.get(producer).is_none()
     }
 
     /// What the partition's producers say to a batch.
@@ -290,14 +306,13 @@ impl State {
         self.now.producers.check(producer)
     }
 
-    /// Whether the active segment must end before `batch`.
-    pub fn rolls_for(&self, batch: &BatchView<'_>, now_ms: i64) -> bool {
+    /// Whether the active segment must end before a batch that is no more than what is asked for.
+    pub fn rolls_for(&self, ask: &RoomAsk) -> bool {
         let index_full = self.active.index.is_full(self.config.segment_index_bytes);
-        let delta = i64::from(batch.last_offset_delta());
         let incoming = IncomingBatch {
-            last_offset: self.now.end.offset.plus(delta),
-            max_timestamp_ms: batch.max_timestamp_ms(),
-            size_bytes: batch.bytes().len() as u64,
+            last_offset: self.now.end.offset.plus(i64::from(ask.records) - 1),
+            max_timestamp_ms: ask.max_timestamp_ms,
+            size_bytes: ask.bytes as u64,
         };
         let limits = RollLimits {
             segment_bytes: self.config.segment_bytes,
@@ -309,71 +324,101 @@ impl State {
             ),
         };
         let active = self.now.active.for_rolling(index_full);
-        should_roll(&active, &incoming, &limits, now_ms).is_some()
+        should_roll(&active, &incoming, &limits, ask.now_ms).is_some()
     }
 
-    /// Whether everything accepted is safely in the journal, so that a segment can begin at the log end:
-    /// its name tells of what lies before it.
-    pub fn may_begin_segment(&self) -> bool {
-        self.completed.offset == self.now.end.offset
-    }
-
-    /// The active segment ends, and the next one, whose file is there, begins at the log end.
+    /// The active segment ends, and the next one begins at the log end, in the file that is prepared.
     pub fn begin_segment(&mut self, now_ms: i64) {
         let end = self.now.end.offset;
-        let next = ActiveSegment {
-            index: SegmentIndex::new(end),
-            indexed: (0, 0),
-            reserved_bytes: 0,
-        };
-        let before = std::mem::replace(&mut self.active, next);
+        let next = self.space.begin_segment(end);
         self.rolled.push_back(RolledSegment {
-            index: before.index,
-            indexed: before.indexed,
+            open: std::mem::replace(&mut self.active, next),
             producers: self.now.producers.encode_kafka(),
         });
         self.now.begin_segment(now_ms);
         self.tail.start_segment(end);
-        (self.completed, self.journaled) = (self.now.end, self.now.end);
+        self.completed = self.settled(self.completed);
+        self.journaled = self.settled(self.journaled);
         self.check_all();
     }
 
-    /// Space that the active segment's file lacks for so many bytes more; steps double from the first
-    /// to the last one.
-    pub fn reservation(&self, batch_bytes: u64, steps: (u64, u64)) -> Option<Reservation> {
-        let reserved = self.active.reserved_bytes;
-        let needed = self.now.end.at.byte + batch_bytes;
-        let limit = self.config.segment_bytes;
-        (needed > reserved).then(|| Reservation {
-            base_offset: self.now.active.base_offset,
-            from: block_floor(reserved),
-            generous: next_reservation(reserved, needed, limit, steps),
-            exact: needed.next_multiple_of(BLOCK_BYTES as u64),
-        })
+    /// The end of a segment that has ended is the beginning of the next one.
+    fn settled(&self, boundary: Boundary) -> Boundary {
+        if self.rolled.is_empty() {
+            return boundary;
+        }
+        let complete = &self.now.complete;
+        let following = complete.partition_point(|facts| facts.base_offset <= boundary.at.segment);
+        let next = complete.get(following).unwrap_or(&self.now.active);
+        match boundary.offset == next.base_offset {
+            true => Boundary {
+                at: Position::new(next.base_offset, 0),
+                ..boundary
+            },
+            false => boundary,
+        }
     }
 
-    /// The file of the active segment has its space up to here.
-    pub fn reserved(&mut self, bytes: u64) {
-        self.active.reserved_bytes = bytes;
+    /// Space that so many bytes more lack, in the active segment's file or, where that `rolls`, in the
+    /// next one's; steps double from the first to the last one.
+    pub fn reservation(
+        &self,
+        batch_bytes: u64,
+        rolls: bool,
+        steps: (u64, u64),
+    ) -> Option<Reservation> {
+        let batch = (self.now.end.at, batch_bytes);
+        self.space
+            .missing(batch, rolls, self.config.segment_bytes, steps)
     }
 
-    /// The active segment and its end, when space is reserved behind it and everything is written back;
-    /// that space counts as given back.
+    /// A file has its space up to here, durably.
+    pub fn reserved(&mut self, file: ReservedFile, bytes: u64) {
+        self.space.reached(file, bytes);
+    }
+
+    /// The number of the file that is prepared for the next segment, if there is one; it is none of the
+    /// log's any more.
+    pub fn take_next_file(&mut self) -> Option<u64> {
+        self.space.take_next()
+    }
+
+    /// The active segment and its end, when everything is written back and its file is not as it would be
+    /// found: it has space behind its end, which counts as given back, or no name yet.
     pub fn give_back_reserved(&mut self) -> Option<(Offset, u64)> {
         let end = self.now.end.at;
-        let reserved = std::mem::take(&mut self.active.reserved_bytes);
+        let is_longer = self.space.cut_active(end.byte);
         let is_whole = self.unusable.is_none() && self.now.written_back == end;
-        (reserved > end.byte && is_whole).then_some((self.now.active.base_offset, end.byte))
+        let is_due = is_whole && (is_longer || self.active.prepared().is_some());
+        is_due.then_some((self.now.active.base_offset, end.byte))
     }
 
-    /// Memory that a batch of so many bytes lacks.
-    pub fn missing_memory(&self, batch_bytes: usize) -> MissingMemory {
+    /// Memory that a batch of so many bytes lacks, behind the log end or, where that `rolls`, in the next
+    /// segment.
+    pub fn missing_memory(&self, batch_bytes: usize, rolls: bool) -> MissingMemory {
+        if rolls {
+            return MissingMemory {
+                bytes: batch_bytes.saturating_sub(self.tail.spare_bytes()),
+                block: None,
+            };
+        }
         let block = self.tail.missing_block();
         let used = block.map_or(0, |(_, used)| used);
         MissingMemory {
             bytes: (batch_bytes + used).saturating_sub(self.tail.room()),
             block,
         }
+    }
+
+    /// Room is given for a batch, so that memory which it counts on stays until [`State::let_go`].
+    pub fn hold_memory(&mut self) {
+        self.is_held = true;
+    }
+
+    /// The room was used or given back. Tells whether a chunk could be given up meanwhile.
+    pub fn let_go(&mut self) -> bool {
+        self.is_held = false;
+        std::mem::take(&mut self.is_kept_back)
     }
 
     /// Takes memory for batches to come, and the block at the log's end into the first of it, where
@@ -491,6 +536,7 @@ impl State {
 
     /// Everything up to `end` is in completed journal writes.
     pub fn completed(&mut self, end: Boundary) {
+        let end = self.settled(end);
         self.completed = end;
         if self.durability == Durability::Fsync {
             self.journaled = end;
@@ -506,7 +552,7 @@ impl State {
 
     /// The journal was flushed when everything up to `end` was in completed writes.
     pub fn flushed(&mut self, end: Boundary) {
-        self.journaled = self.journaled.max(end);
+        self.journaled = self.journaled.max(self.settled(end));
         self.check();
     }
 
@@ -527,15 +573,14 @@ impl State {
 
     // --- write-back ---
 
-    /// Bytes that could be written back, as far as the segment goes that is next.
+    /// Bytes that could be written back, as far as the segment goes that is next; more than any where it
+    /// can be sealed.
     pub fn write_back_bytes(&self) -> u64 {
-        let from = self.now.written_back;
-        match self.rolled.is_empty() {
-            false => u64::MAX,
-            true if self.completed.at.segment == from.segment => {
-                self.completed.at.byte.saturating_sub(from.byte)
-            }
-            true => 0,
+        let (from, completed) = (self.now.written_back, self.completed.at);
+        match completed.segment.cmp(&from.segment) {
+            Ordering::Less => 0,
+            Ordering::Equal => completed.byte.saturating_sub(from.byte),
+            Ordering::Greater => u64::MAX,
         }
     }
 
@@ -603,8 +648,8 @@ impl State {
         let rolled = self.rolled.pop_front()?;
         Some(SealedSegment {
             facts,
-            index: rolled.index,
-            indexed: rolled.indexed,
+            index: rolled.open.index,
+            indexed: rolled.open.indexed,
             producers: rolled.producers,
         })
     }
@@ -634,35 +679,26 @@ impl State {
         self.tail.release(self.now.written_back)
     }
 
-    /// Gives up the oldest chunk of the tail, if everything in it is still in segment files.
+    /// Gives up the oldest chunk of the tail, if everything in it is still in segment files, and no room
+    /// counts on it.
     pub fn evict_chunk(&mut self) {
-        self.tail.evict(self.now.written_back);
+        self.is_kept_back = self.is_held && self.tail.has_one_chunk();
+        if !self.is_kept_back {
+            self.tail.evict(self.now.written_back);
+        }
     }
 
     /// Index entries of what is safely in the journal that the active segment's files lack, if they are for
     /// so many bytes; they count as written.
     pub fn grow_index(&mut self, at_least_bytes: u64) -> Option<(&SegmentIndex, IndexGrowth)> {
         let safe = self.journaled.offset;
-        let active = &mut self.active;
-        let now = (
-            active.index.offsets().entries_below(safe),
-            active.index.times().entries_below(safe),
-        );
-        // Until what the start has left out is known, nothing can be written behind it.
-        if now.0 <= active.indexed.0 || active.index.starts_behind().is_some() {
-            return None;
-        }
-        let offsets = active.index.offsets();
-        let lacking_bytes = offsets.bytes_between(active.indexed.0, now.0);
-        if lacking_bytes < at_least_bytes {
-            return None;
-        }
+        let (had, now) = self.active.grow_index(safe, at_least_bytes)?;
         let growth = IndexGrowth {
             base_offset: self.now.active.base_offset,
-            had: std::mem::replace(&mut active.indexed, now),
+            had,
             now,
         };
-        Some((&active.index, growth))
+        Some((&self.active.index, growth))
     }
 
     // --- the front ---
@@ -755,7 +791,7 @@ mod tests {
     use super::*;
     use crate::model::batch::BatchBuilder;
     use crate::model::{PartitionId, PartitionIndex, TopicId};
-    use crate::rt::{Arena, Budget};
+    use crate::rt::{Arena, BLOCK_BYTES, Budget};
 
     impl State {
         /// Breaks the order of marks.
@@ -804,7 +840,7 @@ mod tests {
         }
 
         fn accept(&mut self, bytes: usize, first: u64) -> AcceptedEntry {
-            let missing = self.state.missing_memory(bytes).bytes;
+            let missing = self.state.missing_memory(bytes, false).bytes;
             let chunk = self
                 .arena
                 .alloc(missing.next_multiple_of(BLOCK_BYTES))
@@ -858,15 +894,22 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_ends_and_is_sealed() {
+    fn a_segment_ends_before_it_is_journaled_and_is_sealed_behind() {
         let mut machine = Machine::new();
         let end = machine.accept(5_000, 0).end;
-        assert!(!machine.state.may_begin_segment());
-        machine.state.completed(end);
+        let next = machine.state.reservation(1_000, true, (4_096, 4_096));
+        let next = next.unwrap();
+        assert_eq!((next.file, next.exact), (ReservedFile::Next(0), 4_096));
+        machine.state.reserved(next.file, next.exact);
         machine.state.begin_segment(9);
         let second = machine.accept(1_000, 1);
         assert_eq!(second.from, Position::new(Offset(1), 0));
         assert!(machine.state.open_index(Offset(0)).is_some());
+        assert_eq!(machine.state.prepared_file(Offset(1)), Some(0));
+        assert!(machine.write_back(Urgency::Everything).is_none());
+        machine.state.completed(end);
+        let all_before = Position::new(Offset(1), 0);
+        assert_eq!(machine.state.completed_end().at, all_before);
         let last = machine.write_back(Urgency::Blocks).unwrap();
         assert_eq!((last.plan.to, last.plan.seals), (5_000, true));
         let sealed = machine.state.written_back(&last.plan).unwrap();

@@ -169,6 +169,16 @@ impl Tail {
         self.open_chunk().map_or(0, |chunk| chunk.bytes.room()) + self.spare_bytes
     }
 
+    /// Of these, bytes in buffers that nothing was pushed into yet.
+    pub fn spare_bytes(&self) -> usize {
+        self.spare_bytes
+    }
+
+    /// Whether its oldest chunk is its last one, too.
+    pub fn has_one_chunk(&self) -> bool {
+        self.chunks.len() == 1
+    }
+
     /// How large the next chunk should be for `missing` bytes: twice the last one, so that idle
     /// partitions cost little, and no more than `max`.
     pub fn next_chunk_bytes(&self, missing: usize, max: usize) -> usize {

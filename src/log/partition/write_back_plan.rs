@@ -1,8 +1,8 @@
 //! What of a partition is written back to its segment file next. Pure.
 //!
 //! The rules: only journaled bytes are written; a write ends on a block boundary unless nothing is accepted
-//! beyond it in that segment; a segment that is no longer appended to is written to its last byte and is
-//! then sealed.
+//! beyond it in that segment; a segment that is no longer appended to is written to its last byte, once
+//! the journal has all of it, and is then sealed.
 
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::position::{Position, block_floor};
@@ -55,7 +55,7 @@ pub fn plan_write_back(
 ) -> Option<WriteBackPlan> {
     let from = state.from.block_start();
     let furthest = from.byte.saturating_add(max_bytes);
-    if let Some(size) = state.rolled_bytes {
+    if let Some(size) = state.rolled_bytes.filter(|_| is_all_journaled(state)) {
         if size == state.from.byte {
             // Everything is there already; its last block is only in the file and stays untouched.
             return Some(WriteBackPlan {
@@ -80,7 +80,8 @@ pub fn plan_write_back(
     } else {
         state.accepted.byte
     };
-    let nothing_beyond = limit == state.accepted.byte || !holds(Rule::WriteBacksEndOnBlocks);
+    let is_at_end = state.rolled_bytes.is_none() && limit == state.accepted.byte;
+    let nothing_beyond = is_at_end || !holds(Rule::WriteBacksEndOnBlocks);
     let to = match urgency {
         Urgency::Everything if nothing_beyond => limit,
         _ => block_floor(limit),
@@ -95,6 +96,12 @@ pub fn plan_write_back(
         to,
         seals: false,
     })
+}
+
+/// Whether the journal has all of a segment that is no longer appended to: what it has reaches into the
+/// next one, or up to its beginning.
+fn is_all_journaled(state: &WriteBackState) -> bool {
+    state.journaled.segment > state.from.segment || !holds(Rule::JournaledBeforeWriteBack)
 }
 
 fn journaled_in_segment(state: &WriteBackState) -> u64 {
@@ -182,6 +189,21 @@ mod tests {
         assert_eq!(planned(done, Urgency::Blocks), Some((9000, 9000, true)));
         let plan = plan_write_back(&rolled, Urgency::Blocks, 4096).unwrap();
         assert_eq!((plan.from.byte, plan.to, plan.seals), (4096, 8192, false));
+    }
+
+    #[test]
+    fn a_rolled_segment_is_not_sealed_before_all_of_it_is_journaled() {
+        let rolled = |journaled| WriteBackState {
+            rolled_bytes: Some(9000),
+            journaled,
+            accepted: Position::new(Offset(9), 8200),
+            ..state(0, 0, 0)
+        };
+        let blocks = Some((0, 8192, false));
+        assert_eq!(planned(rolled(at(8200)), Urgency::Everything), blocks);
+        assert_eq!(planned(rolled(at(4000)), Urgency::Everything), None);
+        let all = Position::new(Offset(9), 0);
+        assert_eq!(planned(rolled(all), Urgency::Blocks), Some((0, 9000, true)));
     }
 
     #[test]

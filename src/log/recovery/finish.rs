@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::log::files::partition_dirs::remove_tree;
-use crate::log::files::partition_files::SegmentFile;
+use crate::log::files::partition_files::{SegmentFile, parse_prepared};
 use crate::log::partition::effects::Restored;
 use crate::log::segment::index::SegmentIndex;
 use crate::log::segment::position::Position;
@@ -94,23 +94,32 @@ async fn settle_dir<R: Runtime>(partition: &mut RecoveringPartition<R>) -> io::R
     remove_other_segments(partition).await
 }
 
-/// Removes files of segments that are no longer, or not yet, part of the log.
+/// Removes files of segments that are no longer, or not yet, part of the log. The segment that is
+/// appended to has one, which may not have had its name.
 async fn remove_other_segments<R: Runtime>(
     partition: &mut RecoveringPartition<R>,
 ) -> io::Result<()> {
     partition.snapshot.end_replay();
+    partition
+        .open(partition.snapshot.active().base_offset)
+        .await?;
     let snapshot = &partition.snapshot;
     let is_kept = |base: Offset| snapshot.segments().any(|facts| facts.base_offset == base);
     partition.has_unsynced_names |= !partition.replayed.is_empty();
     for entry in partition.rt.read_dir(&partition.dir).await? {
-        if let Some((base, _)) = SegmentFile::parse(&entry.name)
-            && !is_kept(base)
-        {
+        let base = SegmentFile::parse(&entry.name).map(|(base, _)| base);
+        let goes = match base {
+            Some(base) => !is_kept(base),
+            None => parse_prepared(&entry.name).is_some(),
+        };
+        if goes {
             partition
                 .rt
                 .remove_file(&partition.dir.join(&entry.name))
                 .await?;
-            partition.unsynced.remove(&base);
+            base.inspect(|base| {
+                partition.unsynced.remove(base);
+            });
             partition.has_unsynced_names = true;
         }
     }

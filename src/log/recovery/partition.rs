@@ -8,7 +8,9 @@ use std::time::Duration;
 use crate::log::error::is_disk_full;
 use crate::log::files::lock::open_locked;
 use crate::log::files::partition_dirs::make_dir;
-use crate::log::files::partition_files::{SegmentFile, partition_dir, segment_path};
+use crate::log::files::partition_files::{
+    SegmentFile, parse_prepared, partition_dir, prepared_name, segment_path,
+};
 use crate::log::options::KnownPartition;
 use crate::log::partition::snapshot::Snapshot;
 use crate::log::segment::position::Position;
@@ -199,20 +201,40 @@ impl<R: Runtime> RecoveringPartition<R> {
         !self.is_fresh || !self.replayed.is_empty() || self.snapshot.end().offset > Offset::ZERO
     }
 
-    /// A segment's data file, created when missing.
+    /// A segment's data file. One that is missing is made from the first that was prepared, which has the
+    /// space that was promised to what the journal has of it; or anew.
     pub async fn open(&mut self, segment: Offset) -> io::Result<R::File> {
         if let Some((_, file)) = self.file.as_ref().filter(|(base, _)| *base == segment) {
             return Ok(file.clone());
         }
         self.close();
         let path = segment_path(&self.dir, segment, SegmentFile::Log);
-        let mode = OpenMode {
-            direct: true,
-            create: Create::IfMissing,
+        let file = match open_locked(&self.rt, &path, OpenMode::DIRECT).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.has_unsynced_names = true;
+                if let Some(number) = self.prepared_files().await?.first() {
+                    let prepared = self.dir.join(prepared_name(*number));
+                    self.rt.rename(&prepared, &path).await?;
+                }
+                let mode = OpenMode {
+                    direct: true,
+                    create: Create::IfMissing,
+                };
+                open_locked(&self.rt, &path, mode).await?
+            }
+            opened => opened?,
         };
-        let file = open_locked(&self.rt, &path, mode).await?;
         self.file = Some((segment, file.clone()));
         Ok(file)
+    }
+
+    /// The numbers of files that were prepared, in the order in which segments began in them.
+    async fn prepared_files(&self) -> io::Result<Vec<u64>> {
+        let entries = self.rt.read_dir(&self.dir).await?;
+        let names = entries.iter().map(|entry| entry.name.as_str());
+        let mut numbers: Vec<u64> = names.filter_map(parse_prepared).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
     }
 
     /// Lets go of the open file.

@@ -7,6 +7,7 @@
 //! | `position` | a byte of a log, a boundary between batches |
 //! | `index/`, `index_cache`, `index_files` | where in a segment an offset or a time is |
 //! | `open_files` | segment files that are open |
+//! | `open_segment` | a segment that is not sealed |
 //! | `recent` | values by key, the least recently used of which goes first |
 //! | `walk` | batch after batch through a file |
 
@@ -16,6 +17,7 @@ pub mod index;
 pub(in crate::log) mod index_cache;
 pub(in crate::log) mod index_files;
 pub(in crate::log) mod open_files;
+pub(in crate::log) mod open_segment;
 pub mod position;
 mod recent;
 pub(in crate::log) mod walk;

@@ -5,13 +5,11 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::log::error::StorageError;
 use crate::log::files::lock::open_locked;
 use crate::log::files::partition_files::{SegmentFile, segment_path};
-use crate::log::files::small_file::sync_names;
 use crate::log::segment::recent::Recent;
 use crate::model::{Offset, PartitionId};
-use crate::rt::{Budget, Create, File, OpenMode, Runtime, is_open_refused};
+use crate::rt::{Budget, Create, OpenMode, Runtime, is_open_refused};
 
 /// Which segment.
 pub type SegmentKey = (PartitionId, Offset);
@@ -56,12 +54,20 @@ impl<R: Runtime> OpenFiles<R> {
         if let Some(file) = self.cached(key) {
             return Ok(file);
         }
+        self.get_at(key, &segment_path(dir, key.1, SegmentFile::Log))
+            .await
+    }
+
+    /// The segment's data file, which is at `path`, perhaps not for long: it stays open under its key.
+    ///
+    /// # Errors
+    /// As [`OpenFiles::get`].
+    pub async fn get_at(&self, key: SegmentKey, path: &Path) -> io::Result<R::File> {
         let _turn = self.opening.acquire(1).await;
         if let Some(file) = self.cached(key) {
             return Ok(file);
         }
-        let path = segment_path(dir, key.1, SegmentFile::Log);
-        let file = self.open(&path, OpenMode::DIRECT).await?;
+        let file = self.open(path, OpenMode::DIRECT).await?;
         self.put(key, file.clone());
         Ok(file)
     }
@@ -81,27 +87,16 @@ impl<R: Runtime> OpenFiles<R> {
         }
     }
 
-    /// Creates the data file of a segment that begins, durably. What an interrupted attempt left
-    /// is emptied first.
+    /// A file that is prepared for a segment to come; created where it is not there. It is not kept open.
     ///
     /// # Errors
-    /// `Offline` when a sync has failed; whoever calls this takes the directory offline.
-    pub async fn create(&self, key: SegmentKey, dir: &Path) -> Result<R::File, StorageError> {
-        let path = segment_path(dir, key.1, SegmentFile::Log);
+    /// As [`OpenFiles::get`].
+    pub async fn prepare(&self, path: &Path) -> io::Result<R::File> {
         let mode = OpenMode {
             direct: true,
             create: Create::IfMissing,
         };
-        let file = self.open(&path, mode).await?;
-        if file.size()? > 0 {
-            file.set_len(0).await?;
-            // Another attempt would find it empty, and not sync it any more.
-            let synced = file.sync().await;
-            synced.map_err(|e| StorageError::Offline(format!("{}: {e}", path.display())))?;
-        }
-        sync_names(&self.rt, dir).await?;
-        self.put(key, file.clone());
-        Ok(file)
+        self.open(path, mode).await
     }
 
     /// Creates the data file of a log's first segment, which must not exist. Its name is not durable.

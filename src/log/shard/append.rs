@@ -1,31 +1,47 @@
 //! Appending a batch: judged, given room, then accepted in one step.
 //!
-//! Everything that can wait or fail comes before the step in which offsets are assigned, so that an
-//! accepted batch is certain to fit its segment, the journal and memory.
+//! Everything that can wait or fail comes before the step in which offsets are assigned:
+//! [`PartitionLog::reserve`] gives a [`Room`] that holds all that a batch can need, and
+//! [`Room::accept`] neither waits nor fails. Whoever decides and appends in one step, so that nothing
+//! comes between the two, reserves first.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use smallvec::SmallVec;
 
 use crate::log::error::{AppendError, StorageError};
+use crate::log::files::partition_files::prepared_name;
+use crate::log::files::small_file::sync_names;
 use crate::log::journal::{Entry, JournalError, JournalPermit};
-use crate::log::partition::effects::{AcceptedEntry, Reservation};
+use crate::log::partition::effects::AcceptedEntry;
 use crate::log::partition::producers::{ProducerBatch, Verdict};
+use crate::log::partition::roll_plan::RoomAsk;
 use crate::log::partition::snapshot::{PRODUCER_BYTES, SEGMENT_BYTES};
 use crate::log::partition::write_back_plan::Urgency;
 use crate::log::rules::{Rule, holds};
+use crate::log::segment::open_segment::{Reservation, ReservedFile};
 use crate::log::segment::position::Position;
 use crate::log::shard::open_log::{DirIs, OpenLog};
 use crate::log::shard::partition_log::{Appended, PartitionLog};
-use crate::log::shard::storage::{Journaled, Token};
+use crate::log::shard::storage::{HeldRoom, Journaled, Token};
+use crate::log::shard::write_back::name_file;
 use crate::model::Offset;
 use crate::model::batch::{BatchView, TimestampType};
-use crate::rt::{BLOCK_BYTES, Buf, BufMut, File, Latch, Permit, Runtime};
+use crate::rt::{BLOCK_BYTES, Buf, BufMut, File, Permit, Runtime, TaskClass};
 
-/// Where a batch will go.
-struct Room<R: Runtime> {
-    permit: JournalPermit<R, Token>,
+/// Room for one batch: the partition's turn, memory, space in its segment and in the journal, and in the
+/// checkpoints to come. What is not used returns when it is dropped; until then nobody else appends to
+/// the partition.
+pub struct Room<R: Runtime> {
+    log: Rc<OpenLog<R>>,
+    ask: RoomAsk,
+    /// The active segment ends before the batch; a file is prepared for the next one.
+    rolls: bool,
+    journal: JournalPermit<R, Token>,
     memory: Memory,
+    checkpoint: Option<HeldRoom<R>>,
+    _turn: Permit,
 }
 
 /// Memory for a batch.
@@ -50,34 +66,99 @@ impl<R: Runtime> PartitionLog<R> {
             Ok(view) if view.bytes().len() == batch.len() => view,
             _ => return Err(AppendError::NotABatch),
         };
-        let _turn = self.0.turn.acquire(1).await;
+        let turn = self.0.turn.acquire(1).await;
         self.0.check_usable()?;
-        let producer = ProducerBatch::of(&batch);
-        if let Some(duplicate) = self.0.judge(producer.as_ref(), &batch)? {
+        if let Some(duplicate) = self.0.judge(&batch)? {
             return Ok(duplicate);
         }
-        let room = self.0.make_room(&batch, producer.as_ref(), now_ms).await?;
-        let appended = self.0.accept(&batch, producer.as_ref(), room, now_ms)?;
+        let ask = RoomAsk::of(&batch, now_ms);
+        let room = self.0.make_room(ask, turn).await?;
+        Ok(room.accept(&batch))
+    }
+
+    /// Room for a batch of at most what is asked for. Waits for the partition's turn, first come, first
+    /// served, then for memory, space in the segment, and space in the journal.
+    ///
+    /// # Errors
+    /// `TooLarge`, `DiskFull`; that the partition cannot be used. Then nothing is held.
+    pub async fn reserve(&self, ask: RoomAsk) -> Result<Room<R>, AppendError> {
+        let turn = self.0.turn.acquire(1).await;
+        self.0.check_usable()?;
+        self.0.make_room(ask, turn).await
+    }
+}
+
+impl<R: Runtime> Room<R> {
+    /// Appends a batch, which was checked, and whose producer was judged: it gets its offsets and its
+    /// place in the order. Never waits, never fails, also where a segment ends before it. In a partition
+    /// that cannot be used any more it is appended nowhere, and never acknowledged.
+    ///
+    /// # Panics
+    /// When it is more than what the room was asked for.
+    pub fn accept(mut self, batch: &BatchView<'_>) -> Appended {
+        assert!(self.ask.covers(batch), "a batch goes where its room is");
+        let log = self.log.clone();
+        if log.check_usable().is_err() {
+            let end = log.state.borrow().marks().log_end;
+            return appended(batch, end, end);
+        }
+        let producer = ProducerBatch::of(batch);
+        let accepted = {
+            let mut state = log.state.borrow_mut();
+            if self.rolls {
+                state.begin_segment(self.ask.now_ms);
+                log.name_too_early();
+            }
+            let memory = std::mem::take(&mut self.memory);
+            state.take_memory(memory.chunks, memory.block.map(|(_, block)| block));
+            let first = log.storage.next_entry_from();
+            state.accept(batch, producer.as_ref(), first, self.ask.now_ms)
+        };
+        if let Some(held) = self.checkpoint.take() {
+            held.take_all();
+        }
+        let (base_offset, end_offset) = (accepted.base_offset, accepted.end.offset);
+        log.journal_accepted(accepted, &mut self.journal);
         if producer.is_some() {
-            let memory = &self.0.storage.producer_memory;
-            memory.count(&self.0);
+            let memory = &log.storage.producer_memory;
+            memory.count(&log);
             memory.make_room();
         }
-        Ok(appended)
+        appended(batch, base_offset, end_offset)
+    }
+}
+
+impl<R: Runtime> Drop for Room<R> {
+    fn drop(&mut self) {
+        let storage = &self.log.storage;
+        let is_kept_back = self.log.state.borrow_mut().let_go();
+        if is_kept_back {
+            storage.tail.release(self.log.slot, 1);
+        }
+        let unused = std::mem::take(&mut self.memory);
+        if is_kept_back || unused.room > 0 {
+            drop(unused);
+            storage.tail.look_again();
+        }
+    }
+}
+
+fn appended(batch: &BatchView<'_>, base_offset: Offset, end_offset: Offset) -> Appended {
+    Appended {
+        base_offset,
+        end_offset,
+        log_append_time_ms: is_log_append_time(batch).then(|| batch.max_timestamp_ms()),
+        duplicate: false,
     }
 }
 
 impl<R: Runtime> OpenLog<R> {
-    fn judge(
-        &self,
-        producer: Option<&ProducerBatch>,
-        batch: &BatchView<'_>,
-    ) -> Result<Option<Appended>, AppendError> {
-        let Some(producer) = producer else {
+    fn judge(&self, batch: &BatchView<'_>) -> Result<Option<Appended>, AppendError> {
+        let Some(producer) = ProducerBatch::of(batch) else {
             return Ok(None);
         };
         let state = self.state.borrow();
-        match state.judge(producer)? {
+        match state.judge(&producer)? {
             Verdict::Append => Ok(None),
             Verdict::Duplicate {
                 base_offset,
@@ -94,43 +175,43 @@ impl<R: Runtime> OpenLog<R> {
 
     async fn make_room(
         self: &Rc<Self>,
-        batch: &BatchView<'_>,
-        producer: Option<&ProducerBatch>,
-        now_ms: i64,
+        ask: RoomAsk,
+        turn: Permit,
     ) -> Result<Room<R>, AppendError> {
-        let bytes = batch.bytes().len();
-        self.check_size(bytes as u64)?;
+        self.check_size(ask.bytes as u64)?;
         let (rolls, is_new_producer) = {
             let state = self.state.borrow();
-            let is_new = producer.is_some_and(|producer| state.is_new_producer(producer));
-            (state.rolls_for(batch, now_ms), is_new)
+            let is_new = ask.producer.is_some_and(|one| state.is_new_producer(one));
+            (state.rolls_for(&ask), is_new)
         };
-        if is_new_producer {
-            self.reserve_checkpoint(PRODUCER_BYTES).await?;
-        }
+        let checkpoint = self.hold_checkpoint(rolls, is_new_producer).await?;
         let made = self.make_dir().await;
         made.map_err(|error| self.storage.failed(error))?;
-        if rolls {
-            self.roll(now_ms).await?;
-        }
-        if holds(Rule::SpaceReserved) {
-            self.reserve_segment(bytes as u64).await?;
-        }
+        self.reserve_segment(ask.bytes as u64, rolls).await?;
         // What is carried again is less than a block.
-        let permit = self.reserve_journal(bytes + BLOCK_BYTES).await;
+        let journal = self.reserve_journal(ask.bytes + BLOCK_BYTES).await;
         self.check_usable()?;
-        let permit = permit.map_err(|error| journal_full(error, bytes))?;
-        let memory = self.make_memory(bytes).await?;
-        Ok(Room { permit, memory })
+        let journal = journal.map_err(|error| journal_full(error, ask.bytes))?;
+        let memory = self.make_memory(ask.bytes, rolls).await?;
+        self.state.borrow_mut().hold_memory();
+        Ok(Room {
+            log: self.clone(),
+            ask,
+            rolls,
+            journal,
+            memory,
+            checkpoint,
+            _turn: turn,
+        })
     }
 
     /// Waits for memory. While it does, eviction may take the block at the log's end, so what is
     /// needed is looked at again after every wait.
-    async fn make_memory(&self, bytes: usize) -> Result<Memory, AppendError> {
+    async fn make_memory(&self, bytes: usize, rolls: bool) -> Result<Memory, AppendError> {
         let mut memory = Memory::default();
         loop {
             self.check_usable()?;
-            let missing = self.state.borrow().missing_memory(bytes);
+            let missing = self.state.borrow().missing_memory(bytes, rolls);
             if missing.bytes > memory.room {
                 memory.give_back();
                 self.take_chunks(missing.bytes, &mut memory).await?;
@@ -161,34 +242,57 @@ impl<R: Runtime> OpenLog<R> {
         }
     }
 
-    /// Reserves space in the segment's file, durably.
-    async fn reserve_segment(&self, batch_bytes: u64) -> Result<(), AppendError> {
+    /// Reserves space for a batch, durably: in the active segment's file or, where that ends before it, in
+    /// the one that is prepared for the next.
+    async fn reserve_segment(&self, batch_bytes: u64, rolls: bool) -> Result<(), AppendError> {
+        if !rolls && !holds(Rule::SpaceReserved) {
+            return Ok(());
+        }
         let options = &self.storage.options;
         let steps = (options.reserve_bytes, options.reserve_max_bytes);
-        let Some(wanted) = self.state.borrow().reservation(batch_bytes, steps) else {
+        let Some(wanted) = self.state.borrow().reservation(batch_bytes, rolls, steps) else {
             return Ok(());
         };
-        let Reservation {
-            from,
-            generous,
-            exact,
-            ..
-        } = wanted;
-        let key = (self.id, wanted.base_offset);
-        let file = self.storage.files.get(key, &self.dir).await?;
-        let mut reached = generous;
-        let mut allocated = file.allocate(from, generous - from).await;
-        if allocated.is_err() && exact < generous {
-            reached = exact;
-            allocated = file.allocate(from, exact - from).await;
-        }
-        allocated?;
+        let file = self.reserved_file(wanted.file).await?;
+        let reached = allocate(&file, &wanted).await?;
         // The first step of a log that was never written back goes as its directory does.
-        if self.dir_is.get() == DirIs::Durable || wanted.base_offset > Offset::ZERO {
+        let is_first = wanted.file == ReservedFile::Active(Offset::ZERO);
+        if self.dir_is.get() == DirIs::Durable || !is_first {
             file.sync().await.map_err(|error| self.fail(&error))?;
         }
-        self.state.borrow_mut().reserved(reached);
+        if rolls {
+            let synced = sync_names(&self.storage.rt, &self.dir).await;
+            synced.map_err(|error| self.storage.failed(error))?;
+        }
+        self.state.borrow_mut().reserved(wanted.file, reached);
         Ok(())
+    }
+
+    async fn reserved_file(&self, file: ReservedFile) -> Result<R::File, AppendError> {
+        let files = &self.storage.files;
+        let base = match file {
+            ReservedFile::Next(number) => {
+                return Ok(files.prepare(&self.prepared_path(number)).await?);
+            }
+            ReservedFile::Active(base) => base,
+        };
+        let key = (self.id, base);
+        let is_named = || self.state.borrow().prepared_file(base).is_none();
+        if is_named() {
+            return Ok(files.get(key, &self.dir).await?);
+        }
+        // It keeps the name that it has for as long as this is held.
+        let _turn = self.dir_turn.acquire(1).await;
+        let prepared = self.state.borrow().prepared_file(base);
+        match prepared {
+            Some(number) => Ok(files.get_at(key, &self.prepared_path(number)).await?),
+            None => Ok(files.get(key, &self.dir).await?),
+        }
+    }
+
+    /// Where the file is that was prepared under this number, as long as it has no segment's name.
+    pub fn prepared_path(&self, number: u64) -> PathBuf {
+        self.dir.join(prepared_name(number))
     }
 
     /// The unfinished block at the log's end, from its segment: it will be carried again.
@@ -261,73 +365,40 @@ impl<R: Runtime> OpenLog<R> {
         }
     }
 
-    /// Room for what the batch brings to the checkpoints to come.
-    async fn reserve_checkpoint(&self, bytes: usize) -> Result<(), AppendError> {
-        match holds(Rule::SpaceReserved) {
-            true => Ok(self.storage.reserve_checkpoint(bytes).await?),
-            false => Ok(()),
+    /// Room for what a batch brings to the checkpoints to come.
+    async fn hold_checkpoint(
+        &self,
+        rolls: bool,
+        is_new_producer: bool,
+    ) -> Result<Option<HeldRoom<R>>, AppendError> {
+        let of = |is_it, bytes| if is_it { bytes } else { 0 };
+        let bytes = of(rolls, SEGMENT_BYTES) + of(is_new_producer, PRODUCER_BYTES);
+        match bytes > 0 && holds(Rule::SpaceReserved) {
+            true => Ok(Some(self.storage.hold_checkpoint(bytes).await?)),
+            false => Ok(None),
         }
     }
 
-    /// Begins the next segment. Its name is the log end, so everything below must be journaled
-    /// first: no file may tell of what the journal does not hold.
+    /// Begins the next segment, for whoever has the partition's turn.
     pub async fn roll(self: &Rc<Self>, now_ms: i64) -> Result<(), AppendError> {
-        self.reserve_checkpoint(SEGMENT_BYTES).await?;
-        self.wait_own_entries().await?;
-        let end = self.state.borrow().marks().log_end;
-        let created = self.storage.files.create((self.id, end), &self.dir).await;
-        created.map_err(|error| self.storage.failed(error))?;
+        let held = self.hold_checkpoint(true, false).await?;
+        self.reserve_segment(0, true).await?;
         self.check_usable()?;
         self.state.borrow_mut().begin_segment(now_ms);
+        if let Some(held) = held {
+            held.take_all();
+        }
         self.check_usable()?;
         self.request_write_back(Urgency::Everything);
         Ok(())
     }
 
-    /// Waits until every entry of this partition is safely in the journal.
-    async fn wait_own_entries(&self) -> Result<(), AppendError> {
-        if self.storage.needs_flush() {
-            self.storage
-                .journal
-                .flush()
-                .await
-                .map_err(StorageError::from)?;
-        }
-        loop {
-            self.check_usable()?;
-            let end = {
-                let state = self.state.borrow();
-                if state.may_begin_segment() {
-                    return Ok(());
-                }
-                state.marks().log_end
-            };
-            let latch = Latch::default();
-            self.journaled.join(end, &latch);
-            latch.wait().await;
-        }
-    }
-
-    /// Assigns offsets and fixes the order. Nothing waits and nothing fails from here on.
-    fn accept(
+    /// What was accepted goes to the journal, and whoever looks at the marks is told.
+    fn journal_accepted(
         self: &Rc<Self>,
-        batch: &BatchView<'_>,
-        producer: Option<&ProducerBatch>,
-        mut room: Room<R>,
-        now_ms: i64,
-    ) -> Result<Appended, AppendError> {
-        let storage = &self.storage;
-        let accepted = {
-            let mut state = self.state.borrow_mut();
-            state.check_usable()?;
-            let block = room.memory.block.map(|(_, block)| block);
-            state.take_memory(room.memory.chunks, block);
-            let first = storage.next_entry_from();
-            state.accept(batch, producer, first, now_ms)
-        };
-        let AcceptedEntry {
-            base_offset, end, ..
-        } = accepted;
+        accepted: AcceptedEntry,
+        permit: &mut JournalPermit<R, Token>,
+    ) {
         if self.work.listed.get().is_none() {
             self.list_waiting();
         }
@@ -339,17 +410,23 @@ impl<R: Runtime> OpenLog<R> {
             payload: accepted.payload,
             token: Token {
                 partition: self.slot,
-                what: Journaled::Data(end),
+                what: Journaled::Data(accepted.end),
             },
         };
-        storage.append_entry(&mut room.permit, entry);
+        self.storage.append_entry(permit, entry);
         self.marks_changed();
-        Ok(Appended {
-            base_offset,
-            end_offset: end.offset,
-            log_append_time_ms: is_log_append_time(batch).then(|| batch.max_timestamp_ms()),
-            duplicate: false,
-        })
+    }
+
+    /// Names the file of a segment that has just begun, which only a rule that is left out asks for.
+    fn name_too_early(self: &Rc<Self>) {
+        if !holds(Rule::NameAfterJournaled) {
+            let log = self.clone();
+            let named = async move {
+                let base = log.state.borrow().snapshot().active().base_offset;
+                let _ = name_file(&log, base).await;
+            };
+            self.storage.rt.spawn(TaskClass::Background, named);
+        }
     }
 
     fn fail(&self, error: &std::io::Error) -> AppendError {
@@ -369,6 +446,22 @@ impl Memory {
         self.room += buf.room();
         self.chunks.push((buf, permit));
     }
+}
+
+/// Allocates what is wanted, or no more than what must be; gives how far that reaches.
+async fn allocate<F: File>(file: &F, wanted: &Reservation) -> std::io::Result<u64> {
+    let from = wanted.from;
+    for reached in [wanted.generous, wanted.exact] {
+        if reached <= from {
+            return Ok(reached);
+        }
+        match file.allocate(from, reached - from).await {
+            Err(error) if reached <= wanted.exact => return Err(error),
+            Err(_) => {}
+            Ok(()) => return Ok(reached),
+        }
+    }
+    Ok(wanted.exact)
 }
 
 fn is_log_append_time(batch: &BatchView<'_>) -> bool {

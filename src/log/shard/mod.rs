@@ -18,7 +18,7 @@
 //! | `reader` | from segment files, what is no longer in the tail; where in them to begin |
 //! | `timestamps` | finding records by time |
 
-mod append;
+pub(in crate::log) mod append;
 pub(in crate::log) mod backlog;
 pub(in crate::log) mod checkpointer;
 pub(in crate::log) mod lifecycle;

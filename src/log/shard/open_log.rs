@@ -44,8 +44,6 @@ pub struct OpenLog<R: Runtime> {
     pub turn: Budget,
     /// Who waits for the durable offset.
     pub durable: MarkQueue<Offset>,
-    /// Who waits until everything below an offset is in completed journal writes.
-    pub journaled: MarkQueue<Offset>,
     pub producer_account: ProducerAccount,
     pub watcher: RefCell<Option<Rc<dyn LogWatcher>>>,
     /// Borrowed for a moment at a time, never across an await.
@@ -183,7 +181,6 @@ impl<R: Runtime> OpenLog<R> {
     /// It cannot be used any more: nobody waits for its marks, or for room to append to it.
     pub fn tell_failed(&self) {
         self.durable.release_all();
-        self.journaled.release_all();
         self.storage.journal.wake_waiting();
         self.storage.tail.look_again();
         let watcher = self.watcher.borrow().clone();
@@ -194,16 +191,14 @@ impl<R: Runtime> OpenLog<R> {
 
     /// An entry is in completed journal writes.
     pub fn on_completed(self: &Rc<Self>, what: Journaled) {
-        let (is_due, completed) = {
+        let is_due = {
             let mut state = self.state.borrow_mut();
             match what {
                 Journaled::Data(end) => state.completed(end),
                 Journaled::Event(event) => state.apply_event(&event),
             }
-            let is_due = state.write_back_bytes() >= self.storage.options.write_back_bytes;
-            (is_due, state.completed_end().offset)
+            state.write_back_bytes() >= self.storage.options.write_back_bytes
         };
-        self.journaled.reach(completed);
         if self.storage.backlog.is_wanted(self.work.listed.get()) {
             self.request_write_back(Urgency::Everything);
         } else if is_due {

@@ -1,7 +1,6 @@
 //! All partitions' logs of one shard, and what they share.
 
 use std::cell::{Cell, RefCell};
-use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -10,7 +9,7 @@ use futures_util::future::join_all;
 use crate::log::error::StorageError;
 use crate::log::files::checkpoint_slots::CheckpointSlots;
 use crate::log::files::partition_dirs;
-use crate::log::files::partition_files::partition_dir;
+use crate::log::files::partition_files::{partition_dir, prepared_name};
 use crate::log::files::run::RunId;
 use crate::log::journal::{Journal, JournalIdentity, Sequence};
 use crate::log::options::{JOURNAL_DIR, LogOptions, PartitionSpec, ToldPartition};
@@ -24,8 +23,8 @@ use crate::log::shard::lifecycle;
 use crate::log::shard::open_log::{DirIs, OpenLog, Work};
 use crate::log::shard::partition_log::PartitionLog;
 use crate::log::shard::reader::complete_indexes;
-use crate::log::shard::storage::{OpenLogs, ShardStorage, hand_back};
-use crate::log::shard::write_back::{run_write_back, write_back_below};
+use crate::log::shard::storage::{HeldRoom, OpenLogs, ShardStorage, hand_back};
+use crate::log::shard::write_back::{name_file, run_write_back, write_back_below};
 use crate::model::{Offset, PartitionId, RESERVED_TOPIC_NAME};
 use crate::rt::{Budget, File, MarkQueue, Runtime, TaskClass};
 
@@ -48,27 +47,6 @@ impl<R: Runtime> Drop for OpenShard<R> {
     fn drop(&mut self) {
         self.storage.close();
         self.storage.logs.take();
-    }
-}
-
-/// Room in the checkpoints for partitions that are to be created. What is not used is let go at its end.
-pub struct PartitionRoom<R: Runtime> {
-    storage: Rc<ShardStorage<R>>,
-    bytes: usize,
-}
-
-impl<R: Runtime> PartitionRoom<R> {
-    fn take(&mut self, bytes: usize) -> Result<(), StorageError> {
-        let rest = self.bytes.checked_sub(bytes);
-        self.bytes = rest.ok_or(StorageError::DiskFull)?;
-        self.storage.checkpoint_room.take_held(bytes);
-        Ok(())
-    }
-}
-
-impl<R: Runtime> Drop for PartitionRoom<R> {
-    fn drop(&mut self) {
-        self.storage.checkpoint_room.let_go(self.bytes);
     }
 }
 
@@ -118,23 +96,19 @@ impl<R: Runtime> ShardLog<R> {
     pub async fn reserve_partitions<'t>(
         &self,
         topics: impl IntoIterator<Item = (&'t str, usize)>,
-    ) -> Result<PartitionRoom<R>, StorageError> {
+    ) -> Result<HeldRoom<R>, StorageError> {
         let storage = self.0.storage.clone();
         storage.check_online()?;
         let bytes = topics
             .into_iter()
             .map(|(topic, count)| Snapshot::most_bytes_of_empty(topic).saturating_mul(count))
             .fold(0, usize::saturating_add);
-        storage.hold_checkpoint(bytes).await?;
-        Ok(PartitionRoom { storage, bytes })
+        storage.hold_checkpoint(bytes).await
     }
 
     /// Room for no partition.
-    pub fn no_room(&self) -> PartitionRoom<R> {
-        PartitionRoom {
-            storage: self.0.storage.clone(),
-            bytes: 0,
-        }
+    pub fn no_room(&self) -> HeldRoom<R> {
+        HeldRoom::none(&self.0.storage)
     }
 
     /// Creates a partition, in memory: its directory is made by its first append. One that exists is
@@ -145,7 +119,7 @@ impl<R: Runtime> ShardLog<R> {
     pub fn create_partition(
         &self,
         spec: PartitionSpec,
-        room: &mut PartitionRoom<R>,
+        room: &mut HeldRoom<R>,
     ) -> Result<PartitionLog<R>, StorageError> {
         let storage = &self.0.storage;
         storage.check_online()?;
@@ -242,7 +216,7 @@ impl<R: Runtime> ShardLog<R> {
             }
             written => written.map(|()| true)?,
         };
-        cut_reserved(storage).await;
+        give_back_reserved(storage).await;
         storage.journal.close(is_clean).await?;
         storage.slots.borrow_mut().take();
         storage.files.clear();
@@ -250,30 +224,40 @@ impl<R: Runtime> ShardLog<R> {
     }
 }
 
-/// Gives back the space that is reserved behind the logs' ends: Kafka's tools take the zeros there
-/// for damage. Nothing depends on it, so a failure is no more than told.
-async fn cut_reserved<R: Runtime>(storage: &ShardStorage<R>) {
+/// Gives back what was made for batches to come: Kafka's tools take zeros behind a log's end for damage,
+/// and do not know the files of segments that have not begun. Nothing depends on it, so a failure is no
+/// more than told.
+async fn give_back_reserved<R: Runtime>(storage: &ShardStorage<R>) {
     const AT_A_TIME: usize = 64;
     let slots = storage.logs.borrow().slot_count();
     for from in (0..slots).step_by(AT_A_TIME) {
-        let cuts = storage.logs_in(from..from + AT_A_TIME).into_iter();
-        let cuts = cuts.map(|partition| async move {
-            if let Err(error) = cut_active(&partition).await {
+        let logs = storage.logs_in(from..from + AT_A_TIME).into_iter();
+        let given_back = logs.map(|partition| async move {
+            if let Err(error) = give_back(&partition).await {
                 tracing::warn!(dir = %partition.dir.display(), %error, "reserved space not given back");
             }
         });
-        join_all(cuts).await;
+        join_all(given_back).await;
     }
 }
 
-async fn cut_active<R: Runtime>(partition: &Rc<OpenLog<R>>) -> io::Result<()> {
-    let reserved = partition.state.borrow_mut().give_back_reserved();
-    let Some((base, end)) = reserved else {
-        return Ok(());
+async fn give_back<R: Runtime>(partition: &Rc<OpenLog<R>>) -> Result<(), StorageError> {
+    let storage = &partition.storage;
+    let (next, active) = {
+        let mut state = partition.state.borrow_mut();
+        (state.take_next_file(), state.give_back_reserved())
     };
-    let key = (partition.id, base);
-    let file = partition.storage.files.get(key, &partition.dir).await?;
-    file.set_len(end).await
+    if let Some(number) = next {
+        let path = partition.dir.join(prepared_name(number));
+        storage.rt.remove_file(&path).await?;
+    }
+    if let Some((base, end)) = active {
+        name_file(partition, base).await?;
+        let key = (partition.id, base);
+        let file = storage.files.get(key, &partition.dir).await?;
+        file.set_len(end).await?;
+    }
+    Ok(())
 }
 
 fn start_tasks<R: Runtime>(shard: &Rc<OpenShard<R>>) {
@@ -376,7 +360,6 @@ fn restore<R: Runtime>(
             topic,
             turn: Budget::new(1),
             durable: MarkQueue::default(),
-            journaled: MarkQueue::default(),
             watcher: RefCell::default(),
             state: RefCell::new(State::restore(log, told.leader_epoch, config, durability)),
             work: Work::default(),

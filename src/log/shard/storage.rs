@@ -179,6 +179,45 @@ impl Checkpoints {
     }
 }
 
+/// Room that is held in the checkpoints to come; what was not taken returns when it is dropped.
+pub struct HeldRoom<R: Runtime> {
+    storage: Rc<ShardStorage<R>>,
+    bytes: usize,
+}
+
+impl<R: Runtime> HeldRoom<R> {
+    /// Of no bytes.
+    pub(in crate::log) fn none(storage: &Rc<ShardStorage<R>>) -> Self {
+        Self {
+            storage: storage.clone(),
+            bytes: 0,
+        }
+    }
+
+    /// So much of it is for what has come into being.
+    ///
+    /// # Errors
+    /// `DiskFull`: there is less left.
+    pub fn take(&mut self, bytes: usize) -> Result<(), StorageError> {
+        let rest = self.bytes.checked_sub(bytes);
+        self.bytes = rest.ok_or(StorageError::DiskFull)?;
+        self.storage.checkpoint_room.take_held(bytes);
+        Ok(())
+    }
+
+    /// So is all of it.
+    pub fn take_all(mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.storage.checkpoint_room.take_held(bytes);
+    }
+}
+
+impl<R: Runtime> Drop for HeldRoom<R> {
+    fn drop(&mut self) {
+        self.storage.checkpoint_room.let_go(self.bytes);
+    }
+}
+
 impl<R: Runtime> ShardStorage<R> {
     pub fn new(
         rt: R,
@@ -348,28 +387,24 @@ impl<R: Runtime> ShardStorage<R> {
             .max(self.journal.completed_end())
     }
 
-    /// Takes room for what will be in checkpoints from now on, so that none has to grow on a full disk.
+    /// Holds room for what may be in checkpoints from now on, so that none has to grow on a full disk.
     ///
     /// # Errors
-    /// `DiskFull`: there is none, and nothing was taken. Any other is final.
-    pub async fn reserve_checkpoint(&self, bytes: usize) -> Result<(), StorageError> {
-        self.find_checkpoint_room(bytes, CheckpointRoom::take).await
-    }
-
-    /// As [`Core::reserve_checkpoint`], for what may never be: the room is held until it is taken or
-    /// let go.
-    pub async fn hold_checkpoint(&self, bytes: usize) -> Result<(), StorageError> {
-        self.find_checkpoint_room(bytes, CheckpointRoom::hold).await
-    }
-
-    async fn find_checkpoint_room(
-        &self,
+    /// `DiskFull`: there is none, and nothing is held. Any other is final.
+    pub async fn hold_checkpoint(
+        self: &Rc<Self>,
         bytes: usize,
-        take: impl Fn(&CheckpointRoom, usize) -> bool,
-    ) -> Result<(), StorageError> {
-        if take(&self.checkpoint_room, bytes) {
-            return Ok(());
+    ) -> Result<HeldRoom<R>, StorageError> {
+        if !self.checkpoint_room.hold(bytes) {
+            self.grow_checkpoint(bytes).await?;
         }
+        Ok(HeldRoom {
+            storage: self.clone(),
+            bytes,
+        })
+    }
+
+    async fn grow_checkpoint(&self, bytes: usize) -> Result<(), StorageError> {
         let _turn = self.checkpoint_turn.acquire(1).await;
         let needed = self.checkpoint_room.needed_bytes() + bytes;
         let closed = || StorageError::Offline("the log is closed".into());
@@ -378,7 +413,7 @@ impl<R: Runtime> ShardStorage<R> {
         self.checkpoint_room.set_room(slots.room_bytes());
         self.slots.replace(Some(slots));
         made.map_err(|error| self.failed(error.into()))?;
-        match take(&self.checkpoint_room, bytes) {
+        match self.checkpoint_room.hold(bytes) {
             true => Ok(()),
             false => Err(StorageError::DiskFull),
         }

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 
 use crate::log::error::{StorageError, is_disk_full};
 use crate::log::files::partition_files::{SegmentFile, segment_path};
-use crate::log::files::small_file::write_small;
+use crate::log::files::small_file::{sync_names, write_small};
 use crate::log::journal::Sequence;
 use crate::log::partition::effects::{SealedSegment, WriteBack};
 use crate::log::partition::write_back_plan::{Urgency, WriteBackPlan};
@@ -16,7 +16,7 @@ use crate::log::rules::{Rule, holds};
 use crate::log::segment::index_files::IndexTail;
 use crate::log::shard::open_log::OpenLog;
 use crate::log::shard::storage::ShardStorage;
-use crate::model::{PartitionId, PartitionIndex, TopicId};
+use crate::model::{Offset, PartitionId, PartitionIndex, TopicId};
 use crate::rt::{BLOCK_BYTES, Buf, File, Runtime};
 
 /// Longest write-back. A partition has one under way, so this is what keeps the disk busy: with one busy
@@ -146,6 +146,8 @@ async fn write_segment<R: Runtime>(
 ) -> io::Result<()> {
     let durable = partition.make_dir_durable().await;
     durable.map_err(io::Error::other)?;
+    let named = name_file(partition, plan.from.segment).await;
+    named.map_err(io::Error::other)?;
     let key = (partition.id, plan.from.segment);
     let is_online = || storage.check_online().is_ok();
     let file = storage.files.get_patiently(key, &partition.dir, is_online);
@@ -163,6 +165,55 @@ async fn write_segment<R: Runtime>(
         }
     }
     Ok(())
+}
+
+/// Gives a segment's file the name of its base offset, before anything is written to it: the journal has
+/// all before it by now. Durable when it returns, so that segment-durable never passes into a file that
+/// a power cut takes off its name. Waits for room, and for descriptors.
+///
+/// # Errors
+/// `Offline` when a sync has failed; what the file system gives.
+pub async fn name_file<R: Runtime>(
+    partition: &OpenLog<R>,
+    base: Offset,
+) -> Result<(), StorageError> {
+    const RETRY: Duration = Duration::from_millis(100);
+    let (storage, dir) = (&partition.storage, &partition.dir);
+    let _turn = partition.dir_turn.acquire(1).await;
+    let mut is_renamed = false;
+    loop {
+        let prepared = {
+            let state = partition.state.borrow();
+            state.prepared_file(base).filter(|_| !state.is_deleted())
+        };
+        let Some(number) = prepared else {
+            return Ok(());
+        };
+        let named = async {
+            if !is_renamed {
+                let path = segment_path(dir, base, SegmentFile::Log);
+                storage
+                    .rt
+                    .rename(&partition.prepared_path(number), &path)
+                    .await?;
+                is_renamed = true;
+            }
+            match holds(Rule::NameDurable) {
+                true => sync_names(&storage.rt, dir).await,
+                false => Ok(()),
+            }
+        };
+        match named.await {
+            Err(StorageError::DiskFull | StorageError::OpenRefused(_)) => {
+                storage.check_online()?;
+                storage.rt.sleep(RETRY).await;
+            }
+            named => {
+                named?;
+                partition.state.borrow_mut().name_file(base);
+            }
+        }
+    }
 }
 
 /// The space was reserved; where a file system runs out all the same, it is tried again.

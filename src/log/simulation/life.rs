@@ -5,7 +5,9 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::log::files::partition_files::{SegmentFile, partition_dir};
+use crate::log::files::partition_files::{
+    PARTITION_METADATA, PartitionDir, SegmentFile, decode_partition_metadata, partition_dir,
+};
 use crate::log::options::{Durability, LogConfig, LogOptions, RecoveryOptions};
 use crate::log::recovery::{Recovered, RecoveredPartition, recover};
 use crate::log::{PartitionLog, ReadAsk, ShardLog, ToldPartition};
@@ -93,6 +95,7 @@ pub async fn recover_all(
     plan: &Plan,
     truth: &RefCell<Truth>,
 ) -> Result<Recovered, String> {
+    let named = named_segments(disk);
     let recovered = recover_unchecked(rt, plan, truth).await?;
     for partition in recovered.shards.iter().flatten() {
         let mut truth = truth.borrow_mut();
@@ -101,13 +104,47 @@ pub async fn recover_all(
             .get_mut(&partition.id())
             .ok_or("a strange partition")?;
         let sealed = check_sealed(disk, partition);
-        let result = known.recovered(partition).and(sealed);
+        let named = check_named(&named, partition);
+        let result = known.recovered(partition).and(sealed).and(named);
         known.is_created = true;
         truth.note(partition.id(), result);
     }
     match &truth.borrow().broken {
         Some(broken) => Err(broken.clone()),
         None => Ok(recovered),
+    }
+}
+
+/// Segments that have files under their names, and whose they are.
+type NamedSegments = Vec<(PartitionId, Offset)>;
+
+fn named_segments(disk: &SimDisk) -> NamedSegments {
+    let named = |(path, _): (String, u64)| {
+        let path = Path::new(&path);
+        let dir = path.parent()?;
+        let (base, SegmentFile::Log) = SegmentFile::parse(path.file_name()?.to_str()?)? else {
+            return None;
+        };
+        let PartitionDir::Live { index, .. } = PartitionDir::parse(dir.file_name()?.to_str()?)?
+        else {
+            return None;
+        };
+        let mark = disk.read_file(dir.join(PARTITION_METADATA))?;
+        let topic = decode_partition_metadata(&mark).ok()?;
+        Some((PartitionId { topic, index }, base))
+    };
+    disk.list().into_iter().filter_map(named).collect()
+}
+
+/// A file's name tells of everything before it: no file may tell of what the journal did not have.
+fn check_named(named: &NamedSegments, found: &RecoveredPartition) -> Result<(), String> {
+    let end = found.snapshot().end().offset;
+    let beyond = |(id, base): &&(PartitionId, Offset)| *id == found.id() && *base > end;
+    match named.iter().find(beyond) {
+        None => Ok(()),
+        Some((_, base)) => Err(format!(
+            "a segment has the name {base}, and the log ends at {end}"
+        )),
     }
 }
 
