@@ -7,8 +7,8 @@
 use corelane::log::simulation::{
     Ending, Report, commits_over_two_files, count_steps, emptied, failed_flush, full_disk,
     full_journal, late_write, lost_metadata, missing_dir, missing_segment, offline_keeps_all,
-    recovery_time, rotten_checkpoint, rotten_journal, rotten_log_start, run_cut_at,
-    run_failing_disk, try_seed, unflushed_log_start,
+    recovery_time, rolls_cut_at_each_step, rotten_checkpoint, rotten_journal, rotten_log_start,
+    run_cut_at, run_failing_disk, try_seed, unflushed_log_start,
 };
 use corelane::sim::node::{NodeReport, run_node_seed};
 
@@ -95,6 +95,16 @@ fn damaged_files() {
         missing_segment(seed).expect("segment");
         rotten_checkpoint(seed).expect("checkpoint");
         rotten_log_start(seed).expect("log start");
+    }
+}
+
+/// Four seeds: power cuts and kills, with checkpoints seldom and always.
+#[test]
+fn rolls_cut_at_every_step() {
+    for seed in 0..4 {
+        let steps = rolls_cut_at_each_step(seed).unwrap_or_else(|what| panic!("{seed}: {what}"));
+        println!("seed {seed}: {steps} cuts");
+        assert!(steps > 30, "seed {seed}");
     }
 }
 

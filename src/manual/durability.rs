@@ -87,7 +87,7 @@
 //! | 7 | Whoever writes a file holds its lock, on the descriptor that writes. A start waits for it: writes of a killed process may still be in flight | `log/files/lock.rs` | `Locks` |
 //! | 8 | A log start is in the journal, durably and in two writes, before it is answered or a file is unlinked; a checkpoint names the one that it includes | `log/shard/log_start.rs`, `log/partition/snapshot.rs` | `LogStartJournaled`, `CheckpointNamesFinalMarks` |
 //! | 9 | A metadata change is durable before it is applied. Entries and directories of another topic id are left alone, whatever the topic's name | `log/files/record_log.rs`, `node/controller.rs`, `log/files/partition_dirs.rs`, `log/recovery/mod.rs` | `TopicIdCheck`, `MetadataDurableFirst` |
-//! | 10 | Sealing cuts the segment; the cut is durable before segment-durable passes it, and recovery cuts again | `log/shard/write_back.rs`, `log/recovery/verify.rs` | `SealCutDurable` |
+//! | 10 | Sealing cuts the segment; the cut is durable before segment-durable passes it, and recovery cuts again. A segment begins in a file that was prepared under a neutral name; it gets that of its base offset once the journal has all before it, and the directory is fsynced before anything is written to it | `log/shard/write_back.rs`, `log/segment/open_segment.rs`, `log/recovery/verify.rs` | `SealCutDurable`, `NameAfterJournaled`, `NameDurable` |
 //! | 11 | A batch is accepted only when its segment has reserved its space, durably from the first write-back of the partition on, and the journal can hold it. (Before that write-back a power cut may take the first 256 KiB or so that were reserved; where the disk is then full, the start waits for room.) Room in the checkpoints is taken before anything is made that they must hold: a partition, a segment, a producer | `log/shard/append.rs`, `log/journal/state.rs`, `log/partition/checkpoint_content.rs` | `SpaceReserved` |
 //! | 12 | A flush covers only writes of its own file that had completed when it was submitted; it counts when all earlier ones have succeeded. A failed one is final, of a full disk too, and for the whole node: no later success makes up for it | `log/journal/flushes.rs`, `rt/ring/file.rs` | `AckWaitsForFlush`, `FlushCoversCompleted`, `FlushEveryFile`, `FlushFailureIsFinal` |
 //!
@@ -127,7 +127,9 @@
 //!    in a pass for them alone, so that no file grows behind a hole.
 //! 7. Per partition: writes what is left, then walks from segment-durable, every CRC checked, to the
 //!    last whole batch; counts batches behind the checkpoint's end for producers, leader epochs and
-//!    indexes; cuts the file there; removes segment files that are not part of the log. A segment
+//!    indexes; cuts the file there; removes segment files that are not part of the log. A segment that
+//!    had not got its name is in a file that was prepared, with the space that was reserved for it; those
+//!    that are left go. A segment
 //!    before the log start may be gone, and counts only behind the checkpoint's end; a log without
 //!    records goes on in a new segment. The directory of a partition that has nothing is removed.
 //! 8. Writes the next run's checkpoints beside the newest of the committed one, and makes the files of

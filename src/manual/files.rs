@@ -14,6 +14,7 @@
 //! | `shard-N/checkpoint-0`, `-1` | the last two checkpoints | after 256 MiB of journal, when its space runs short, at a clean stop | [`crate::log::files::checkpoint_slots`] |
 //! | `TOPIC-P/partition.metadata` | Kafka's: version 0 and the topic id | with the directory, by the partition's first append | `log/shard/open_log.rs` |
 //! | `TOPIC-P/….log` | record batches, as in Kafka | by write-back from the journal | `log/shard/write_back.rs` |
+//! | `TOPIC-P/N.prepared` | zeros: space for a segment to come | before the segment begins; renamed to its `.log` when the journal has all before it, removed at a clean stop | [`crate::log::segment`] |
 //! | `TOPIC-P/….index` | offset index, Kafka's format | entries at checkpoints, the rest when the segment is sealed; what a power cut took is walked again, at the latest then | [`crate::log::segment::index`] |
 //! | `TOPIC-P/….timeindex` | time index, Kafka's format | with the offset index | [`crate::log::segment::index`] |
 //! | `TOPIC-P/….snapshot` | Kafka's producer snapshot, named by the offset behind the segment | when a segment is sealed | [`crate::log::partition::producers`] |

@@ -89,6 +89,12 @@ impl TailMemory {
         self.budget.taken() + bytes > self.budget.total()
     }
 
+    /// What is taken of it.
+    #[cfg(test)]
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// There may be more that can be given up or written back: whoever waits looks again.
     pub fn look_again(&self) {
         self.budget.look_again();

@@ -239,6 +239,53 @@ pub fn full_journal(seed: u64) -> Result<(), String> {
     })
 }
 
+/// Segments end under load, one after the other, and the life ends at each of its I/O steps in turn: by a
+/// kill, or by a power cut.
+///
+/// # Errors
+/// The promise that was broken.
+pub fn rolls_cut_at_each_step(seed: u64) -> Result<u64, String> {
+    let mut step = 1;
+    while caught(|| rolls_cut_at(seed, step)).map_err(|what| format!("step {step}: {what}"))? {
+        step += 1;
+    }
+    Ok(step)
+}
+
+/// Whether the life was cut.
+fn rolls_cut_at(seed: u64, step: u64) -> Result<bool, String> {
+    let mut scene = Scene::new(seed, [SELDOM, ALWAYS][(seed % 2) as usize]);
+    scene.plan.config.segment_bytes = 1000;
+    scene.plan.config.retention_bytes = -1;
+    scene.life(async |node, rng| create_named(node, "t", rng).await.map(|_| ()))?;
+    let mut sim = Sim::new(seed, &scene.disk);
+    let rt = sim.runtime(0);
+    let opened: Result<_, String> = uncut(sim.run(async {
+        let recovered = life::recover_all(&scene.disk, &rt, &scene.plan, &scene.truth).await?;
+        let (runtimes, truth) = (vec![rt.clone()], scene.truth.clone());
+        life::open(runtimes, recovered, &scene.plan, truth).await
+    }))?;
+    let (node, id) = (opened?, scene.partition()?);
+    sim.cut_at_io(sim.io_count() + step);
+    let mut rng = Rng::new(seed);
+    let worked = sim.run(async {
+        for _ in 0..6 {
+            append(&node, id, &mut rng).await?;
+        }
+        rt.sleep(SOON).await;
+        Ok::<_, String>(())
+    });
+    match seed / 2 % 2 {
+        0 => sim.power_cut(),
+        _ => sim.process_kill(),
+    }
+    let is_cut = worked.map_or(Ok(true), |worked| worked.map(|()| false))?;
+    for _ in 0..2 {
+        scene.life(async |node, rng| append(node, id, rng).await)?;
+    }
+    Ok(is_cut)
+}
+
 /// How long recovery takes of so many partitions with a batch each, where every operation of the
 /// disk takes a tenth of a millisecond.
 ///

@@ -30,8 +30,8 @@ pub use damage::{
     full_disk, missing_dir, missing_segment, offline_keeps_all, rotten_checkpoint, rotten_log_start,
 };
 pub use directed::{
-    emptied, full_journal, late_write, lost_metadata, recovery_time, rotten_journal,
-    unflushed_log_start,
+    emptied, full_journal, late_write, lost_metadata, recovery_time, rolls_cut_at_each_step,
+    rotten_journal, unflushed_log_start,
 };
 pub use flushes::{commits_over_two_files, failed_flush};
 
