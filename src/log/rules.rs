@@ -77,10 +77,9 @@ rules! {
     FlushEveryFile,
     /// A failed flush is final: no later one makes up for it.
     FlushFailureIsFinal,
-    /// Recovery makes the files that it has written durable before checkpoints tell of them.
+    /// Recovery makes the files that it has written, and their names, durable before checkpoints tell of
+    /// them.
     RecoveryFlushesFiles,
-    /// So it does with their names.
-    RecoverySyncsNames,
 }
 
 /// Whether `rule` is kept: always, outside of tests that leave it out.

@@ -38,8 +38,11 @@ pub async fn make_durable<R: Runtime>(
     partitions: impl Iterator<Item = &RecoveringPartition<R>> + Clone,
     syncs_by_file: usize,
 ) -> io::Result<()> {
+    if !holds(Rule::RecoveryFlushesFiles) {
+        return Ok(());
+    }
     let mut unsynced: Vec<_> = partitions.clone().flat_map(unsynced_of).collect();
-    if partitions.clone().any(has_fresh_dir) && holds(Rule::RecoverySyncsNames) {
+    if partitions.clone().any(has_fresh_dir) {
         unsynced.push(Unsynced::Dir(data_dir.to_owned()));
     }
     if unsynced.len() > syncs_by_file && rt.sync_file_system(&data_dir.join(RUN_FILE)).await? {
@@ -54,17 +57,13 @@ pub async fn make_durable<R: Runtime>(
 /// What of a partition was changed, and of a fresh one all that it has.
 fn unsynced_of<R: Runtime>(partition: &RecoveringPartition<R>) -> Vec<Unsynced> {
     let (dir, is_fresh) = (&partition.dir, has_fresh_dir(partition));
-    let mut unsynced = Vec::new();
-    if holds(Rule::RecoveryFlushesFiles) {
-        let path = |base: &_| segment_path(dir, *base, SegmentFile::Log);
-        let segments = partition.unsynced.iter().map(path);
-        let mark = is_fresh.then(|| dir.join(PARTITION_METADATA));
-        unsynced.extend(segments.chain(mark).map(Unsynced::File));
-    }
-    if (partition.has_unsynced_names || is_fresh) && holds(Rule::RecoverySyncsNames) {
-        unsynced.push(Unsynced::Dir(dir.clone()));
-    }
-    unsynced
+    let path = |base: &_| segment_path(dir, *base, SegmentFile::Log);
+    let segments = partition.unsynced.iter().map(path);
+    let mark = is_fresh.then(|| dir.join(PARTITION_METADATA));
+    let names = partition.has_unsynced_names || is_fresh;
+    let names = names.then(|| Unsynced::Dir(dir.clone()));
+    let files = segments.chain(mark).map(Unsynced::File);
+    files.chain(names).collect()
 }
 
 /// Nothing has made the directory durable, nor what says whose it is.
