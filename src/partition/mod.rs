@@ -7,17 +7,16 @@
 //! |---|---|
 //! | `admission`, `admission_error` | the gateway: what a topic asks of a batch |
 //! | `opener` | records checked, and compressed anew, piece by piece in reserved memory |
-//! | `produce`, `fetch`, `offsets` | what clients ask for |
+//! | `produce`, `read` | what clients ask for |
 //! | `refusals` | batches that were refused for a time, and are awaited; pure |
 //! | `watermarks` | how far a partition may be seen; pure |
 //! | `role` | what this shard is to it, and who waits for which mark |
 
 mod admission;
 mod admission_error;
-mod fetch;
-mod offsets;
 mod opener;
 mod produce;
+mod read;
 mod refusals;
 mod role;
 mod watermarks;
@@ -29,10 +28,9 @@ use std::time::Duration;
 
 pub use admission::{AdmissionRules, Admitted};
 pub use admission_error::AdmissionError;
-pub use fetch::{Diverging, FetchAsk, FetchError, Fetched};
-pub use offsets::{EpochError, OffsetAsk, OffsetFound};
 pub use opener::BatchOpener;
 pub use produce::{Accepted, Acknowledged, Acks, ProduceAsk, ProduceError};
+pub use read::{Diverging, EpochError, FetchAsk, FetchError, Fetched, OffsetAsk, OffsetFound};
 pub use refusals::EarlierBatchAwaited;
 pub use role::Role;
 pub use watermarks::{Isolation, Watermarks};

@@ -174,6 +174,53 @@ impl Drop for Place<'_> {
     }
 }
 
+/// What one task of a shard has at a time, also while it waits for other things: in the order of asking.
+///
+/// One appends and waits for room; two more ask. The first lets go: the second appends, the third
+/// sleeps.
+#[derive(Debug, Default)]
+pub struct Mutex {
+    is_held: Cell<bool>,
+    line: Line,
+}
+
+impl Mutex {
+    /// One that nobody holds.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Holds it once everyone who asked earlier has let go.
+    pub async fn lock(&self) -> MutexGuard<'_> {
+        if let Some(guard) = self.try_lock() {
+            return guard;
+        }
+        let look = |is_first: bool| (is_first && !self.is_held.get()).then(|| self.hold());
+        self.line.wait_until(look).await
+    }
+
+    /// Holds it if nobody does, nor waits for it.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_>> {
+        (self.line.is_empty() && !self.is_held.get()).then(|| self.hold())
+    }
+
+    fn hold(&self) -> MutexGuard<'_> {
+        self.is_held.set(true);
+        MutexGuard(self)
+    }
+}
+
+/// Holds a [`Mutex`] until it is dropped.
+#[derive(Debug)]
+pub struct MutexGuard<'a>(&'a Mutex);
+
+impl Drop for MutexGuard<'_> {
+    fn drop(&mut self) {
+        self.0.is_held.set(false);
+        self.0.line.wake_first();
+    }
+}
+
 /// A bounded amount (bytes, slots) that tasks of a shard take from, in the order of asking.
 ///
 /// Back-pressure is waiting here before any work is done.
@@ -368,6 +415,22 @@ mod tests {
         drop(waiting);
         drop(held);
         assert!(budget.try_acquire(1).is_some());
+    }
+
+    #[test]
+    fn a_mutex_has_one_holder_in_the_order_of_asking() {
+        let mutex = Mutex::new();
+        let held = mutex.try_lock().unwrap();
+        let (mut second, mut third) = (Box::pin(mutex.lock()), Box::pin(mutex.lock()));
+        assert!((&mut second).now_or_never().is_none());
+        assert!((&mut third).now_or_never().is_none());
+        drop(held);
+        assert!(mutex.try_lock().is_none(), "the second was there before");
+        assert!((&mut third).now_or_never().is_none());
+        let held = second.now_or_never().expect("nobody holds it");
+        drop(third);
+        drop(held);
+        assert!(mutex.try_lock().is_some());
     }
 
     #[test]

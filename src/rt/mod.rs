@@ -10,7 +10,7 @@
 //! | file | what |
 //! |---|---|
 //! | `buf`, `region/` | memory of a shard: buffers; the huge pages below, and which blocks are free |
-//! | `local` | waiting within a shard: events, budgets |
+//! | `local` | waiting within a shard: events, lines, mutexes, budgets |
 //! | `lane` | messages from core to core, and from threads to a core |
 //! | `mark_queue`, `deadlines`, `watch` | waiting for a mark, for a time, for news of many things |
 //! | `future_pool` | futures in memory that is used again |
@@ -50,7 +50,7 @@ pub use glommio::{
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use lane::{Carrier, Parcel, carried_lane};
 pub use lane::{LaneClosed, LaneReceiver, LaneSender, TrySendError, UNBOUNDED, lane};
-pub use local::{Budget, Event, Line, Permit};
+pub use local::{Budget, Event, Line, Mutex, MutexGuard, Permit};
 pub use mark_queue::{Latch, Latches, MarkQueue};
 pub use probe::{Fatal, FileShares, Probe, RingFacts, is_open_refused, open_error};
 pub use region::BLOCK_BYTES;

@@ -1,16 +1,12 @@
 //! What an administrator asks of a cluster: topics, configs, offsets, log directories.
 
 mod brokers;
-mod configs;
-mod log_dirs;
-mod offsets;
+mod partitions;
 mod topics;
 
 pub use brokers::Abilities;
-pub use configs::{Config, ConfigSource, Resource};
-pub use log_dirs::LogDir;
-pub use offsets::{ListedOffset, When};
-pub use topics::{CreatedTopic, NewTopic};
+pub use partitions::{ListedOffset, LogDir, When};
+pub use topics::{Config, ConfigSource, CreatedTopic, NewTopic, Resource};
 
 use super::ClientError;
 use crate::wire::{ErrorCode, Str};

@@ -37,7 +37,7 @@ impl Registrar for Ring {
             return None;
         }
         let slot = slots.free.borrow_mut().pop()?;
-        let Err(error) = self.update(slot, start, bytes) else {
+        let Err(error) = update(self, slot, start, bytes) else {
             return Some(slot);
         };
         slots.is_off.set(true);
@@ -49,7 +49,7 @@ impl Registrar for Ring {
     }
 
     fn unregister(&self, slot: u16) {
-        match self.update(slot, std::ptr::null_mut(), 0) {
+        match update(self, slot, std::ptr::null_mut(), 0) {
             Ok(()) => self.inner.registered.free.borrow_mut().push(slot),
             // The slot keeps the old memory, and is never used again.
             Err(error) => tracing::warn!(%error, "memory cannot be unregistered from io_uring"),
@@ -57,19 +57,18 @@ impl Registrar for Ring {
     }
 }
 
-impl Ring {
-    fn update(&self, slot: u16, start: *mut u8, bytes: usize) -> std::io::Result<()> {
-        let page = libc::iovec {
-            iov_base: start.cast(),
-            iov_len: bytes,
-        };
-        let uring = self.inner.uring.borrow();
-        // SAFETY: the page stays mapped at least as long as its arena's blocks, and no operation
-        // uses a slot without a block; the kernel holds the memory itself.
-        unsafe {
-            uring
-                .submitter()
-                .register_buffers_update(u32::from(slot), &[page], None)
-        }
+/// Has the kernel know a page under a slot's number, or nothing there.
+fn update(ring: &Ring, slot: u16, start: *mut u8, bytes: usize) -> std::io::Result<()> {
+    let page = libc::iovec {
+        iov_base: start.cast(),
+        iov_len: bytes,
+    };
+    let uring = ring.inner.uring.borrow();
+    // SAFETY: the page stays mapped at least as long as its arena's blocks, and no operation
+    // uses a slot without a block; the kernel holds the memory itself.
+    unsafe {
+        uring
+            .submitter()
+            .register_buffers_update(u32::from(slot), &[page], None)
     }
 }

@@ -1,15 +1,18 @@
-//! Offsets of partitions: where they start, end, pass a time; moving the start.
+//! What partitions hold: where their offsets start, end, pass a time; moving the start; what they take
+//! on the brokers' disks.
 
 use std::collections::BTreeMap;
 
 use super::super::cluster::refused;
 use super::super::{Client, ClientError};
+use super::accepted;
 use crate::model::{LeaderEpoch, Offset, PartitionIndex};
 use crate::rt::Runtime;
 use crate::wire::ErrorCode;
 use crate::wire::messages::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopic,
-    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
+    DescribeLogDirsRequest, DescribeLogDirsResponse, ListOffsetsPartition, ListOffsetsRequest,
+    ListOffsetsResponse, ListOffsetsTopic,
 };
 
 /// Which offset of a partition is asked for.
@@ -41,6 +44,17 @@ impl When {
             Self::TimestampMs(time) => time,
         }
     }
+}
+
+/// One log directory of one broker.
+#[derive(Clone, Debug)]
+pub struct LogDir {
+    /// The broker's id.
+    pub broker: i32,
+    /// Its path there.
+    pub path: String,
+    /// Size of each partition in it, in bytes, by topic and index.
+    pub partitions: BTreeMap<(String, i32), i64>,
 }
 
 impl<R: Runtime> Client<R> {
@@ -198,5 +212,43 @@ impl<R: Runtime> Client<R> {
             by_leader.entry(leader).or_default().push(*index);
         }
         Ok(by_leader)
+    }
+
+    /// The log directories of all brokers that the last metadata named.
+    pub async fn log_dirs(&self) -> Result<Vec<LogDir>, ClientError> {
+        let brokers = self.refresh(Some(&[])).await?.brokers;
+        let mut dirs = Vec::new();
+        for broker in brokers.into_keys() {
+            let what = format!("log directories of broker {broker}");
+            let found = self
+                .retry(&what, || self.log_dirs_of(broker, &what))
+                .await?;
+            dirs.extend(found);
+        }
+        Ok(dirs)
+    }
+
+    async fn log_dirs_of(&self, broker: i32, what: &str) -> Result<Vec<LogDir>, ClientError> {
+        let request = DescribeLogDirsRequest { topics: None };
+        let answer = self.broker(broker).await?.call(&request).await?;
+        let response: DescribeLogDirsResponse = answer.read()?;
+        accepted(what, response.error_code, None)?;
+        let mut dirs = Vec::new();
+        for dir in &response.results {
+            accepted(what, dir.error_code, None)?;
+            let mut partitions = BTreeMap::new();
+            for topic in &dir.topics {
+                for partition in &topic.partitions {
+                    let key = (topic.name.to_string(), partition.partition_index.0);
+                    partitions.insert(key, partition.partition_size);
+                }
+            }
+            dirs.push(LogDir {
+                broker,
+                path: dir.log_dir.to_string(),
+                partitions,
+            });
+        }
+        Ok(dirs)
     }
 }
