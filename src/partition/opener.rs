@@ -14,7 +14,7 @@ use crate::model::batch::{
     BatchFields, BatchView, HEADER_BYTES, InvalidBatch, RecordCheck, RecordFacts, RecordRules,
     recompress,
 };
-use crate::rt::{Budget, Permit};
+use crate::rt::{Budget, Mutex, MutexGuard, Permit};
 
 /// Plain bytes that are checked in one step: half a millisecond of the slowest codec (gzip).
 const STEP_BYTES: usize = 256 << 10;
@@ -31,7 +31,7 @@ pub struct BatchOpener {
     quick: RefCell<Codecs>,
     /// For the others, one at a time, so that there are two sets of contexts and no more.
     slow: RefCell<Codecs>,
-    slow_turn: Budget,
+    slow_turn: Mutex,
     memory: Budget,
 }
 
@@ -65,7 +65,7 @@ impl BatchOpener {
         Self {
             quick: RefCell::default(),
             slow: RefCell::default(),
-            slow_turn: Budget::new(1),
+            slow_turn: Mutex::new(),
             memory: Budget::new(memory_bytes),
         }
     }
@@ -157,7 +157,7 @@ impl BatchOpener {
     }
 
     async fn take_slow(&self) -> TakenCodecs<'_> {
-        let turn = self.slow_turn.acquire(1).await;
+        let turn = self.slow_turn.lock().await;
         TakenCodecs::from(&self.slow, Some(turn))
     }
 }
@@ -166,11 +166,11 @@ impl BatchOpener {
 struct TakenCodecs<'a> {
     codecs: Codecs,
     home: &'a RefCell<Codecs>,
-    _turn: Option<Permit>,
+    _turn: Option<MutexGuard>,
 }
 
 impl<'a> TakenCodecs<'a> {
-    fn from(home: &'a RefCell<Codecs>, turn: Option<Permit>) -> Self {
+    fn from(home: &'a RefCell<Codecs>, turn: Option<MutexGuard>) -> Self {
         Self {
             codecs: home.take(),
             home,

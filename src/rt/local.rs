@@ -178,8 +178,13 @@ impl Drop for Place<'_> {
 ///
 /// One appends and waits for room; two more ask. The first lets go: the second appends, the third
 /// sleeps.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Mutex {
+    inner: Rc<MutexInner>,
+}
+
+#[derive(Debug, Default)]
+struct MutexInner {
     is_held: Cell<bool>,
     line: Line,
 }
@@ -191,30 +196,30 @@ impl Mutex {
     }
 
     /// Holds it once everyone who asked earlier has let go.
-    pub async fn lock(&self) -> MutexGuard<'_> {
+    pub async fn lock(&self) -> MutexGuard {
         if let Some(guard) = self.try_lock() {
             return guard;
         }
-        let look = |is_first: bool| (is_first && !self.is_held.get()).then(|| self.hold());
-        self.line.wait_until(look).await
+        let look = |is_first: bool| (is_first && !self.inner.is_held.get()).then(|| self.hold());
+        self.inner.line.wait_until(look).await
     }
 
     /// Holds it if nobody does, nor waits for it.
-    pub fn try_lock(&self) -> Option<MutexGuard<'_>> {
-        (self.line.is_empty() && !self.is_held.get()).then(|| self.hold())
+    pub fn try_lock(&self) -> Option<MutexGuard> {
+        (self.inner.line.is_empty() && !self.inner.is_held.get()).then(|| self.hold())
     }
 
-    fn hold(&self) -> MutexGuard<'_> {
-        self.is_held.set(true);
-        MutexGuard(self)
+    fn hold(&self) -> MutexGuard {
+        self.inner.is_held.set(true);
+        MutexGuard(self.inner.clone())
     }
 }
 
 /// Holds a [`Mutex`] until it is dropped.
 #[derive(Debug)]
-pub struct MutexGuard<'a>(&'a Mutex);
+pub struct MutexGuard(Rc<MutexInner>);
 
-impl Drop for MutexGuard<'_> {
+impl Drop for MutexGuard {
     fn drop(&mut self) {
         self.0.is_held.set(false);
         self.0.line.wake_first();

@@ -45,7 +45,7 @@ use crate::model::{
     TopicId,
 };
 use crate::partition::{BatchOpener, Partition};
-use crate::rt::{Budget, Deadlines, Runtime};
+use crate::rt::{Deadlines, Mutex, Runtime};
 
 /// Partitions that are looked at, made, deleted or given other settings before other tasks have their
 /// turn.
@@ -76,7 +76,7 @@ struct Inner<R: Runtime> {
     control: ControlPlane,
     topology: RefCell<Arc<Topology>>,
     producer_ids: Cell<Option<ProducerIdBlock>>,
-    allocating: Budget,
+    allocating: Mutex,
 }
 
 /// Where a partition is that a client asked for.
@@ -221,7 +221,7 @@ impl<R: Runtime> Shard<R> {
 
     /// A producer id that was never given out before.
     pub async fn next_producer_id(&self) -> Result<ProducerId, ChangeError> {
-        let _turn = self.inner.allocating.acquire(1).await;
+        let _turn = self.inner.allocating.lock().await;
         let block = match self.inner.producer_ids.get() {
             Some(block) => block,
             None => self.allocate_producer_ids().await?,

@@ -18,7 +18,7 @@ use crate::log::{
 };
 use crate::model::{LeaderEpoch, PartitionId, PartitionTable};
 use crate::partition::BatchOpener;
-use crate::rt::{Budget, Deadlines, FileShares, Runtime};
+use crate::rt::{Deadlines, FileShares, Mutex, Runtime};
 
 /// Everything that one shard is opened with; sent to its thread.
 pub struct ShardSeed {
@@ -82,7 +82,7 @@ impl<R: Runtime> Shard<R> {
                 control: seed.control,
                 topology: RefCell::new(Arc::new(Topology::default())),
                 producer_ids: Cell::new(None),
-                allocating: Budget::new(1),
+                allocating: Mutex::new(),
             }),
         };
         shard.tell_offline();

@@ -9,7 +9,7 @@ use crate::log::files::lock::open_locked;
 use crate::log::files::partition_files::{SegmentFile, segment_path};
 use crate::log::segment::recent::Recent;
 use crate::model::{Offset, PartitionId};
-use crate::rt::{Budget, Create, OpenMode, Runtime, is_open_refused};
+use crate::rt::{Create, Mutex, OpenMode, Runtime, is_open_refused};
 
 /// Which segment.
 pub type SegmentKey = (PartitionId, Offset);
@@ -28,7 +28,7 @@ pub struct OpenFiles<R: Runtime> {
     limit: usize,
     open: RefCell<Recent<SegmentKey, R::File>>,
     /// One opening at a time: two of the same file would wait for each other's lock.
-    opening: Budget,
+    opening: Mutex,
     /// It is told once that there are not enough descriptors.
     is_told: Cell<bool>,
 }
@@ -40,7 +40,7 @@ impl<R: Runtime> OpenFiles<R> {
             rt,
             limit: limit.max(1),
             open: RefCell::default(),
-            opening: Budget::new(1),
+            opening: Mutex::new(),
             is_told: Cell::new(false),
         }
     }
@@ -63,7 +63,7 @@ impl<R: Runtime> OpenFiles<R> {
     /// # Errors
     /// As [`OpenFiles::get`].
     pub async fn get_at(&self, key: SegmentKey, path: &Path) -> io::Result<R::File> {
-        let _turn = self.opening.acquire(1).await;
+        let _turn = self.opening.lock().await;
         if let Some(file) = self.cached(key) {
             return Ok(file);
         }
@@ -128,7 +128,7 @@ impl<R: Runtime> OpenFiles<R> {
 
     /// The turns of opening.
     #[cfg(test)]
-    pub fn opening(&self) -> &Budget {
+    pub fn opening(&self) -> &Mutex {
         &self.opening
     }
 

@@ -28,7 +28,7 @@ use crate::log::shard::storage::{HeldRoom, Journaled, Token};
 use crate::log::shard::write_back::name_file;
 use crate::model::Offset;
 use crate::model::batch::{BatchView, TimestampType};
-use crate::rt::{BLOCK_BYTES, Buf, BufMut, File, Permit, Runtime, TaskClass};
+use crate::rt::{BLOCK_BYTES, Buf, BufMut, File, MutexGuard, Permit, Runtime, TaskClass};
 
 /// Room for one batch: the partition's turn, memory, space in its segment and in the journal, and in the
 /// checkpoints to come. What is not used returns when it is dropped; until then nobody else appends to
@@ -41,7 +41,7 @@ pub struct Room<R: Runtime> {
     journal: JournalPermit<R, Token>,
     memory: Memory,
     checkpoint: Option<HeldRoom<R>>,
-    _turn: Permit,
+    _turn: MutexGuard,
 }
 
 /// Memory for a batch.
@@ -66,7 +66,7 @@ impl<R: Runtime> PartitionLog<R> {
             Ok(view) if view.bytes().len() == batch.len() => view,
             _ => return Err(AppendError::NotABatch),
         };
-        let turn = self.0.turn.acquire(1).await;
+        let turn = self.0.turn.lock().await;
         self.0.check_usable()?;
         if let Some(duplicate) = self.0.judge(&batch)? {
             return Ok(duplicate);
@@ -82,7 +82,7 @@ impl<R: Runtime> PartitionLog<R> {
     /// # Errors
     /// `TooLarge`, `DiskFull`; that the partition cannot be used. Then nothing is held.
     pub async fn reserve(&self, ask: RoomAsk) -> Result<Room<R>, AppendError> {
-        let turn = self.0.turn.acquire(1).await;
+        let turn = self.0.turn.lock().await;
         self.0.check_usable()?;
         self.0.make_room(ask, turn).await
     }
@@ -176,7 +176,7 @@ impl<R: Runtime> OpenLog<R> {
     async fn make_room(
         self: &Rc<Self>,
         ask: RoomAsk,
-        turn: Permit,
+        turn: MutexGuard,
     ) -> Result<Room<R>, AppendError> {
         self.check_size(ask.bytes as u64)?;
         let (rolls, is_new_producer) = {
@@ -282,7 +282,7 @@ impl<R: Runtime> OpenLog<R> {
             return Ok(files.get(key, &self.dir).await?);
         }
         // It keeps the name that it has for as long as this is held.
-        let _turn = self.dir_turn.acquire(1).await;
+        let _turn = self.dir_turn.lock().await;
         let prepared = self.state.borrow().prepared_file(base);
         match prepared {
             Some(number) => Ok(files.get_at(key, &self.prepared_path(number)).await?),
@@ -325,7 +325,7 @@ impl<R: Runtime> OpenLog<R> {
             return Ok(());
         }
         // One batch at a time waits piece by piece: two could take each other's last piece.
-        let _turn = self.storage.tail.turn.acquire(1).await;
+        let _turn = self.storage.tail.turn.lock().await;
         let mut left = missing;
         while left > 0 {
             let piece = left.next_multiple_of(BLOCK_BYTES).min(max);

@@ -15,7 +15,7 @@ use std::ops::Bound;
 
 use crate::log::journal::Sequence;
 use crate::model::{PartitionId, PartitionSlot};
-use crate::rt::{Budget, Event, Latch, MarkQueue, Permit};
+use crate::rt::{Event, Latch, MarkQueue, Mutex, MutexGuard};
 
 /// A partition's place among those of which only the journal has something.
 pub type BacklogKey = (Sequence, PartitionId);
@@ -34,13 +34,13 @@ pub struct Backlog {
     /// Everything listed below is wanted in segments. Where a batch follows that is not journaled yet, a
     /// partition's unfinished block cannot be written back: it is asked for again when that one is.
     target: Cell<Sequence>,
-    turn: Budget,
+    turn: Mutex,
 }
 
 /// What is listed below a write is wanted in segments, until this is dropped.
 pub struct Aim<'a> {
     backlog: &'a Backlog,
-    _turn: Permit,
+    _turn: MutexGuard,
 }
 
 impl Drop for Aim<'_> {
@@ -65,7 +65,7 @@ impl Default for Backlog {
             pressed_to: Cell::new(None),
             passed: MarkQueue::default(),
             target: Cell::new(Sequence(0)),
-            turn: Budget::new(1),
+            turn: Mutex::new(),
         }
     }
 }
@@ -119,7 +119,7 @@ impl Backlog {
 
     /// Has everything that is listed below a write be wanted; one at a time does.
     pub async fn aim(&self, target: Sequence) -> Aim<'_> {
-        let turn = self.turn.acquire(1).await;
+        let turn = self.turn.lock().await;
         self.target.set(target);
         Aim {
             backlog: self,

@@ -114,7 +114,7 @@ pub async fn write_checkpoint<R: Runtime>(
     storage: &ShardStorage<R>,
     grown_bytes: u64,
 ) -> Result<(), StorageError> {
-    let _turn = storage.checkpoint_turn.acquire(1).await;
+    let _turn = storage.checkpoint_turn.lock().await;
     let asked = storage.checkpoints.asked();
     let (bytes, start) = capture(storage).await;
     // What it describes must be in the journal before it may be told.

@@ -19,7 +19,7 @@ pub async fn delete<R: Runtime>(partition: &Rc<OpenLog<R>>) -> Result<(), Storag
     partition.list_waiting();
     partition.tell_failed();
     // An append that is under way ends with an error, a write-back with the file as it is.
-    let _turn = partition.turn.acquire(1).await;
+    let _turn = partition.turn.lock().await;
     partition.wait_idle().await;
     storage.files.forget_partition(partition.id);
     storage.indexes.remove_partition(partition.id);

@@ -20,7 +20,7 @@ use crate::log::partition::write_back_plan::Urgency;
 use crate::log::shard::storage::{Journaled, ShardStorage, Token};
 use crate::model::{Offset, PartitionId, PartitionSlot, ProducerId};
 use crate::rt::{
-    BLOCK_BYTES, Budget, Buf, Create, Event, File, MarkQueue, OpenMode, Runtime, WriteMode,
+    BLOCK_BYTES, Buf, Create, Event, File, MarkQueue, Mutex, OpenMode, Runtime, WriteMode,
 };
 
 /// Whoever is told of what happens to a partition's log, in the same step, so that nobody sees the one
@@ -41,7 +41,7 @@ pub struct OpenLog<R: Runtime> {
     pub topic: String,
     pub dir: PathBuf,
     /// One append at a time, in the order of asking.
-    pub turn: Budget,
+    pub turn: Mutex,
     /// Who waits for the durable offset.
     pub durable: MarkQueue<Offset>,
     pub producer_account: ProducerAccount,
@@ -52,7 +52,7 @@ pub struct OpenLog<R: Runtime> {
     pub dir_is: Cell<DirIs>,
     /// One at a time makes the directory durable: once one has, its first segment may be sealed and
     /// removed, and another would look for it.
-    pub dir_turn: Budget,
+    pub dir_turn: Mutex,
 }
 
 /// What a partition has of a directory.
@@ -319,7 +319,7 @@ impl<R: Runtime> OpenLog<R> {
         if self.dir_is.get() != DirIs::Written {
             return Ok(());
         }
-        let _turn = self.dir_turn.acquire(1).await;
+        let _turn = self.dir_turn.lock().await;
         while self.dir_is.get() == DirIs::Written {
             let Some(_in_use) = self.keep_files() else {
                 return Ok(());

@@ -291,7 +291,7 @@ impl<R: Runtime> OpenLog<R> {
         if lacking_part_of(&self.state.borrow(), base_offset).is_none() {
             return Ok(());
         }
-        let _turn = self.storage.completing.acquire(1).await;
+        let _turn = self.storage.completing.lock().await;
         let Some(part) = lacking_part_of(&self.state.borrow(), base_offset) else {
             return Ok(());
         };
@@ -308,7 +308,7 @@ impl<R: Runtime> OpenLog<R> {
         let Some(part) = lacking_part(&rolled.index, &rolled.facts) else {
             return Ok(());
         };
-        let _turn = self.storage.completing.acquire(1).await;
+        let _turn = self.storage.completing.lock().await;
         let (before, in_files) = self.load_index(&part, false).await?;
         cut_index(
             &self.storage.rt,

@@ -26,7 +26,7 @@ use crate::log::shard::reader::complete_indexes;
 use crate::log::shard::storage::{HeldRoom, OpenLogs, ShardStorage, hand_back};
 use crate::log::shard::write_back::{name_file, run_write_back, write_back_below};
 use crate::model::{Offset, PartitionId, RESERVED_TOPIC_NAME};
-use crate::rt::{Budget, File, MarkQueue, Runtime, TaskClass};
+use crate::rt::{File, MarkQueue, Mutex, Runtime, TaskClass};
 
 /// The logs of one shard. Clones are the same. Lives on its shard.
 pub struct ShardLog<R: Runtime>(pub(in crate::log) Rc<OpenShard<R>>);
@@ -358,13 +358,13 @@ fn restore<R: Runtime>(
             id,
             slot,
             topic,
-            turn: Budget::new(1),
+            turn: Mutex::new(),
             durable: MarkQueue::default(),
             watcher: RefCell::default(),
             state: RefCell::new(State::restore(log, told.leader_epoch, config, durability)),
             work: Work::default(),
             dir_is: Cell::new(dir_is),
-            dir_turn: Budget::new(1),
+            dir_turn: Mutex::new(),
         })
     };
     storage.logs.borrow_mut().insert_with(id, open).cloned()

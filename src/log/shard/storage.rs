@@ -37,7 +37,7 @@ use crate::log::shard::backlog::Backlog;
 use crate::log::shard::open_log::OpenLog;
 use crate::log::shard::tail_memory::TailMemory;
 use crate::model::{PartitionId, PartitionSlot, PartitionTable};
-use crate::rt::{Budget, Event, Latch, MarkQueue, Permit, Runtime, WriteMode};
+use crate::rt::{Budget, Event, Latch, MarkQueue, Mutex, Permit, Runtime, WriteMode};
 
 /// What the journal hands back once the writes that hold an entry have completed.
 pub struct Token {
@@ -91,7 +91,7 @@ pub struct ShardStorage<R: Runtime> {
     pub tail: TailMemory,
     pub producer_memory: ProducerMemory<OpenLog<R>>,
     /// Whose turn it is to complete an index from files that nobody else may cut meanwhile.
-    pub completing: Budget,
+    pub completing: Mutex,
     /// Cold reads in flight.
     pub cold_reads: Budget,
     pub backlog: Backlog,
@@ -103,7 +103,7 @@ pub struct ShardStorage<R: Runtime> {
     /// The checkpoint slots, while nobody writes them; none when the log is closed.
     pub slots: RefCell<Option<CheckpointSlots<R>>>,
     /// Who writes them.
-    pub checkpoint_turn: Budget,
+    pub checkpoint_turn: Mutex,
     /// Room in them.
     pub checkpoint_room: CheckpointRoom,
     /// The log is being closed: background tasks end.
@@ -116,7 +116,7 @@ pub struct ShardStorage<R: Runtime> {
 /// Syncs of a directory, each of which serves all who have asked before it began.
 #[derive(Debug)]
 pub struct GroupedSync {
-    turn: Budget,
+    turn: Mutex,
     asked: Cell<u64>,
     done: Cell<u64>,
 }
@@ -124,7 +124,7 @@ pub struct GroupedSync {
 impl Default for GroupedSync {
     fn default() -> Self {
         Self {
-            turn: Budget::new(1),
+            turn: Mutex::new(),
             asked: Cell::new(0),
             done: Cell::new(0),
         }
@@ -139,7 +139,7 @@ impl GroupedSync {
     pub async fn sync<R: Runtime>(&self, rt: &R, dir: &Path) -> Result<(), StorageError> {
         let ticket = self.asked.get() + 1;
         self.asked.set(ticket);
-        let _turn = self.turn.acquire(1).await;
+        let _turn = self.turn.lock().await;
         if self.done.get() >= ticket {
             return Ok(());
         }
@@ -231,7 +231,7 @@ impl<R: Runtime> ShardStorage<R> {
         checkpoint_room.set_room(slots.room_bytes());
         Self {
             slots: RefCell::new(Some(slots)),
-            checkpoint_turn: Budget::new(1),
+            checkpoint_turn: Mutex::new(),
             checkpoint_room,
             files: OpenFiles::new(rt.clone(), options.open_files),
             indexes: IndexCache::new(options.index_bytes),
@@ -239,7 +239,7 @@ impl<R: Runtime> ShardStorage<R> {
             names: GroupedSync::default(),
             tail: TailMemory::new(options.tail_bytes),
             producer_memory: ProducerMemory::new(options.producer_bytes),
-            completing: Budget::new(1),
+            completing: Mutex::new(),
             cold_reads: Budget::new(options.cold_reads.max(1)),
             backlog: Backlog::default(),
             unsynced: RefCell::default(),
@@ -405,7 +405,7 @@ impl<R: Runtime> ShardStorage<R> {
     }
 
     async fn grow_checkpoint(&self, bytes: usize) -> Result<(), StorageError> {
-        let _turn = self.checkpoint_turn.acquire(1).await;
+        let _turn = self.checkpoint_turn.lock().await;
         let needed = self.checkpoint_room.needed_bytes() + bytes;
         let closed = || StorageError::Offline("the log is closed".into());
         let mut slots = self.slots.borrow_mut().take().ok_or_else(closed)?;

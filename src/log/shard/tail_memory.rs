@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use crate::model::PartitionSlot;
-use crate::rt::{Budget, Permit};
+use crate::rt::{Budget, Mutex, Permit};
 
 /// The memory, and which of it may be given up.
 pub struct TailMemory {
@@ -15,7 +15,7 @@ pub struct TailMemory {
     /// How many of them are of partitions that are gone, at most.
     gone: Cell<usize>,
     /// Whose turn it is to wait for memory piece by piece: two could take each other's last piece.
-    pub turn: Budget,
+    pub turn: Mutex,
 }
 
 impl TailMemory {
@@ -25,7 +25,7 @@ impl TailMemory {
             budget: Budget::new(total_bytes),
             evictable: RefCell::default(),
             gone: Cell::new(0),
-            turn: Budget::new(1),
+            turn: Mutex::new(),
         }
     }
 

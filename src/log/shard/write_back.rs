@@ -179,7 +179,7 @@ pub async fn name_file<R: Runtime>(
 ) -> Result<(), StorageError> {
     const RETRY: Duration = Duration::from_millis(100);
     let (storage, dir) = (&partition.storage, &partition.dir);
-    let _turn = partition.dir_turn.acquire(1).await;
+    let _turn = partition.dir_turn.lock().await;
     let mut is_renamed = false;
     loop {
         let prepared = {

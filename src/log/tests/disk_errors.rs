@@ -219,7 +219,7 @@ fn a_checkpoint_does_not_take_the_files_of_a_topic_that_follows() {
         let storage = log.0.storage.clone();
         storage.files.clear();
         // Opening takes turns: the checkpoint waits for its own.
-        let turn = storage.files.opening().acquire(1).await;
+        let turn = storage.files.opening().lock().await;
         let of_checkpoint = shard.0.storage.clone();
         rt.spawn(TaskClass::Background, async move {
             checkpointer::write_checkpoint(&of_checkpoint, 0).await.ok();
