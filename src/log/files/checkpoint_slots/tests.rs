@@ -56,7 +56,7 @@ async fn check(slots: &CheckpointSlots<SimRuntime>, of: RunId, known: Known) -> 
 
 #[test]
 fn the_newest_whole_checkpoint_survives_any_cut() {
-    for seed in 0..20 {
+    for seed in 0..400 {
         let disk = SimDisk::new(DiskModel::any(seed));
         let known = Cell::new(Known::default());
         let mut rng = Rng::new(seed);
