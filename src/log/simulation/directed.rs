@@ -204,7 +204,8 @@ fn unflushed_once(seed: u64) -> Result<(), String> {
     sim.process_kill();
     let mut sim = Sim::new(rng.next_u64(), &scene.disk);
     let rt = sim.runtime(0);
-    sim.cut_at_io(1 + rng.below(100));
+    // A whole recovery has about 120 steps here; the segments go in the last third of them.
+    sim.cut_at_io(60 + rng.below(80));
     let _ = sim.run(life::recover_unchecked(&rt, &scene.plan, &scene.truth));
     sim.power_cut();
     scene.life(async |_, _| Ok(()))
