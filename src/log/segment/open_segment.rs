@@ -105,6 +105,22 @@ pub struct Reservation {
     pub exact: u64,
 }
 
+/// The part of what is left on the disk that one partition reserves ahead of its need, at most.
+const SHARE_OF_FREE: u64 = 16;
+
+impl Reservation {
+    /// Not more ahead of the need than a share of what is left on the disk: partitions that come later
+    /// want some, too.
+    ///
+    /// With 64 MiB left, a step of 64 MiB from 64 to 128 MiB ends at 68; one that must reach 80 MiB for
+    /// its batch reaches that and no more.
+    pub fn within_share(self, available_bytes: u64) -> Self {
+        let share = block_floor(available_bytes / SHARE_OF_FREE);
+        let generous = self.generous.min(self.from + share).max(self.exact);
+        Self { generous, ..self }
+    }
+}
+
 /// Space that is reserved for what a partition accepts.
 #[derive(Debug, Default)]
 pub struct ReservedSpace {
@@ -177,5 +193,26 @@ impl ReservedSpace {
     /// The active segment's file ends at `end`; tells whether it had more.
     pub fn cut_active(&mut self, end: u64) -> bool {
         std::mem::take(&mut self.active_bytes) > end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_reservation_takes_what_is_left() {
+        let mib = |count: u64| count << 20;
+        let step = |exact| Reservation {
+            file: ReservedFile::Active(Offset::ZERO),
+            from: mib(64),
+            generous: mib(128),
+            exact,
+        };
+        let reaches = |exact, available| step(exact).within_share(available).generous;
+        assert_eq!(reaches(mib(65), mib(100 << 10)), mib(128));
+        assert_eq!(reaches(mib(65), mib(64)), mib(68));
+        assert_eq!(reaches(mib(80), mib(64)), mib(80));
+        assert_eq!(reaches(mib(65), 0), mib(65));
     }
 }

@@ -253,6 +253,10 @@ impl<R: Runtime> OpenLog<R> {
         let Some(wanted) = self.state.borrow().reservation(batch_bytes, rolls, steps) else {
             return Ok(());
         };
+        let wanted = match self.storage.rt.disk_space(&options.data_dir) {
+            Ok(space) => wanted.within_share(space.available_bytes),
+            Err(_) => wanted,
+        };
         let file = self.reserved_file(wanted.file).await?;
         let reached = allocate(&file, &wanted).await?;
         // The first step of a log that was never written back goes as its directory does.
