@@ -6,9 +6,10 @@
 
 use corelane::log::simulation::{
     Ending, Report, commits_over_two_files, count_steps, emptied, failed_flush, full_disk,
-    full_journal, late_write, lost_metadata, missing_dir, missing_segment, offline_keeps_all,
-    recovery_time, rolls_cut_at_each_step, rotten_checkpoint, rotten_journal, rotten_log_start,
-    run_cut_at, run_failing_disk, try_seed, unflushed_log_start,
+    full_journal, gap_in_a_dense_segment, late_write, lost_metadata, missing_dir, missing_segment,
+    offline_keeps_all, recovery_time, rolls_cut_at_each_step, rotten_checkpoint, rotten_journal,
+    rotten_log_start, run_cut_at, run_failing_disk, swap_cut_at_every_step, try_seed,
+    unflushed_log_start,
 };
 use corelane::sim::node::{NodeReport, run_node_seed};
 
@@ -95,6 +96,15 @@ fn damaged_files() {
         missing_segment(seed).expect("segment");
         rotten_checkpoint(seed).expect("checkpoint");
         rotten_log_start(seed).expect("log start");
+        gap_in_a_dense_segment(seed).expect("gap");
+    }
+}
+
+/// Each of `SWAP_SEEDS` (3) swaps, by a power cut and by a kill.
+#[test]
+fn swaps_cut_at_every_step() {
+    for seed in 0..number("SWAP_SEEDS", 3) {
+        swap_cut_at_every_step(seed).expect("swap");
     }
 }
 
@@ -164,6 +174,10 @@ mod planted {
             Rule::FlushBeforeRecovery => unflushed_log_start,
             Rule::FlushEveryFile => commits_over_two_files,
             Rule::FlushFailureIsFinal => failed_flush,
+            Rule::GapsOnlyWhereNotDense => gap_in_a_dense_segment,
+            Rule::ReplayReplacesSegments
+            | Rule::ReplacementDurableFirst
+            | Rule::ReplacedFilesStay => swap_cut_at_every_step,
             _ => |seed| try_seed(seed, Ending::Either).map(|_| ()),
         }
     }

@@ -106,6 +106,32 @@ impl From<io::Error> for AppendError {
     }
 }
 
+/// Why segments were not replaced.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplaceError {
+    /// They are not sealed segments of the log one behind the other, or no longer: the log start has
+    /// passed them.
+    #[error("the segments are not there")]
+    NotThere,
+    /// There are more of them, or of those that would take their place, than an event of the journal can
+    /// name.
+    #[error("too many segments at a time")]
+    TooMany,
+    /// What was made of a batch is no batch, or lies beyond its offsets, or has another leader epoch.
+    #[error("what was made of a batch is no part of it")]
+    NotWithin,
+    /// They could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The others could not be written, or the partition cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The journal has failed before it was known to have the event: the next start tells whether they
+    /// were replaced.
+    #[error(transparent)]
+    Unknown(StorageError),
+}
+
 /// Why nothing could be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {

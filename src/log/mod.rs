@@ -28,7 +28,7 @@ pub mod simulation;
 #[cfg(test)]
 mod tests;
 
-pub use error::{AppendError, ReadError, StorageError};
+pub use error::{AppendError, ReadError, ReplaceError, StorageError};
 pub use options::{
     Durability, KnownPartition, LogConfig, LogOptions, PartitionSpec, RecoveryOptions,
     SYNCS_BY_FILE, ToldPartition,
@@ -44,5 +44,6 @@ pub use segment::facts::SegmentFacts;
 pub use shard::append::Room;
 pub use shard::open_log::LogWatcher;
 pub use shard::partition_log::{Appended, PartitionLog};
+pub use shard::sealed::swap::Rewritten;
 pub use shard::shard_log::ShardLog;
 pub use shard::storage::HeldRoom;

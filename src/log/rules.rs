@@ -80,6 +80,14 @@ rules! {
     /// Recovery makes the files that it has written, and their names, durable before checkpoints tell of
     /// them.
     RecoveryFlushesFiles,
+    /// Replay swaps segments as the events say that it comes upon.
+    ReplayReplacesSegments,
+    /// What is to take the place of segments is durable before the event that says so.
+    ReplacementDurableFirst,
+    /// The files of segments that others replace stay until a checkpoint says so.
+    ReplacedFilesStay,
+    /// A gap between batches is right only in a segment that is not dense.
+    GapsOnlyWhereNotDense,
 }
 
 /// Whether `rule` is kept: always, outside of tests that leave it out.
@@ -99,7 +107,7 @@ pub mod planted {
     use std::cell::Cell;
 
     thread_local! {
-        static LEFT_OUT: Cell<u32> = const { Cell::new(0) };
+        static LEFT_OUT: Cell<u64> = const { Cell::new(0) };
     }
 
     /// Whether `rule` is kept on this thread.
@@ -118,7 +126,7 @@ pub mod planted {
     #[must_use]
     #[derive(Debug)]
     pub struct Guard {
-        before: u32,
+        before: u64,
     }
 
     impl Drop for Guard {
@@ -127,7 +135,7 @@ pub mod planted {
         }
     }
 
-    fn bit(rule: Rule) -> u32 {
+    fn bit(rule: Rule) -> u64 {
         1 << rule as u32
     }
 }

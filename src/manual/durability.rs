@@ -69,7 +69,7 @@
 //! disk refuses batches with KAFKA_STORAGE_ERROR (retriable), reads and deletions go on, and writing
 //! goes on when there is room again.
 //!
-//! # The twelve rules
+//! # The rules
 //!
 //! Each place that enforces one asks [`holds`](crate::log::rules::holds), a constant `true` outside
 //! of tests. With the cargo feature `planted` a test leaves one out, and must be seen to lose
@@ -85,11 +85,12 @@
 //! | 5 | Runs are ordered. Writes and checkpoints of any run but the committed one are void | `log/files/run.rs`, `log/journal/scan/reader.rs`, `log/files/checkpoint_slots.rs` | `RunCheck` |
 //! | 6 | A start flushes journals, checkpoints, `run` and the metadata log before it reads them, as a power cut could still take what a killed process left there. Recovery writes segments, never journals, flushes them and their names all at once, then writes checkpoints that leave the newest of the committed run alone, and commits the new run last | `log/journal/scan/reader.rs`, `log/recovery/mod.rs`, `log/recovery/barrier.rs`, `log/files/checkpoint_slots.rs` | `FlushBeforeRecovery`, `RecoveryFlushesFiles`, `RecoveryCommitsRunLast`, `RecoveryKeepsNewestCheckpoint` |
 //! | 7 | Whoever writes a file holds its lock, on the descriptor that writes. A start waits for it: writes of a killed process may still be in flight | `log/files/lock.rs` | `Locks` |
-//! | 8 | A log start is in the journal, durably and in two writes, before it is answered or a file is unlinked; a checkpoint names the one that it includes | `log/shard/log_start.rs`, `log/partition/snapshot.rs` | `LogStartJournaled`, `CheckpointNamesFinalMarks` |
+//! | 8 | A log start is in the journal, durably and in two writes, before it is answered or a file is unlinked; a checkpoint names the one that it includes | `log/shard/sealed/log_start.rs`, `log/partition/snapshot.rs` | `LogStartJournaled`, `CheckpointNamesFinalMarks` |
 //! | 9 | A metadata change is durable before it is applied. Entries and directories of another topic id are left alone, whatever the topic's name | `log/files/record_log.rs`, `node/controller.rs`, `log/files/partition_dirs.rs`, `log/recovery/mod.rs` | `TopicIdCheck`, `MetadataDurableFirst` |
 //! | 10 | Sealing cuts the segment; the cut is durable before segment-durable passes it, and recovery cuts again. A segment begins in a file that was prepared under a neutral name; it gets that of its base offset once the journal has all before it, and the directory is fsynced before anything is written to it | `log/shard/write_back.rs`, `log/segment/open_segment.rs`, `log/recovery/verify.rs` | `SealCutDurable`, `NameAfterJournaled`, `NameDurable` |
 //! | 11 | A batch is accepted only when its segment has reserved its space, durably from the first write-back of the partition on, and the journal can hold it. (Before that write-back a power cut may take the first 256 KiB or so that were reserved; where the disk is then full, the start waits for room.) Room in the checkpoints is taken before anything is made that they must hold: a partition, a segment, a producer | `log/shard/append.rs`, `log/journal/state.rs`, `log/partition/checkpoint_content.rs` | `SpaceReserved` |
 //! | 12 | A flush covers only writes of its own file that had completed when it was submitted; it counts when all earlier ones have succeeded. A failed one is final, of a full disk too, and for the whole node: no later success makes up for it | `log/journal/flushes.rs`, `rt/ring/file.rs` | `AckWaitsForFlush`, `FlushCoversCompleted`, `FlushEveryFile`, `FlushFailureIsFinal` |
+//! | 14 | What a rewrite has made of sealed segments is durable before the event of the journal that puts it in their place; a replay does the same as the live log. The old files stay until a checkpoint includes that, so that rot of the event loses nothing. Readers hold a segment to what is known of it: gaps are right only where it is not dense | `log/shard/sealed/swap.rs`, `log/partition/snapshot.rs`, `log/recovery/finish.rs`, `log/segment/walk.rs` | `ReplacementDurableFirst`, `ReplayReplacesSegments`, `ReplacedFilesStay`, `GapsOnlyWhereNotDense` |
 //!
 //! The simulator (`src/sim`) runs the same code on a disk that loses, tears, reorders and delays what
 //! was not made durable, with and without FUA, whose writes are made durable in either way, and cuts power or kills the process at any I/O step,

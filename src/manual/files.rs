@@ -1,7 +1,8 @@
 //! Every file on disk.
 //!
 //! A node has exactly one data directory (`log.dirs`). `N` is a shard, `TOPIC-P` a partition, and a
-//! segment's files are named by the 20 digits of its base offset.
+//! segment's files are named by the 20 digits of its base offset; behind a rewrite, its generation
+//! stands between them and the extension.
 //!
 //! | path | what | written | by |
 //! |---|---|---|---|
@@ -15,6 +16,7 @@
 //! | `TOPIC-P/partition.metadata` | Kafka's: version 0 and the topic id | with the directory, by the partition's first append | `log/shard/open_log.rs` |
 //! | `TOPIC-P/….log` | record batches, as in Kafka | by write-back from the journal | `log/shard/write_back.rs` |
 //! | `TOPIC-P/N.prepared` | zeros: space for a segment to come | before the segment begins; renamed to its `.log` when the journal has all before it, removed at a clean stop | [`crate::log::segment`] |
+//! | `TOPIC-P/….G.log` and its indexes | what a rewrite has made of sealed segments, as generation G | as a whole, durable before the journal says that it is part of the log; what it replaces is removed behind the next checkpoint | `log/shard/sealed/swap.rs` |
 //! | `TOPIC-P/….index` | offset index, Kafka's format | entries at checkpoints, the rest when the segment is sealed; what a power cut took is walked again, at the latest then | [`crate::log::segment::index`] |
 //! | `TOPIC-P/….timeindex` | time index, Kafka's format | with the offset index | [`crate::log::segment::index`] |
 //! | `TOPIC-P/….snapshot` | Kafka's producer snapshot, named by the offset behind the segment | when a segment is sealed | [`crate::log::partition::producers`] |
@@ -48,6 +50,11 @@
 //! sealed when its last bytes are written back: cut, fsynced, its indexes finished. Kafka's own
 //! `DumpLogSegments` reads sealed segments, and after a clean stop the active one, too
 //! (`scripts/dump-log-segments`).
+//!
+//! A segment is named by its base offset and its generation, 0 as it was appended to. What a rewrite makes
+//! of sealed segments has a higher one than any of them, and need not be *dense*: where batches were
+//! dropped there are gaps, also at its ends. Whether it is dense is in the checkpoint, and readers hold a
+//! segment to it. Nothing rewrites segments yet but the simulation.
 //!
 //! Batches are stored as they came. The broker fills in two fields, base offset and partition leader
 //! epoch, which lie outside the CRC of the batch; with another `compression.type` or with
@@ -89,13 +96,16 @@
 //!
 //! | entry at | bytes | field |
 //! |---|---|---|
-//! | 0 | 1 | kind: 1 data, 2 log start; 3 and 4 are for segments that are replaced and truncations |
+//! | 0 | 1 | kind: 1 data, 2 log start, 3 segments replaced; 4 is for truncations |
 //! | 1 | 1 + 2 | flags (1: its whole blocks lie behind the table), zeros |
 //! | 4 | 4 | leader epoch; −1 for an event |
 //! | 8 | 16 + 4 | topic id, partition |
 //! | 28 | 4 | length of the payload |
 //! | 32 | 8 | base offset of the segment; for a log start, the offset |
 //! | 40 | 8 | byte position in the segment; for an event, its number: 1, 2, … of the partition |
+//!
+//! The payload of segments that are replaced is inline, at most 4 KiB: which (a count, 8 + 4 each: base
+//! offset and generation), and what takes their place (a count, 61 each, as in the checkpoint); big-endian.
 //!
 //! An entry of data is bytes of a segment, at the position they will have there: replay is laying
 //! entries over files. Long entries (64 KiB and more of whole blocks) are written from where they
@@ -117,7 +127,7 @@
 //!          version 2  topic id 16  index 4  name  offline?  log start 8  last event 8
 //!          segment-durable 24  written back 8 + 8  end 24
 //!          leader epochs: count, (epoch 4, start offset 8) each
-//!          segments: count, 56 each, the active one last
+//!          segments: count, 61 each, the active one last
 //!          producers: length, then all remembered batches of each
 //! journal start (little-endian)
 //!          run 8 + 16  sequence 8  flushed end 8  address 8  file bytes 8  files 4
@@ -127,7 +137,7 @@
 //! `log/partition/snapshot.rs` has every field. A boundary of 24 bytes is an offset, a segment, and a byte
 //! in it. A snapshot describes the log as of its `end`, which was in the journal before the checkpoint was
 //! written, and includes every event up to the last one that it names; recovery goes on from exactly
-//! there. A later build reads the snapshots of this one (`tests/fixtures/partition-snapshot-1.hex` is kept).
+//! there. A later build reads the snapshots of this one (`tests/fixtures/partition-snapshot-2.hex` is kept).
 //!
 //! # Run
 //!

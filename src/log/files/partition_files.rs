@@ -86,6 +86,30 @@ pub fn deleted_dir(topic: &str, index: PartitionIndex, topic_id: TopicId) -> Str
     format!("{prefix}{suffix}")
 }
 
+/// Which segment of a partition: where it begins, and the generation of what is in it.
+///
+/// A rewrite puts others in the place of segments, of a higher generation than any of theirs, so that
+/// no two segments that a log ever had share a name. An example: the segments at 0 and at 50, both of
+/// generation 0, are rewritten into one at 0 of generation 1; rewritten again, and too long for one,
+/// they are 0 and 70 of generation 2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentId {
+    /// Its first offset.
+    pub base_offset: Offset,
+    /// 0 as it was appended to.
+    pub generation: u32,
+}
+
+impl SegmentId {
+    /// The segment that is, or was, appended to at `base_offset`.
+    pub const fn appended(base_offset: Offset) -> Self {
+        Self {
+            base_offset,
+            generation: 0,
+        }
+    }
+}
+
 /// The files of a segment, by their extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SegmentFile {
@@ -121,23 +145,38 @@ impl SegmentFile {
         }
     }
 
-    /// The file's name: the segment's base offset in 20 digits, and the extension.
-    pub fn name(self, base_offset: Offset) -> String {
-        format!("{:020}.{}", base_offset.0, self.extension())
+    /// The file's name: the segment's base offset in 20 digits, its generation unless that is 0, and
+    /// the extension. A producer snapshot is named by an offset alone.
+    pub fn name(self, id: SegmentId) -> String {
+        let (base, extension) = (id.base_offset.0, self.extension());
+        match id.generation {
+            generation if generation > 0 && self != Self::Snapshot => {
+                format!("{base:020}.{generation}.{extension}")
+            }
+            _ => format!("{base:020}.{extension}"),
+        }
     }
 
     /// Reads a file's name; `None` when it is not a segment's.
-    pub fn parse(name: &str) -> Option<(Offset, Self)> {
-        let (digits, extension) = name.split_once('.')?;
+    pub fn parse(name: &str) -> Option<(SegmentId, Self)> {
+        let (digits, rest) = name.split_once('.')?;
+        let (generation, extension) = match rest.split_once('.') {
+            Some((generation, extension)) => (decimal(generation)?, extension),
+            None => (0, rest),
+        };
         let file = Self::ALL.into_iter().find(|f| f.extension() == extension)?;
         let offset = (digits.len() == OFFSET_DIGITS).then(|| decimal(digits))??;
-        Some((Offset(offset), file))
+        let id = SegmentId {
+            base_offset: Offset(offset),
+            generation,
+        };
+        (file.name(id) == name).then_some((id, file))
     }
 }
 
 /// Path of one of a segment's files.
-pub fn segment_path(dir: &Path, base_offset: Offset, file: SegmentFile) -> PathBuf {
-    dir.join(file.name(base_offset))
+pub fn segment_path(dir: &Path, id: SegmentId, file: SegmentFile) -> PathBuf {
+    dir.join(file.name(id))
 }
 
 /// Extension of files that are made for segments to come.

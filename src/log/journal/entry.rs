@@ -1,10 +1,12 @@
 //! What is journaled, and how writes and journals are told apart.
 
+use std::rc::Rc;
+
 use smallvec::SmallVec;
 
 use crate::log::files::run::RunId;
 use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, ShardIndex};
-use crate::rt::Buf;
+use crate::rt::{BLOCK_BYTES, Buf};
 
 /// Number of a journal write within its run, from 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,7 +56,7 @@ pub enum Entry<T> {
 
 /// A change of a partition, in the order of the journal. Each has a number of its partition: a
 /// snapshot names the last one that it includes, and replay applies only later ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionEvent {
     /// Counts the partition's events, from 1.
     pub number: u64,
@@ -63,10 +65,26 @@ pub struct PartitionEvent {
 }
 
 /// What an event changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventChange {
     /// The log starts at this offset, unless it starts later.
     LogStart(Offset),
+    /// Other segments take the place of sealed ones: which is in these bytes, at most
+    /// [`EVENT_BYTES_MAX`], which the journal does not look into.
+    SegmentsReplaced(Rc<[u8]>),
+}
+
+/// The longest payload of an event: no write is so short that it does not fit in.
+pub const EVENT_BYTES_MAX: usize = BLOCK_BYTES;
+
+impl PartitionEvent {
+    /// Bytes of it that do not fit into the table of a write.
+    pub fn payload_bytes(&self) -> usize {
+        match &self.change {
+            EventChange::LogStart(_) => 0,
+            EventChange::SegmentsReplaced(bytes) => bytes.len(),
+        }
+    }
 }
 
 impl<T> Entry<T> {
@@ -74,7 +92,7 @@ impl<T> Entry<T> {
     pub fn payload_bytes(&self) -> usize {
         match self {
             Self::Data { payload, .. } => payload.iter().map(|buf| buf.len()).sum(),
-            Self::Event { .. } => 0,
+            Self::Event { event, .. } => event.payload_bytes(),
         }
     }
 }

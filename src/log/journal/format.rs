@@ -13,7 +13,7 @@ use crate::log::files::run::RunId;
 use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, PartitionIndex, ShardIndex, TopicId};
 use crate::rt::BLOCK_BYTES;
 
-use super::{EventChange, JournalIdentity, PartitionEvent};
+use super::JournalIdentity;
 
 pub(super) const HEADER_BYTES: usize = 96;
 pub(super) const ENTRY_BYTES: usize = 48;
@@ -23,7 +23,8 @@ const CHECKSUM_AT: usize = 84;
 
 const KIND_DATA: u8 = 1;
 const KIND_LOG_START: u8 = 2;
-// 3 is for segments that are replaced, 4 for a truncation.
+const KIND_SEGMENTS_REPLACED: u8 = 3;
+// 4 is for a truncation.
 const FLAG_BLOCKS: u8 = 1;
 
 /// What a write is there for.
@@ -173,7 +174,18 @@ pub(super) enum EntryHead {
     },
     Event {
         partition: PartitionId,
-        event: PartitionEvent,
+        number: u64,
+        change: ChangeHead,
+    },
+}
+
+/// What a row says of an event's change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChangeHead {
+    LogStart(Offset),
+    /// So many bytes are inline.
+    SegmentsReplaced {
+        len: u32,
     },
 }
 
@@ -197,10 +209,14 @@ impl EntryHead {
                 let flags = if blocks { FLAG_BLOCKS } else { 0 };
                 (KIND_DATA, flags, leader_epoch, segment_base, position, len)
             }
-            Self::Event { event, .. } => {
-                let EventChange::LogStart(log_start) = event.change;
-                let (epoch, number) = (LeaderEpoch::NONE, event.number);
-                (KIND_LOG_START, 0, epoch, log_start, number, 0)
+            Self::Event { number, change, .. } => {
+                let (kind, offset, len) = match change {
+                    ChangeHead::LogStart(log_start) => (KIND_LOG_START, log_start, 0),
+                    ChangeHead::SegmentsReplaced { len } => {
+                        (KIND_SEGMENTS_REPLACED, Offset::ZERO, len)
+                    }
+                };
+                (kind, 0, LeaderEpoch::NONE, offset, number, len)
             }
         };
         let partition = self.partition();
@@ -224,6 +240,11 @@ impl EntryHead {
         let len = fields.u32()?;
         let base = Offset(fields.i64()?);
         let position = fields.u64()?;
+        let event = |change| Self::Event {
+            partition,
+            number: position,
+            change,
+        };
         match kind {
             KIND_DATA => Some(Self::Data {
                 partition,
@@ -233,13 +254,8 @@ impl EntryHead {
                 len,
                 blocks: flags & FLAG_BLOCKS != 0,
             }),
-            KIND_LOG_START => Some(Self::Event {
-                partition,
-                event: PartitionEvent {
-                    number: position,
-                    change: EventChange::LogStart(base),
-                },
-            }),
+            KIND_LOG_START => Some(event(ChangeHead::LogStart(base))),
+            KIND_SEGMENTS_REPLACED => Some(event(ChangeHead::SegmentsReplaced { len })),
             _ => None,
         }
     }

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
-use super::format::{BlockSplit, ENTRY_BYTES, EntryHead, HEADER_BYTES};
-use super::{Entry, Pieces};
-use crate::rt::BLOCK_BYTES;
+use super::format::{BlockSplit, ChangeHead, ENTRY_BYTES, EntryHead, HEADER_BYTES};
+use super::{Entry, EventChange, PartitionEvent, Pieces};
+use crate::model::PartitionId;
+use crate::rt::{BLOCK_BYTES, Buf};
 
 /// From this length on, an entry's whole blocks are written from where they lie.
 const REFERENCE_FROM_BYTES: usize = 64 << 10;
@@ -147,8 +148,7 @@ impl<T> Gathering<T> {
                 event,
                 token,
             } => {
-                let head = EntryHead::Event { partition, event };
-                self.append_whole(head, Pieces::new(), 0, 0);
+                self.append_event(partition, &event);
                 token
             }
             Entry::Data {
@@ -176,6 +176,25 @@ impl<T> Gathering<T> {
             group.promised_bytes += promised_bytes;
         }
         self.last_sequence()
+    }
+
+    fn append_event(&mut self, partition: PartitionId, event: &PartitionEvent) {
+        let mut payload = Pieces::new();
+        let change = match &event.change {
+            EventChange::LogStart(log_start) => ChangeHead::LogStart(*log_start),
+            EventChange::SegmentsReplaced(bytes) => {
+                payload.push(Buf::from_vec(bytes.to_vec()));
+                let len = bytes.len() as u32;
+                ChangeHead::SegmentsReplaced { len }
+            }
+        };
+        let number = event.number;
+        let head = EntryHead::Event {
+            partition,
+            number,
+            change,
+        };
+        self.append_whole(head, payload, event.payload_bytes(), 0);
     }
 
     fn append_whole(&mut self, head: EntryHead, payload: Pieces, inline: usize, blocks: usize) {

@@ -36,7 +36,9 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
-pub use entry::{Entry, EventChange, JournalIdentity, PartitionEvent, Pieces, Sequence};
+pub use entry::{
+    EVENT_BYTES_MAX, Entry, EventChange, JournalIdentity, PartitionEvent, Pieces, Sequence,
+};
 pub use error::JournalError;
 pub use options::{JournalOptions, JournalStart};
 pub use scan::{

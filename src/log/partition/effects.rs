@@ -1,5 +1,6 @@
 //! What the [state](super::state) of a partition is given, and what it asks its caller to do.
 
+use crate::log::files::partition_files::SegmentId;
 use crate::log::journal::Pieces;
 use crate::log::partition::snapshot::Snapshot;
 use crate::log::partition::write_back_plan::WriteBackPlan;
@@ -63,8 +64,8 @@ pub struct SealedSegment {
 
 /// Entries of the active segment's index that its files are to get.
 pub struct IndexGrowth {
-    /// The segment.
-    pub base_offset: Offset,
+    /// Whose entries these are.
+    pub segment: SegmentId,
     /// Entries, of the offset and the time index, that the files have.
     pub had: (usize, usize),
     /// Entries that they have afterwards.

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::log::options::LogConfig;
 use crate::model::Offset;
 
 /// A segment, as far as retention is concerned.
@@ -29,6 +30,16 @@ pub struct RetentionLimits {
     pub retention_ms: i64,
     /// `retention.bytes`.
     pub retention_bytes: i64,
+}
+
+impl RetentionLimits {
+    /// A topic's.
+    pub fn of(config: &LogConfig) -> Self {
+        Self {
+            retention_ms: config.retention_ms,
+            retention_bytes: config.retention_bytes,
+        }
+    }
 }
 
 /// What retention does to a log.

@@ -2,6 +2,7 @@
 //!
 //! Rules of Kafka's `LogSegment.shouldRoll`.
 
+use crate::log::options::LogConfig;
 use crate::model::batch::BatchView;
 use crate::model::{Offset, PartitionId, ProducerId};
 
@@ -81,6 +82,17 @@ pub struct RollLimits {
     /// Taken off `segment.ms`, so that partitions created together do not roll together: this
     /// segment's share of `segment.jitter.ms`, drawn when it was created.
     pub jitter_ms: i64,
+}
+
+impl RollLimits {
+    /// Those of the segment that begins at `base_offset`.
+    pub fn of(config: &LogConfig, id: PartitionId, base_offset: Offset) -> Self {
+        Self {
+            segment_bytes: config.segment_bytes,
+            segment_ms: config.segment_ms,
+            jitter_ms: jitter_ms(id, base_offset, config.segment_jitter_ms),
+        }
+    }
 }
 
 /// Why a segment is rolled before a batch.

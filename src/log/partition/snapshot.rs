@@ -11,8 +11,7 @@
 //!     segment-durable boundary: offset i64, segment i64, byte u64; written back: segment i64, byte u64
 //!     end boundary: offset i64, segment i64, byte u64     everything here describes all below it
 //!     epochs: count u32, then epoch i32, start offset i64 each
-//!     segments, oldest first, the active one last: count u32, then base, end, size, first timestamp,
-//!         max timestamp, its offset, created: 8 bytes each
+//!     segments, oldest first, the active one last: count u32, then `SegmentFacts::encode` each
 //!     producers: length u32, then `ProducerStates::encode_full`
 //! ```
 //!
@@ -28,21 +27,24 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, BufMut, TryGetError};
 
+use crate::log::files::partition_files::SegmentId;
 use crate::log::journal::{EventChange, PartitionEvent};
 use crate::log::partition::epochs::EpochCache;
 use crate::log::partition::producers::{
     DEFAULT_MAX_PRODUCERS, ProducerBatch, ProducerStates, REMEMBERED_BATCHES,
 };
+use crate::log::partition::retention::{RetentionLimits, RetentionPlan, plan_retention};
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::position::{Boundary, Position};
+use crate::log::segment::replacement::{self, Replacement};
 use crate::model::batch::BatchView;
 use crate::model::{LeaderEpoch, Offset, PartitionId, PartitionIndex, TopicId};
 
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const EPOCH_BYTES: usize = 12;
 /// What one more segment takes of a checkpoint.
-pub const SEGMENT_BYTES: usize = 56;
+pub const SEGMENT_BYTES: usize = SegmentFacts::BYTES;
 /// What one more producer takes of it, with all the batches that are remembered of it.
 pub const PRODUCER_BYTES: usize = 39 + 24 * REMEMBERED_BATCHES;
 /// All that is always there, and its length.
@@ -227,15 +229,60 @@ impl Snapshot {
         self.end.at.byte += u64::from(batch.size_bytes);
     }
 
-    /// What an event does; one that is included already does nothing.
-    pub fn apply_event(&mut self, event: &PartitionEvent) {
+    /// What an event does; one that is included already does nothing. Gives the segments that others
+    /// have replaced, and those.
+    pub fn apply_event(&mut self, event: &PartitionEvent) -> Option<Replacement> {
         if event.number <= self.last_event {
-            return;
+            return None;
         }
         self.last_event = event.number;
-        match event.change {
-            EventChange::LogStart(log_start) => self.raise_log_start(log_start),
+        match &event.change {
+            EventChange::LogStart(log_start) => {
+                self.raise_log_start(*log_start);
+                None
+            }
+            EventChange::SegmentsReplaced(bytes) => self.replace_segments(bytes),
         }
+    }
+
+    /// Where the inputs are no longer there, or not yet, the log stays as it is: it has them.
+    fn replace_segments(&mut self, bytes: &[u8]) -> Option<Replacement> {
+        let Some(replacement) = Replacement::decode(bytes) else {
+            self.take_offline("an event of the journal cannot be read".into());
+            return None;
+        };
+        self.complete = self.after(&replacement)?;
+        Some(replacement)
+    }
+
+    /// What the complete segments are when these have been replaced; none where they are not there.
+    pub(super) fn after(&self, replacement: &Replacement) -> Option<VecDeque<SegmentFacts>> {
+        let mut segments = self.complete.clone();
+        let is_applied = replacement.apply(&mut segments, self.sealed_end());
+        is_applied.then_some(segments)
+    }
+
+    /// What retention no longer keeps of what is durable.
+    pub(super) fn plan_retention(
+        &self,
+        durable: Offset,
+        limits: &RetentionLimits,
+        now_ms: i64,
+    ) -> RetentionPlan {
+        let segments = Vec::from_iter(self.segments().map(SegmentFacts::for_retention));
+        plan_retention(&segments, self.log_start, durable, limits, now_ms)
+    }
+
+    /// Where the last sealed segment ends: what lies before is in segment files that nothing is written
+    /// to any more.
+    pub fn sealed_end(&self) -> Offset {
+        self.written_back.segment
+    }
+
+    /// The facts of these sealed segments, one behind the other; none where they are no longer that.
+    pub fn sealed(&self, ids: &[SegmentId]) -> Option<Vec<SegmentFacts>> {
+        let place = replacement::find(ids, &self.complete, self.sealed_end())?;
+        Some(self.complete.range(place).copied().collect())
     }
 
     /// Goes on in a new segment, named by the log end.
@@ -307,6 +354,10 @@ impl Snapshot {
             ),
             (self.complete.iter().all(follows), "a gap between segments"),
             (
+                active.dense && active.generation == 0,
+                "the active segment was rewritten",
+            ),
+            (
                 self.complete
                     .back()
                     .is_none_or(|last| last.end_offset == active.base_offset),
@@ -359,7 +410,7 @@ impl Snapshot {
         }
         out.put_u32(self.complete.len() as u32 + 1);
         for segment in self.segments() {
-            put_segment(out, segment);
+            segment.encode(out);
         }
         let length_at = out.len();
         out.put_u32(0);
@@ -459,33 +510,11 @@ fn get_boundary(bytes: &mut &[u8]) -> Result<Boundary, SnapshotError> {
     })
 }
 
-fn put_segment(out: &mut Vec<u8>, segment: &SegmentFacts) {
-    out.put_i64(segment.base_offset.0);
-    out.put_i64(segment.end_offset.0);
-    out.put_u64(segment.size_bytes);
-    out.put_i64(segment.first_timestamp_ms);
-    out.put_i64(segment.max_timestamp_ms);
-    out.put_i64(segment.max_timestamp_offset.0);
-    out.put_i64(segment.created_ms);
-}
-
-fn get_segment(bytes: &mut &[u8]) -> Result<SegmentFacts, SnapshotError> {
-    Ok(SegmentFacts {
-        base_offset: Offset(bytes.try_get_i64()?),
-        end_offset: Offset(bytes.try_get_i64()?),
-        size_bytes: bytes.try_get_u64()?,
-        first_timestamp_ms: bytes.try_get_i64()?,
-        max_timestamp_ms: bytes.try_get_i64()?,
-        max_timestamp_offset: Offset(bytes.try_get_i64()?),
-        created_ms: bytes.try_get_i64()?,
-    })
-}
-
 fn get_segments(bytes: &mut &[u8]) -> Result<VecDeque<SegmentFacts>, SnapshotError> {
     let count = counted(bytes, SEGMENT_BYTES)?;
     let mut segments = VecDeque::with_capacity(count);
     for _ in 0..count {
-        segments.push_back(get_segment(bytes)?);
+        segments.push_back(SegmentFacts::decode(bytes)?);
     }
     Ok(segments)
 }
@@ -527,8 +556,8 @@ pub(in crate::log) mod tests {
     use super::*;
     use crate::model::{ProducerEpoch, ProducerId};
 
-    /// The first version's bytes of [`example`]; later builds must read it.
-    const FIXTURE: &str = include_str!("../../../tests/fixtures/partition-snapshot-1.hex");
+    /// This version's bytes of [`example`]; later builds must read it.
+    const FIXTURE: &str = include_str!("../../../tests/fixtures/partition-snapshot-2.hex");
 
     fn batch(base: i64, last: i64, size_bytes: u32, epoch: i32) -> AppliedBatch<'static> {
         AppliedBatch {
@@ -589,7 +618,7 @@ pub(in crate::log) mod tests {
     }
 
     #[test]
-    fn the_first_version_is_read() {
+    fn bytes_that_are_kept_are_read() {
         let hex: String = FIXTURE.split_whitespace().collect();
         let digits = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
         let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(digits).collect();
@@ -650,9 +679,45 @@ pub(in crate::log) mod tests {
     }
 
     #[test]
+    fn segments_are_replaced_where_they_are_sealed() {
+        let facts = |end| SegmentFacts {
+            generation: 1,
+            dense: false,
+            end_offset: Offset(end),
+            size_bytes: 500,
+            ..SegmentFacts::empty(Offset(0), 0)
+        };
+        let replaced = |number, end| PartitionEvent {
+            number,
+            change: EventChange::SegmentsReplaced(
+                Replacement {
+                    inputs: vec![SegmentId::default()],
+                    outputs: vec![facts(end)],
+                }
+                .encode()
+                .into(),
+            ),
+        };
+        let mut snapshot = example(9);
+        assert_eq!(snapshot.apply_event(&replaced(2, 10)), None, "not sealed");
+        snapshot.all_written_back();
+        assert_eq!(snapshot.apply_event(&replaced(2, 10)), None, "once");
+        assert!(snapshot.apply_event(&replaced(3, 10)).is_some());
+        assert_eq!(snapshot.complete, [facts(10)]);
+        assert_eq!((snapshot.check(), snapshot.last_event), (Ok(()), 3));
+        assert_eq!(Snapshot::decode(&bytes_of(&snapshot)), Ok(snapshot));
+        let mut unreadable = example(9);
+        let change = EventChange::SegmentsReplaced([1, 2][..].into());
+        unreadable.apply_event(&PartitionEvent { number: 2, change });
+        assert!(unreadable.offline().is_some());
+    }
+
+    #[test]
     fn what_does_not_fit_together_is_offline() {
         type Break = fn(&mut Snapshot);
-        let breaks: [Break; 8] = [
+        let breaks: [Break; 10] = [
+            |s| s.active.dense = false,
+            |s| s.active.generation = 1,
             |s| s.log_start = Offset(13),
             |s| s.segment_durable.offset = Offset(13),
             |s| s.segment_durable.at.byte = 8_193,

@@ -12,7 +12,8 @@
 //! | [`State::written_back`] | it is in the segment file | the segment that it has sealed |
 //! | [`State::begin_segment`] | the active segment ends, and a file is prepared for the next | |
 //! | [`State::name_file`] | the journal has all before a segment, and its file got its name | |
-//! | [`State::next_event`], [`State::apply_event`] | an event is journaled, and completed | the event |
+//! | [`State::next_event`], [`State::replace`] | something is to change that is no batch | the event to journal |
+//! | [`State::apply_event`] | it is in completed journal writes | |
 //! | [`State::snapshot`], [`State::restore`] | a checkpoint, a start | the durable form, and back |
 //!
 //! An example. Batches of 3,000 bytes at offsets 0, 1 and 2 are accepted: log end 3, byte 9,000. The
@@ -29,6 +30,7 @@ use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use crate::log::error::StorageError;
+use crate::log::files::partition_files::SegmentId;
 use crate::log::journal::{EventChange, PartitionEvent, Pieces, Sequence};
 use crate::log::options::{Durability, LogConfig};
 use crate::log::partition::effects::{
@@ -36,10 +38,8 @@ use crate::log::partition::effects::{
 };
 use crate::log::partition::marks::Marks;
 use crate::log::partition::producers::{ProducerBatch, ProducerError, Verdict};
-use crate::log::partition::retention::{RetentionLimits, RetentionPlan, plan_retention};
-use crate::log::partition::roll_plan::{
-    IncomingBatch, RollLimits, RoomAsk, jitter_ms, should_roll,
-};
+use crate::log::partition::retention::{RetentionLimits, RetentionPlan};
+use crate::log::partition::roll_plan::{IncomingBatch, RollLimits, RoomAsk, should_roll};
 use crate::log::partition::snapshot::{AppliedBatch, Snapshot};
 use crate::log::partition::tail::{Tail, TailBatch};
 use crate::log::partition::write_back_plan::{
@@ -50,6 +50,7 @@ use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::index::{IndexedBatch, SegmentIndex};
 use crate::log::segment::open_segment::{OpenSegment, Reservation, ReservedFile, ReservedSpace};
 use crate::log::segment::position::{Boundary, Position, block_floor};
+use crate::log::segment::replacement::Replacement;
 use crate::model::batch::{BatchView, HEADER_BYTES, stamp};
 use crate::model::{LeaderEpoch, Offset, ProducerId};
 use crate::rt::{Buf, BufMut, Permit};
@@ -85,6 +86,8 @@ pub struct State {
     pending: VecDeque<PendingEntry>,
     /// Number of the last event that was handed out.
     last_event: u64,
+    /// Segments whose place others take as soon as the journal has that event.
+    replacing: Vec<SegmentId>,
     /// Why it cannot be used: it is offline, or was deleted.
     unusable: Option<StorageError>,
 }
@@ -133,6 +136,7 @@ impl State {
             repeats_block: true,
             pending: VecDeque::new(),
             last_event: now.last_event,
+            replacing: Vec::new(),
             unusable: now.offline.clone().map(StorageError::PartitionOffline),
             now,
         };
@@ -314,15 +318,7 @@ impl State {
             max_timestamp_ms: ask.max_timestamp_ms,
             size_bytes: ask.bytes as u64,
         };
-        let limits = RollLimits {
-            segment_bytes: self.config.segment_bytes,
-            segment_ms: self.config.segment_ms,
-            jitter_ms: jitter_ms(
-                self.now.id,
-                self.now.active.base_offset,
-                self.config.segment_jitter_ms,
-            ),
-        };
+        let limits = RollLimits::of(&self.config, self.now.id, self.now.active.base_offset);
         let active = self.now.active.for_rolling(index_full);
         should_roll(&active, &incoming, &limits, ask.now_ms).is_some()
     }
@@ -565,9 +561,30 @@ impl State {
         }
     }
 
+    /// The event by which others take the place of sealed segments: none where some of those are gone.
+    /// Until it is applied, none goes: a replay, which does not know when files were removed, would find
+    /// all of them, and the others that nobody has any more.
+    pub fn replace(&mut self, replacement: &Replacement) -> Option<PartitionEvent> {
+        self.now.after(replacement)?;
+        self.replacing.clone_from(&replacement.inputs);
+        let bytes = replacement.encode().into();
+        Some(self.next_event(EventChange::SegmentsReplaced(bytes)))
+    }
+
     /// An event is in completed journal writes: it holds from now on.
     pub fn apply_event(&mut self, event: &PartitionEvent) {
-        self.now.apply_event(event);
+        let replaced = self.now.apply_event(event);
+        if let EventChange::SegmentsReplaced(_) = event.change {
+            self.replacing.clear();
+            match replaced
+                .as_ref()
+                .and_then(|replaced| replaced.outputs.last())
+            {
+                // What is in memory of them is no longer what their files have.
+                Some(last) => self.tail.forget_before(last.end_offset),
+                None => self.broken("the segments to be replaced are not there"),
+            }
+        }
         self.check_all();
     }
 
@@ -694,7 +711,7 @@ impl State {
         let safe = self.journaled.offset;
         let (had, now) = self.active.grow_index(safe, at_least_bytes)?;
         let growth = IndexGrowth {
-            base_offset: self.now.active.base_offset,
+            segment: self.now.active.id(),
             had,
             now,
         };
@@ -712,16 +729,8 @@ impl State {
     pub fn retain(&mut self, now_ms: i64) -> RetentionPlan {
         let expiration_ms = self.config.producer_id_expiration_ms;
         self.now.producers.remove_expired(now_ms, expiration_ms);
-        let segments: Vec<_> = self
-            .now
-            .segments()
-            .map(SegmentFacts::for_retention)
-            .collect();
-        let limits = RetentionLimits {
-            retention_ms: self.config.retention_ms,
-            retention_bytes: self.config.retention_bytes,
-        };
-        plan_retention(&segments, self.now.log_start, self.durable, &limits, now_ms)
+        let limits = RetentionLimits::of(&self.config);
+        self.now.plan_retention(self.durable, &limits, now_ms)
     }
 
     /// The log starts here from now on, though the journal does not say so (a rule that is left out).
@@ -734,7 +743,9 @@ impl State {
     pub fn remove_oldest(&mut self) -> Option<SegmentFacts> {
         let log_start = self.now.log_start;
         let oldest = self.now.complete.front()?;
-        let goes = self.sealed_count() > 0 && oldest.end_offset <= log_start;
+        let goes = self.sealed_count() > 0
+            && oldest.end_offset <= log_start
+            && !self.replacing.contains(&oldest.id());
         goes.then(|| self.now.complete.pop_front()).flatten()
     }
 
@@ -929,6 +940,66 @@ mod tests {
         machine.state.apply_event(&event);
         assert_eq!(machine.state.remove_oldest(), Some(sealed.facts));
         assert_eq!(machine.state.check_usable(), Ok(()));
+    }
+
+    /// Two sealed segments, of which the log start has left the first.
+    fn two_sealed() -> (Machine, Vec<SegmentFacts>) {
+        let mut machine = Machine::new();
+        for number in 0..2 {
+            let end = machine.accept(5_000, number).end;
+            machine.state.completed(end);
+            machine.state.begin_segment(9);
+            let plan = machine.write_back(Urgency::Everything).unwrap().plan;
+            machine.state.written_back(&plan).unwrap();
+        }
+        let sealed = machine
+            .state
+            .snapshot()
+            .complete()
+            .iter()
+            .copied()
+            .collect();
+        (machine, sealed)
+    }
+
+    fn merged(sealed: &[SegmentFacts]) -> Replacement {
+        let output = SegmentFacts {
+            generation: 1,
+            dense: false,
+            end_offset: Offset(2),
+            ..SegmentFacts::empty(Offset(0), 9)
+        };
+        Replacement {
+            inputs: sealed.iter().map(SegmentFacts::id).collect(),
+            outputs: vec![output],
+        }
+    }
+
+    #[test]
+    fn segments_that_are_being_replaced_do_not_go() {
+        let (mut machine, sealed) = two_sealed();
+        let state = &mut machine.state;
+        assert!(state.tail().start_offset() == Some(Offset(0)));
+        let replaced = state.replace(&merged(&sealed)).unwrap();
+        let log_start = state.next_event(EventChange::LogStart(Offset(2)));
+        assert_eq!((replaced.number, log_start.number), (1, 2));
+        assert_eq!(state.remove_oldest(), None, "before the log start");
+        state.apply_event(&replaced);
+        assert_eq!(state.tail().start_offset(), None, "as it was before");
+        state.apply_event(&log_start);
+        assert_eq!(state.remove_oldest(), Some(merged(&sealed).outputs[0]));
+        assert_eq!(state.check_usable(), Ok(()));
+    }
+
+    #[test]
+    fn segments_that_are_gone_are_not_replaced() {
+        let (mut machine, sealed) = two_sealed();
+        let state = &mut machine.state;
+        let log_start = state.next_event(EventChange::LogStart(Offset(1)));
+        state.apply_event(&log_start);
+        assert_eq!(state.remove_oldest(), Some(sealed[0]));
+        assert_eq!(state.replace(&merged(&sealed)), None);
+        assert_eq!(state.check_usable(), Ok(()));
     }
 
     #[test]

@@ -341,6 +341,25 @@ impl Tail {
         true
     }
 
+    /// Gives up everything of the segments before this one.
+    pub fn forget_before(&mut self, segment: Offset) {
+        while self
+            .chunks
+            .front()
+            .is_some_and(|chunk| chunk.at.segment < segment)
+        {
+            self.chunks.pop_front();
+            self.released = self.released.saturating_sub(1);
+        }
+        while self
+            .batches
+            .front()
+            .is_some_and(|batch| batch.at.segment < segment)
+        {
+            self.batches.pop_front();
+        }
+    }
+
     /// Forgets everything (the partition is gone).
     pub fn clear(&mut self) {
         self.chunks.clear();

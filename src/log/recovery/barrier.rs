@@ -18,7 +18,9 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::PARTITIONS_AT_A_TIME;
 use super::partition::{FoundDir, RecoveringPartition};
-use crate::log::files::partition_files::{PARTITION_METADATA, SegmentFile, segment_path};
+use crate::log::files::partition_files::{
+    PARTITION_METADATA, SegmentFile, SegmentId, segment_path,
+};
 use crate::log::files::run::RUN_FILE;
 use crate::log::rules::{Rule, holds};
 use crate::rt::{File, OpenMode, Runtime};
@@ -57,7 +59,7 @@ pub async fn make_durable<R: Runtime>(
 /// What of a partition was changed, and of a fresh one all that it has.
 fn unsynced_of<R: Runtime>(partition: &RecoveringPartition<R>) -> Vec<Unsynced> {
     let (dir, is_fresh) = (&partition.dir, has_fresh_dir(partition));
-    let path = |base: &_| segment_path(dir, *base, SegmentFile::Log);
+    let path = |base: &_| segment_path(dir, SegmentId::appended(*base), SegmentFile::Log);
     let segments = partition.unsynced.iter().map(path);
     let mark = is_fresh.then(|| dir.join(PARTITION_METADATA));
     let names = partition.has_unsynced_names || is_fresh;

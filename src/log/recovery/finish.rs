@@ -3,11 +3,11 @@
 use std::io;
 
 use crate::log::files::partition_dirs::remove_tree;
-use crate::log::files::partition_files::{SegmentFile, parse_prepared};
+use crate::log::files::partition_files::{SegmentFile, SegmentId, parse_prepared, segment_path};
 use crate::log::partition::effects::Restored;
+use crate::log::partition::snapshot::Snapshot;
 use crate::log::segment::index::SegmentIndex;
 use crate::log::segment::position::Position;
-use crate::model::Offset;
 use crate::rt::{File, Runtime};
 
 use super::RecoveredPartition;
@@ -94,7 +94,8 @@ async fn settle_dir<R: Runtime>(partition: &mut RecoveringPartition<R>) -> io::R
     remove_other_segments(partition).await
 }
 
-/// Removes files of segments that are no longer, or not yet, part of the log. The segment that is
+/// Removes files of segments that are not part of the log: not yet, no longer, or of a rewrite that was
+/// not finished. Those that others have replaced stay until that is committed. The segment that is
 /// appended to has one, which may not have had its name.
 async fn remove_other_segments<R: Runtime>(
     partition: &mut RecoveringPartition<R>,
@@ -104,12 +105,13 @@ async fn remove_other_segments<R: Runtime>(
         .open(partition.snapshot.active().base_offset)
         .await?;
     let snapshot = &partition.snapshot;
-    let is_kept = |base: Offset| snapshot.segments().any(|facts| facts.base_offset == base);
+    let is_replaced = |id| partition.replaced.iter().any(|by| by.inputs.contains(&id));
+    let is_kept = |id, file| is_of_log(snapshot, id, file) || is_replaced(id);
     partition.has_unsynced_names |= !partition.replayed.is_empty();
     for entry in partition.rt.read_dir(&partition.dir).await? {
-        let base = SegmentFile::parse(&entry.name).map(|(base, _)| base);
-        let goes = match base {
-            Some(base) => !is_kept(base),
+        let found = SegmentFile::parse(&entry.name);
+        let goes = match found {
+            Some((id, file)) => !is_kept(id, file),
             None => parse_prepared(&entry.name).is_some(),
         };
         if goes {
@@ -117,10 +119,44 @@ async fn remove_other_segments<R: Runtime>(
                 .rt
                 .remove_file(&partition.dir.join(&entry.name))
                 .await?;
-            base.inspect(|base| {
-                partition.unsynced.remove(base);
-            });
+            // What a rewrite was about to make of a segment has its base offset, too.
+            if let Some((id, SegmentFile::Log)) = found
+                && id == SegmentId::appended(id.base_offset)
+            {
+                partition.unsynced.remove(&id.base_offset);
+            }
             partition.has_unsynced_names = true;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file belongs to a segment of the log: a producer snapshot does where one begins at its offset.
+fn is_of_log(snapshot: &Snapshot, id: SegmentId, file: SegmentFile) -> bool {
+    snapshot.segments().any(|facts| match file {
+        SegmentFile::Snapshot => facts.base_offset == id.base_offset,
+        _ => facts.id() == id,
+    })
+}
+
+/// Removes the files of segments that others have replaced, once that is committed.
+pub async fn remove_replaced<R: Runtime>(partition: &mut RecoveringPartition<R>) -> io::Result<()> {
+    if partition.is_offline() || partition.lacks.is_some() {
+        return Ok(());
+    }
+    for id in std::mem::take(&mut partition.replaced)
+        .into_iter()
+        .flat_map(|by| by.inputs)
+    {
+        for file in SegmentFile::ALL {
+            if is_of_log(&partition.snapshot, id, file) {
+                continue;
+            }
+            let path = segment_path(&partition.dir, id, file);
+            match partition.rt.remove_file(&path).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
     }
     Ok(())

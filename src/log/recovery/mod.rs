@@ -151,6 +151,7 @@ pub async fn recover<R: Runtime>(
     if holds(Rule::RecoveryCommitsRunLast) {
         run_file.commit(next).await?;
     }
+    recovery.remove_replaced().await?;
     let owners: BTreeMap<_, _> = partitions
         .iter()
         .map(|known| (known.id, known.shard))
@@ -286,7 +287,7 @@ impl<R: Runtime> Recovery<R> {
         }
         let mut any_later = false;
         for partition in self.partitions.values_mut() {
-            judge_files(partition)?;
+            judge_files(partition).await?;
             any_later |= partition.is_later;
         }
         for journal in self.journals.clone() {
@@ -346,7 +347,7 @@ impl<R: Runtime> Recovery<R> {
     /// One that was taken before does nothing.
     fn take_event(&mut self, id: PartitionId, event: &PartitionEvent) {
         if let Some(partition) = self.partitions.get_mut(&id) {
-            partition.snapshot.apply_event(event);
+            partition.take_event(event);
         }
     }
 
@@ -428,6 +429,15 @@ impl<R: Runtime> Recovery<R> {
             self.report.warnings.push(warning);
         }
         Ok(recovered)
+    }
+
+    /// Removes the files of segments that others have replaced. Only now: until the checkpoints that say
+    /// so are committed, the next start would find the old ones in its checkpoint again, and if the event
+    /// had rotted meanwhile, they would be all that there is.
+    async fn remove_replaced(&mut self) -> Result<(), RecoveryError> {
+        let removals = self.partitions.values_mut().map(finish::remove_replaced);
+        let removed = stream::iter(removals).buffer_unordered(PARTITIONS_AT_A_TIME);
+        Ok(removed.try_collect::<()>().await?)
     }
 
     /// New checkpoints, of a run that is not committed yet, beside the newest of the one that is; and

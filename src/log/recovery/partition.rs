@@ -9,11 +9,14 @@ use crate::log::error::is_disk_full;
 use crate::log::files::lock::open_locked;
 use crate::log::files::partition_dirs::make_dir;
 use crate::log::files::partition_files::{
-    SegmentFile, parse_prepared, partition_dir, prepared_name, segment_path,
+    SegmentFile, SegmentId, parse_prepared, partition_dir, prepared_name, segment_path,
 };
+use crate::log::journal::{EventChange, PartitionEvent};
 use crate::log::options::KnownPartition;
 use crate::log::partition::snapshot::Snapshot;
+use crate::log::rules::{Rule, holds};
 use crate::log::segment::position::Position;
+use crate::log::segment::replacement::Replacement;
 use crate::log::segment::walk::alloc;
 use crate::model::Offset;
 use crate::rt::{BLOCK_BYTES, Buf, Create, File, OpenMode, Runtime, WriteMode};
@@ -50,8 +53,10 @@ pub struct RecoveringPartition<R: Runtime> {
     pub suspect: Option<String>,
     /// Why what the journal has of it ends before the journal does.
     pub broken: Option<String>,
-    /// Segments whose files are shorter than what was written to them: base offset, bytes there are.
-    pub short: Vec<(Offset, u64)>,
+    /// Segments whose files are shorter than what was written to them, and the bytes there are.
+    pub short: Vec<(SegmentId, u64)>,
+    /// Segments that others have replaced, as the journal says, and those.
+    pub replaced: Vec<Replacement>,
     /// For that, what the journal has of it waits for the later pass.
     pub is_later: bool,
     /// Why it is offline until its files are there again.
@@ -89,6 +94,7 @@ impl<R: Runtime> RecoveringPartition<R> {
             suspect: None,
             broken: None,
             short: Vec::new(),
+            replaced: Vec::new(),
             is_later: false,
             lacks: None,
             needs_journal: false,
@@ -110,7 +116,15 @@ impl<R: Runtime> RecoveringPartition<R> {
         self.needs_journal = true;
     }
 
-    /// Takes an entry of the journal. Its bytes wait until [`RecoveringPartition::flush`].
+    /// Takes an event of the journal; one that was taken before does nothing.
+    pub fn take_event(&mut self, event: &PartitionEvent) {
+        let replaces = matches!(event.change, EventChange::SegmentsReplaced(_));
+        if !replaces || holds(Rule::ReplayReplacesSegments) {
+            self.replaced.extend(self.snapshot.apply_event(event));
+        }
+    }
+
+    /// Takes data of the journal. Its bytes wait until [`RecoveringPartition::flush`].
     pub async fn replay(&mut self, at: Position, payload: &[Buf]) -> io::Result<()> {
         let bytes: usize = payload.iter().map(|piece| piece.len()).sum();
         let placement = self.reach.place(at, bytes as u64);
@@ -201,14 +215,14 @@ impl<R: Runtime> RecoveringPartition<R> {
         !self.is_fresh || !self.replayed.is_empty() || self.snapshot.end().offset > Offset::ZERO
     }
 
-    /// A segment's data file. One that is missing is made from the first that was prepared, which has the
-    /// space that was promised to what the journal has of it; or anew.
+    /// The data file of a segment that is appended to. One that is missing is made from the first that was
+    /// prepared, which has the space that was promised to what the journal has of it; or anew.
     pub async fn open(&mut self, segment: Offset) -> io::Result<R::File> {
         if let Some((_, file)) = self.file.as_ref().filter(|(base, _)| *base == segment) {
             return Ok(file.clone());
         }
         self.close();
-        let path = segment_path(&self.dir, segment, SegmentFile::Log);
+        let path = segment_path(&self.dir, SegmentId::appended(segment), SegmentFile::Log);
         let file = match open_locked(&self.rt, &path, OpenMode::DIRECT).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.has_unsynced_names = true;

@@ -4,8 +4,11 @@ use std::io;
 use std::path::Path;
 
 use crate::log::files::partition_dirs::put_aside_unknown_dir;
-use crate::log::files::partition_files::{PARTITION_METADATA, SegmentFile, segment_path};
-use crate::model::{Offset, RESERVED_TOPIC_NAME};
+use crate::log::files::partition_files::{
+    PARTITION_METADATA, SegmentFile, SegmentId, segment_path,
+};
+use crate::log::segment::replacement::Replacement;
+use crate::model::RESERVED_TOPIC_NAME;
 use crate::rt::{File, OpenMode, Runtime};
 
 use super::RecoveryError;
@@ -63,36 +66,53 @@ pub async fn look_at_files<R: Runtime>(
     if partition.is_fresh || partition.is_offline() {
         return Ok(());
     }
-    for (base, needed) in needed_files(&partition.snapshot) {
-        let path = segment_path(&partition.dir, base, SegmentFile::Log);
-        let found = match partition.rt.open(&path, OpenMode::BUFFERED).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-            file => file?.size()?,
-        };
+    for (id, needed) in needed_files(&partition.snapshot) {
+        let found = file_bytes(partition, id).await?;
         if found < needed {
-            partition.short.push((base, found));
+            partition.short.push((id, found));
             partition.is_later = true;
         }
     }
     Ok(())
 }
 
+/// The length of a segment's file, 0 where there is none.
+async fn file_bytes<R: Runtime>(
+    partition: &RecoveringPartition<R>,
+    id: SegmentId,
+) -> io::Result<u64> {
+    let path = segment_path(&partition.dir, id, SegmentFile::Log);
+    match partition.rt.open(&path, OpenMode::BUFFERED).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        file => file?.size(),
+    }
+}
+
 /// Judges what was found short, now that it is known where the log starts. Without a sealed segment
 /// the partition is offline for this run, and no more is lost; without one that is written on there is
-/// no start, because what the journal has would go behind a hole.
-pub fn judge_files<R: Runtime>(
+/// no start, because what the journal has would go behind a hole. Segments that have taken the place of
+/// others since the checkpoint are looked at only now.
+pub async fn judge_files<R: Runtime>(
     partition: &mut RecoveringPartition<R>,
 ) -> Result<(), RecoveryError> {
     if partition.is_offline() {
         return Ok(());
     }
-    for (base, needed) in needed_files(&partition.snapshot) {
-        let is_it = |(short, _): &&(Offset, u64)| *short == base;
-        let Some((_, found)) = partition.short.iter().find(is_it).copied() else {
-            continue;
+    for (id, needed) in needed_files(&partition.snapshot) {
+        let is_new = |replacement: &Replacement| {
+            let mut outputs = replacement.outputs.iter();
+            outputs.any(|facts| facts.id() == id)
         };
-        let path = segment_path(&partition.dir, base, SegmentFile::Log);
-        if base >= partition.snapshot.segment_durable().at.segment {
+        let found = match partition.short.iter().find(|(short, _)| *short == id) {
+            Some((_, found)) => *found,
+            None if partition.replaced.iter().any(is_new) => file_bytes(partition, id).await?,
+            None => continue,
+        };
+        if found >= needed {
+            continue;
+        }
+        let path = segment_path(&partition.dir, id, SegmentFile::Log);
+        if id.base_offset >= partition.snapshot.segment_durable().at.segment {
             return Err(RecoveryError::SegmentShort {
                 path,
                 dir: partition.dir.clone(),

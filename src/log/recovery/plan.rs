@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::log::files::partition_files::SegmentId;
 use crate::log::partition::snapshot::Snapshot;
 use crate::log::segment::position::{Boundary, Position};
 use crate::model::Offset;
@@ -80,12 +81,13 @@ fn may_be_gone(snapshot: &Snapshot, base: Offset, next: Option<&Offset>) -> bool
 }
 
 /// The segments whose files must be there, and how long at least.
-pub fn needed_files(snapshot: &Snapshot) -> Vec<(Offset, u64)> {
-    let bases: Vec<Offset> = snapshot.segments().map(|facts| facts.base_offset).collect();
-    let needed = bases.iter().enumerate().filter_map(|(number, base)| {
-        let may_be_gone = may_be_gone(snapshot, *base, bases.get(number + 1));
-        let bytes = written_bytes(snapshot, *base);
-        (!may_be_gone && bytes > 0).then_some((*base, bytes))
+pub fn needed_files(snapshot: &Snapshot) -> Vec<(SegmentId, u64)> {
+    let ids: Vec<SegmentId> = snapshot.segments().map(|facts| facts.id()).collect();
+    let needed = ids.iter().enumerate().filter_map(|(number, id)| {
+        let next = ids.get(number + 1).map(|next| next.base_offset);
+        let may_be_gone = may_be_gone(snapshot, id.base_offset, next.as_ref());
+        let bytes = written_bytes(snapshot, id.base_offset);
+        (!may_be_gone && bytes > 0).then_some((*id, bytes))
     });
     needed.collect()
 }
@@ -159,10 +161,11 @@ mod tests {
 
     #[test]
     fn files_are_needed_as_far_as_they_were_written() {
-        assert_eq!(needed_files(&example(9)), [(Offset(0), 8_192)]);
+        let id = |base| SegmentId::appended(Offset(base));
+        assert_eq!(needed_files(&example(9)), [(id(0), 8_192)]);
         assert_eq!(needed_files(&example(10)), []);
         let later = |log_start| example_at(log_start, Position::new(Offset(10), 300));
-        let both = [(Offset(0), 9_000), (Offset(10), 300)];
+        let both = [(id(0), 9_000), (id(10), 300)];
         assert_eq!(needed_files(&later(9)), both);
         assert_eq!(needed_files(&later(12)), []);
     }

@@ -80,10 +80,10 @@ pub async fn put_aside_unmarked<R: Runtime>(
 /// Whether there is a segment with anything in it. What the broker had begun to create has none.
 async fn has_segment<R: Runtime>(rt: &R, dir: &Path) -> io::Result<bool> {
     for entry in rt.read_dir(dir).await? {
-        let Some((base, SegmentFile::Log)) = SegmentFile::parse(&entry.name) else {
+        let Some((id, SegmentFile::Log)) = SegmentFile::parse(&entry.name) else {
             continue;
         };
-        let path: PathBuf = segment_path(dir, base, SegmentFile::Log);
+        let path: PathBuf = segment_path(dir, id, SegmentFile::Log);
         if rt.open(&path, OpenMode::BUFFERED).await?.size()? > 0 {
             return Ok(true);
         }

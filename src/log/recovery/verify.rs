@@ -3,6 +3,7 @@
 
 use std::io;
 
+use crate::log::files::partition_files::SegmentId;
 use crate::log::partition::producers::ProducerBatch;
 use crate::log::partition::snapshot::AppliedBatch;
 use crate::log::rules::{Rule, holds};
@@ -162,7 +163,10 @@ async fn write_index<R: Runtime>(
     }
     index.finish();
     let tail = IndexTail::rest_of(&index, (0, 0));
-    if let Err(error) = tail.write(&partition.rt, &partition.dir, base).await {
+    if let Err(error) = tail
+        .write(&partition.rt, &partition.dir, SegmentId::appended(base))
+        .await
+    {
         tracing::warn!(dir = %partition.dir.display(), %base, %error, "index not written");
     }
 }

@@ -1,14 +1,24 @@
 //! What is known of a segment without reading it, and how much of its space is reserved ahead.
 
+use bytes::{Buf, BufMut, TryGetError};
+
+use crate::log::files::partition_files::SegmentId;
 use crate::log::partition::{retention, roll_plan};
 use crate::model::Offset;
 
 /// One segment of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentFacts {
-    /// Offset of its first record; its file is named by it.
+    /// Where it begins; its files are named by it. There is a record at it unless the segment is not
+    /// dense.
     pub base_offset: Offset,
-    /// Offset behind its last record.
+    /// Counts the rewrites of what is in it; its files are named by it.
+    pub generation: u32,
+    /// Its batches leave no offset out: each begins where the one before ends, the first at
+    /// `base_offset`, and the last one ends at `end_offset`. A rewrite that drops batches leaves gaps,
+    /// also at both ends.
+    pub dense: bool,
+    /// Where the next segment begins.
     pub end_offset: Offset,
     /// Bytes of batches in it.
     pub size_bytes: u64,
@@ -23,16 +33,58 @@ pub struct SegmentFacts {
 }
 
 impl SegmentFacts {
-    /// An empty segment.
+    /// An empty segment that is appended to.
     pub fn empty(base_offset: Offset, created_ms: i64) -> Self {
         Self {
             base_offset,
+            generation: 0,
+            dense: true,
             end_offset: base_offset,
             size_bytes: 0,
             first_timestamp_ms: -1,
             max_timestamp_ms: -1,
             max_timestamp_offset: base_offset,
             created_ms,
+        }
+    }
+
+    /// What [`SegmentFacts::encode`] appends.
+    pub const BYTES: usize = 61;
+
+    /// Appends its bytes to `out`, big-endian: base, end, size, first timestamp, max timestamp, its
+    /// offset, created, 8 bytes each, generation (4), flags (1; bit 0: dense).
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.put_i64(self.base_offset.0);
+        out.put_i64(self.end_offset.0);
+        out.put_u64(self.size_bytes);
+        out.put_i64(self.first_timestamp_ms);
+        out.put_i64(self.max_timestamp_ms);
+        out.put_i64(self.max_timestamp_offset.0);
+        out.put_i64(self.created_ms);
+        out.put_u32(self.generation);
+        out.put_u8(u8::from(self.dense));
+    }
+
+    /// Takes what [`SegmentFacts::encode`] wrote off the front of `bytes`.
+    pub fn decode(bytes: &mut &[u8]) -> Result<Self, TryGetError> {
+        Ok(Self {
+            base_offset: Offset(bytes.try_get_i64()?),
+            end_offset: Offset(bytes.try_get_i64()?),
+            size_bytes: bytes.try_get_u64()?,
+            first_timestamp_ms: bytes.try_get_i64()?,
+            max_timestamp_ms: bytes.try_get_i64()?,
+            max_timestamp_offset: Offset(bytes.try_get_i64()?),
+            created_ms: bytes.try_get_i64()?,
+            generation: bytes.try_get_u32()?,
+            dense: bytes.try_get_u8()? & 1 != 0,
+        })
+    }
+
+    /// Its name.
+    pub fn id(&self) -> SegmentId {
+        SegmentId {
+            base_offset: self.base_offset,
+            generation: self.generation,
         }
     }
 

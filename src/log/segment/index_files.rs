@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::log::files::partition_files::{SegmentFile, segment_path};
+use crate::log::files::partition_files::{SegmentFile, SegmentId, segment_path};
 use crate::log::files::small_file::{cut_small, read_small, write_small};
 use crate::log::segment::index::{OffsetIndex, SegmentIndex, TimeIndex};
 use crate::model::Offset;
@@ -16,14 +16,14 @@ pub type EntryCounts = (usize, usize);
 pub async fn read_index<R: Runtime>(
     rt: &R,
     dir: &Path,
-    base_offset: Offset,
+    id: SegmentId,
     (end_offset, end_position): (Offset, u64),
 ) -> io::Result<SegmentIndex> {
-    let path = |file| segment_path(dir, base_offset, file);
+    let path = |file| segment_path(dir, id, file);
     let offsets = read_small(rt, &path(SegmentFile::Index)).await?;
     let times = read_small(rt, &path(SegmentFile::TimeIndex)).await?;
     Ok(SegmentIndex::load(
-        base_offset,
+        id.base_offset,
         end_offset,
         end_position,
         &offsets.unwrap_or_default(),
@@ -35,7 +35,7 @@ pub async fn read_index<R: Runtime>(
 pub async fn cut_index<R: Runtime>(
     rt: &R,
     dir: &Path,
-    base_offset: Offset,
+    id: SegmentId,
     (offsets, times): EntryCounts,
 ) -> io::Result<()> {
     let lengths = [
@@ -43,7 +43,7 @@ pub async fn cut_index<R: Runtime>(
         (SegmentFile::TimeIndex, times * TimeIndex::ENTRY_BYTES),
     ];
     for (file, bytes) in lengths {
-        cut_small(rt, &segment_path(dir, base_offset, file), bytes as u64).await?;
+        cut_small(rt, &segment_path(dir, id, file), bytes as u64).await?;
     }
     Ok(())
 }
@@ -71,18 +71,18 @@ impl IndexTail {
         Self::of(index, had, (index.offsets().len(), index.times().len()))
     }
 
-    /// Writes them behind those that the files of the segment at `base_offset` have; a file that had
+    /// Writes them behind those that the files of the segment have; a file that had
     /// none ends with them. Gives the files, of offsets and of times, which are not synced.
     pub async fn write<R: Runtime>(
         self,
         rt: &R,
         dir: &Path,
-        base_offset: Offset,
+        id: SegmentId,
     ) -> io::Result<(R::File, R::File)> {
-        let path = segment_path(dir, base_offset, SegmentFile::Index);
+        let path = segment_path(dir, id, SegmentFile::Index);
         let at = (self.had.0 * OffsetIndex::ENTRY_BYTES) as u64;
         let offsets = write_small(rt, &path, at, self.offsets).await?;
-        let path = segment_path(dir, base_offset, SegmentFile::TimeIndex);
+        let path = segment_path(dir, id, SegmentFile::TimeIndex);
         let at = (self.had.1 * TimeIndex::ENTRY_BYTES) as u64;
         let times = write_small(rt, &path, at, self.times).await?;
         Ok((offsets, times))

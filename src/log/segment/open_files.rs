@@ -5,21 +5,27 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::log::error::StorageError;
 use crate::log::files::lock::open_locked;
-use crate::log::files::partition_files::{SegmentFile, segment_path};
+use crate::log::files::partition_files::{SegmentFile, SegmentId, segment_path};
+use crate::log::files::small_file::sync_names;
 use crate::log::segment::recent::Recent;
 use crate::model::{Offset, PartitionId};
-use crate::rt::{Create, Mutex, OpenMode, Runtime, is_open_refused};
+use crate::rt::{Create, File, Mutex, OpenMode, Runtime, is_open_refused};
 
 /// Which segment.
-pub type SegmentKey = (PartitionId, Offset);
+pub type SegmentKey = (PartitionId, SegmentId);
 
 /// How long somebody who needs a file waits for a descriptor before it is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// All segments of a partition.
 pub(super) fn segments_of(id: PartitionId) -> std::ops::RangeInclusive<SegmentKey> {
-    (id, Offset(i64::MIN))..=(id, Offset(i64::MAX))
+    let last = SegmentId {
+        base_offset: Offset(i64::MAX),
+        generation: u32::MAX,
+    };
+    (id, SegmentId::appended(Offset(i64::MIN)))..=(id, last)
 }
 
 /// Open segment files of a shard, the least recently used ones closed.
@@ -97,6 +103,23 @@ impl<R: Runtime> OpenFiles<R> {
             create: Create::IfMissing,
         };
         self.open(path, mode).await
+    }
+
+    /// Creates the data file of a segment that is written as a whole, its name durable. What an interrupted
+    /// attempt left is emptied first.
+    ///
+    /// # Errors
+    /// `Offline` when a sync has failed; whoever calls this takes the directory offline.
+    pub async fn create(&self, key: SegmentKey, dir: &Path) -> Result<R::File, StorageError> {
+        let file = self
+            .prepare(&segment_path(dir, key.1, SegmentFile::Log))
+            .await?;
+        if file.size()? > 0 {
+            file.set_len(0).await?;
+        }
+        sync_names(&self.rt, dir).await?;
+        self.put(key, file.clone());
+        Ok(file)
     }
 
     /// Creates the data file of a log's first segment, which must not exist. Its name is not durable.

@@ -1,8 +1,12 @@
 //! A byte of a log, and the boundary between two batches.
 
+use crate::log::files::partition_files::SegmentId;
 use crate::model::Offset;
 
 /// A byte of a partition's log: which segment, where in it.
+///
+/// The segment is one that is appended to, journaled and written back, or was until it was sealed. What
+/// a rewrite has put in its place has no positions of this kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// Base offset of the segment.
@@ -15,6 +19,11 @@ impl Position {
     /// A byte of a segment.
     pub fn new(segment: Offset, byte: u64) -> Self {
         Self { segment, byte }
+    }
+
+    /// The segment.
+    pub fn id(self) -> SegmentId {
+        SegmentId::appended(self.segment)
     }
 
     /// The beginning of this position's block.

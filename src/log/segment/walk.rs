@@ -74,8 +74,10 @@ pub struct SegmentWalk<R: Runtime> {
     limit: u64,
     read_bytes: usize,
     verifies: bool,
-    /// Base offset of the next batch, where it is known.
+    /// Base offset of the next batch, where it is known; with gaps, it is not below.
     next_offset: Option<Offset>,
+    /// There may be gaps between batches, and no batch reaches beyond this.
+    gaps_to: Option<Offset>,
     held: Option<(u64, Buf)>,
 }
 
@@ -90,6 +92,7 @@ impl<R: Runtime> SegmentWalk<R> {
             read_bytes: read_bytes.max(BLOCK_BYTES).next_multiple_of(BLOCK_BYTES),
             verifies: false,
             next_offset: None,
+            gaps_to: None,
             held: None,
         }
     }
@@ -99,12 +102,18 @@ impl<R: Runtime> SegmentWalk<R> {
         self.verifies = true;
     }
 
-    /// Tells the base offset of the next batch; from here on the walk counts.
+    /// The segment, which ends at `end`, is not dense.
+    pub fn allow_gaps(&mut self, end: Offset) {
+        self.gaps_to = Some(end);
+    }
+
+    /// Tells the base offset of the next batch, or one below where there may be gaps; from here on the
+    /// walk counts.
     pub fn count_from(&mut self, next_offset: Offset) {
         self.next_offset = Some(next_offset);
     }
 
-    /// Base offset of the next batch by count, where the walk counts.
+    /// Base offset of the next batch by count, where the walk counts; with gaps, it is not below.
     pub fn next_offset(&self) -> Option<Offset> {
         self.next_offset
     }
@@ -149,19 +158,28 @@ impl<R: Runtime> SegmentWalk<R> {
     /// A batch's base offset lies outside its CRC. What holds it is that the log has no gaps: each
     /// batch begins where the one before ends. Batches that are only passed go by that count, too,
     /// so that a damaged one does not hide those behind it.
+    ///
+    /// Where there may be gaps, a batch says itself where it begins: not before the one before ends, and
+    /// not so late that it would reach beyond the segment. Behind a batch that ends before 40, in a
+    /// segment that ends at 100, one of five records may begin at 40 to 95.
     fn count(&mut self, batch: &BatchView<'_>) -> Result<(), WalkError> {
         let Some(expected) = self.next_offset else {
             return Ok(());
         };
         let found = batch.base_offset();
-        if self.verifies && found != expected {
+        let is_right = match self.gaps_to {
+            Some(end) => found >= expected && batch.end_offset() <= end,
+            None => found == expected,
+        };
+        if self.verifies && !is_right {
             return Err(WalkError::Offset {
                 position: self.at,
                 found,
                 expected,
             });
         }
-        self.next_offset = Some(expected.plus(i64::from(batch.last_offset_delta()) + 1));
+        let begins = if is_right { found } else { expected };
+        self.next_offset = Some(begins.plus(i64::from(batch.last_offset_delta()) + 1));
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use crate::log::error::{AppendError, StorageError};
-use crate::log::files::partition_files::prepared_name;
+use crate::log::files::partition_files::{SegmentId, prepared_name};
 use crate::log::files::small_file::sync_names;
 use crate::log::journal::{Entry, JournalError, JournalPermit};
 use crate::log::partition::effects::AcceptedEntry;
@@ -280,7 +280,7 @@ impl<R: Runtime> OpenLog<R> {
             }
             ReservedFile::Active(base) => base,
         };
-        let key = (self.id, base);
+        let key = (self.id, SegmentId::appended(base));
         let is_named = || self.state.borrow().prepared_file(base).is_none();
         if is_named() {
             return Ok(files.get(key, &self.dir).await?);
@@ -304,7 +304,7 @@ impl<R: Runtime> OpenLog<R> {
         let file = self
             .storage
             .files
-            .get((self.id, at.segment), &self.dir)
+            .get((self.id, at.id()), &self.dir)
             .await?;
         let buf = self.alloc(BLOCK_BYTES).await?;
         let (read, block) = file.read_at(buf, at.byte, BLOCK_BYTES).await;

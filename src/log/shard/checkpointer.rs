@@ -16,7 +16,7 @@ use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::index_files::IndexTail;
 use crate::log::segment::open_files::SegmentKey;
 use crate::log::shard::open_log::OpenLog;
-use crate::log::shard::storage::ShardStorage;
+use crate::log::shard::storage::{ShardStorage, closed};
 use crate::log::shard::write_back::write_back_below;
 use crate::rt::{File, Runtime};
 
@@ -121,7 +121,7 @@ pub async fn write_checkpoint<R: Runtime>(
     wait_last_entry(storage).await?;
     sync_segments(storage).await?;
     grow_indexes(storage, grown_bytes).await;
-    let mut slots = storage.slots.borrow_mut().take().ok_or(closed())?;
+    let mut slots = storage.slots.borrow_mut().take().ok_or_else(closed)?;
     let written = slots
         .write_next(Some(storage.run), storage.run, &bytes)
         .await;
@@ -131,10 +131,6 @@ pub async fn write_checkpoint<R: Runtime>(
     storage.journal.trim(start);
     storage.checkpoints.written(asked);
     Ok(())
-}
-
-fn closed() -> StorageError {
-    StorageError::Offline("the log is closed".into())
 }
 
 /// Partitions that are looked at without letting others run: far less than a millisecond.
@@ -223,7 +219,7 @@ async fn sync_segment<R: Runtime>(
         // Whatever the error, a sync that succeeds later says nothing of what was written before.
         Ok(file) => file.sync().await.map_err(failed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let is_listed = |facts: &SegmentFacts| facts.base_offset == key.1;
+            let is_listed = |facts: &SegmentFacts| facts.id() == key.1;
             match partition
                 .state
                 .borrow()
@@ -266,8 +262,8 @@ async fn grow_index<R: Runtime>(partition: &Rc<OpenLog<R>>, at_least_bytes: u64)
         let tail = IndexTail::of(index, growth.had, growth.now);
         (growth, tail)
     };
-    let (base, had, now) = (growth.base_offset, growth.had, growth.now);
-    let written = tail.write(&partition.storage.rt, &partition.dir, base);
+    let (id, had, now) = (growth.segment, growth.had, growth.now);
+    let written = tail.write(&partition.storage.rt, &partition.dir, id);
     let (offsets, times) = written.await?;
     if now.0 / SYNCED_INDEX_ENTRIES > had.0 / SYNCED_INDEX_ENTRIES {
         times.sync().await?;

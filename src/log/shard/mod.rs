@@ -12,7 +12,7 @@
 //! | `backlog` | what is to be written back, and in which order |
 //! | `write_back` | what is journaled goes to segment files |
 //! | `checkpointer` | what lets the journal forget |
-//! | `log_start` | the log start rises and segments go |
+//! | `sealed/` | what becomes of sealed segments: they go, or others take their place |
 //! | `lifecycle` | a partition's files at its beginning and at its end |
 //! | *reading* | |
 //! | `reader` | from segment files, what is no longer in the tail; where in them to begin |
@@ -22,10 +22,10 @@ pub(in crate::log) mod append;
 pub(in crate::log) mod backlog;
 pub(in crate::log) mod checkpointer;
 pub(in crate::log) mod lifecycle;
-pub(in crate::log) mod log_start;
 pub(in crate::log) mod open_log;
 pub(in crate::log) mod partition_log;
 pub(in crate::log) mod reader;
+pub(in crate::log) mod sealed;
 pub(in crate::log) mod shard_log;
 pub(in crate::log) mod storage;
 pub(in crate::log) mod tail_memory;

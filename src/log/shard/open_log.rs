@@ -1,6 +1,7 @@
 //! What the handles of one partition's log share: its state, and who works on its files.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use crate::log::error::StorageError;
 use crate::log::files::partition_dirs::{put_aside_unknown_dir, remove_tree, sync_mark};
 use crate::log::files::partition_files::{
-    PARTITION_METADATA, SegmentFile, encode_partition_metadata, segment_path,
+    PARTITION_METADATA, SegmentFile, SegmentId, encode_partition_metadata, segment_path,
 };
 use crate::log::files::small_file::sync_names;
 use crate::log::journal::{JournalError, JournalPermit, Sequence};
@@ -42,6 +43,8 @@ pub struct OpenLog<R: Runtime> {
     pub dir: PathBuf,
     /// One append at a time, in the order of asking.
     pub turn: Mutex,
+    /// One rewrite of segments at a time.
+    pub rewrite_turn: Mutex,
     /// Who waits for the durable offset.
     pub durable: MarkQueue<Offset>,
     pub producer_account: ProducerAccount,
@@ -75,7 +78,7 @@ pub struct Work {
     /// Write-backs under way.
     pub write_backs: Cell<usize>,
     /// Whoever else works on its files, by their path.
-    users: Cell<usize>,
+    pub users: FileUsers,
     /// The write-back that it is in the queue for.
     pub wanted: Cell<Option<Urgency>>,
     /// Its place in the backlog.
@@ -87,19 +90,74 @@ pub struct Work {
 impl Work {
     /// Nobody works on the files.
     pub fn is_idle(&self) -> bool {
-        self.write_backs.get() + self.users.get() == 0
+        self.write_backs.get() == 0 && self.users.is_empty()
+    }
+}
+
+/// Who works on the files of a partition, by how many swaps of segments there had been when they began:
+/// they may still want the segments of then.
+///
+/// An example. Two read, and segments are swapped: that is swap 1, and until both have ended, somebody is
+/// before it. Who begins to read meanwhile is not.
+#[derive(Debug, Default)]
+pub struct FileUsers {
+    swaps: Cell<u64>,
+    counts: RefCell<BTreeMap<u64, usize>>,
+}
+
+impl FileUsers {
+    /// Nobody does.
+    pub fn is_empty(&self) -> bool {
+        self.counts.borrow().is_empty()
+    }
+
+    /// How many swaps there have been.
+    pub fn swap_count(&self) -> u64 {
+        self.swaps.get()
+    }
+
+    /// Segments were swapped; gives the number of that.
+    pub fn swapped(&self) -> u64 {
+        self.swaps.set(self.swaps.get() + 1);
+        self.swaps.get()
+    }
+
+    /// Whether somebody is left who began before a swap.
+    pub fn any_before(&self, swap: u64) -> bool {
+        let counts = self.counts.borrow();
+        counts
+            .first_key_value()
+            .is_some_and(|(began, _)| *began < swap)
+    }
+
+    fn begin(&self) -> u64 {
+        let began = self.swaps.get();
+        *self.counts.borrow_mut().entry(began).or_default() += 1;
+        began
+    }
+
+    fn end(&self, began: u64) {
+        let mut counts = self.counts.borrow_mut();
+        if let Some(count) = counts.get_mut(&began) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&began);
+            }
+        }
     }
 }
 
 /// Somebody works on the partition's files: a deletion, after which their paths may be another
-/// topic's, waits until this is dropped.
-pub struct InUse<R: Runtime>(Rc<OpenLog<R>>);
+/// topic's, and the removal of segments that others have replaced wait until this is dropped.
+pub struct InUse<R: Runtime> {
+    log: Rc<OpenLog<R>>,
+    began: u64,
+}
 
 impl<R: Runtime> Drop for InUse<R> {
     fn drop(&mut self) {
-        let users = &self.0.work.users;
-        users.set(users.get() - 1);
-        self.0.tell_if_idle();
+        self.log.work.users.end(self.began);
+        self.log.tell_if_idle();
     }
 }
 
@@ -143,9 +201,10 @@ impl<R: Runtime> OpenLog<R> {
         if self.state.borrow().is_deleted() {
             return None;
         }
-        let users = &self.work.users;
-        users.set(users.get() + 1);
-        Some(InUse(self.clone()))
+        Some(InUse {
+            began: self.work.users.begin(),
+            log: self.clone(),
+        })
     }
 
     /// Fails when the partition or the whole directory cannot be used.
@@ -284,13 +343,16 @@ impl<R: Runtime> OpenLog<R> {
         let text = encode_partition_metadata(self.id.topic).into_bytes();
         let bufs = vec![Buf::from_vec(text)];
         mark.write_at(bufs, 0, WriteMode::Plain).await?;
-        storage.files.begin((self.id, Offset::ZERO), dir).await
+        storage
+            .files
+            .begin((self.id, SegmentId::default()), dir)
+            .await
     }
 
     /// Records that are there were recovered, and their owner has them: whoever begins a log must not
     /// empty its file. Room that an attempt has reserved is all zeros.
     async fn refuse_records(&self) -> Result<(), StorageError> {
-        let path = segment_path(&self.dir, Offset::ZERO, SegmentFile::Log);
+        let path = segment_path(&self.dir, SegmentId::default(), SegmentFile::Log);
         let file = match self.storage.rt.open(&path, OpenMode::BUFFERED).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             opened => opened?,
@@ -342,7 +404,10 @@ impl<R: Runtime> OpenLog<R> {
         let (storage, dir) = (&self.storage, &self.dir);
         let synced = sync_mark(&storage.rt, dir).await;
         synced.map_err(|error| StorageError::of_sync(&dir.join(PARTITION_METADATA), error))?;
-        let file = storage.files.get((self.id, Offset::ZERO), dir).await?;
+        let file = storage
+            .files
+            .get((self.id, SegmentId::default()), dir)
+            .await?;
         let synced = file.sync().await;
         synced.map_err(|error| StorageError::Offline(format!("{}: {error}", dir.display())))?;
         sync_names(&storage.rt, dir).await?;
@@ -350,5 +415,28 @@ impl<R: Runtime> OpenLog<R> {
             .names
             .sync(&storage.rt, &storage.options.data_dir)
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example at the type.
+    #[test]
+    fn users_before_a_swap() {
+        let users = FileUsers::default();
+        let (one, other) = (users.begin(), users.begin());
+        assert_eq!((one, users.swapped()), (0, 1));
+        assert!(users.any_before(1));
+        users.end(one);
+        let later = users.begin();
+        assert!(users.any_before(1));
+        users.end(other);
+        assert!(!users.any_before(1) && !users.is_empty());
+        assert_eq!((later, users.swapped()), (1, 2));
+        assert!(users.any_before(2));
+        users.end(later);
+        assert!(!users.any_before(2) && users.is_empty());
     }
 }

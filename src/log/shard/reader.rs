@@ -9,6 +9,7 @@ use crate::log::files::partition_files::{SegmentFile, segment_path};
 use crate::log::partition::effects::SealedSegment;
 use crate::log::partition::state::State;
 use crate::log::partition::tail::{ReadAsk, ReadBatches};
+use crate::log::rules::{Rule, holds};
 use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::index::{IndexedBatch, OffsetEntry, SegmentIndex};
 use crate::log::segment::index_files::{EntryCounts, IndexTail, cut_index, read_index};
@@ -77,39 +78,55 @@ impl<R: Runtime> OpenLog<R> {
     pub async fn read_cold(self: &Rc<Self>, mut ask: ReadAsk) -> Result<ReadBatches, ReadError> {
         let _permit = self.storage.cold_reads.acquire(1).await;
         let _in_use = self.use_files()?;
-        let part = {
-            let state = self.state.borrow();
-            ask.end = ask.end.min(state.marks().durable);
-            if let Some(read) = state.tail().read(ask) {
+        loop {
+            let part = {
+                let state = self.state.borrow();
+                ask.end = ask.end.min(state.marks().durable);
+                if let Some(read) = state.tail().read(ask) {
+                    return Ok(read);
+                }
+                file_part_of(&state, ask.from)
+            };
+            // Retention may have taken it while this waited.
+            let Some(part) = part.filter(|part| part.facts.base_offset <= ask.from) else {
+                return Err(ReadError::OutOfRange);
+            };
+            let read = self.read_part(&part, ask).await;
+            if let Some(read) = read.map_err(|error| self.read_failed(error, &part))? {
                 return Ok(read);
             }
-            file_part_of(&state, ask.from)
-        };
-        // Retention may have taken it while this waited.
-        let Some(part) = part.filter(|part| part.facts.base_offset <= ask.from) else {
-            return Err(ReadError::OutOfRange);
-        };
-        let result = self.read_part(&part, ask).await;
-        result.map_err(|error| self.read_failed(error, &part))
+            // Its last batches were dropped: what is next is in the segment behind.
+            ask.from = part.facts.end_offset;
+            if ask.from >= ask.end {
+                return Ok(ReadBatches::nothing(ask.from));
+            }
+        }
     }
 
-    async fn read_part(&self, part: &FilePart, ask: ReadAsk) -> Result<ReadBatches, WalkError> {
+    /// None where no batch is left at the offset or behind it: in a segment that is not dense.
+    async fn read_part(
+        &self,
+        part: &FilePart,
+        ask: ReadAsk,
+    ) -> Result<Option<ReadBatches>, WalkError> {
         let read_bytes = ask.max_bytes.saturating_add(SEARCH_BYTES);
-        let mut walk = self.walk_to(part, ask.from, read_bytes).await?;
+        let Some(mut walk) = self.walk_to(part, ask.from, read_bytes).await? else {
+            return Ok(None);
+        };
         walk.verify();
         let mut read = ReadBatches::nothing(ask.from);
         loop {
             let batch = match self.next_checked(&mut walk).await {
                 Ok(Some(batch)) => batch,
-                Ok(None) => return Ok(read),
+                Ok(None) => return Ok(Some(read)),
                 // What lies before is whole; the next read begins here, and gets the error.
-                Err(_) if read.bytes > 0 => return Ok(read),
+                Err(_) if read.bytes > 0 => return Ok(Some(read)),
                 Err(error) => return Err(error),
             };
             // The walk has checked the base offset.
             let end = walk.next_offset().unwrap_or(part.end);
             if !ask.takes(read.bytes, batch.len(), end) {
-                return Ok(read);
+                return Ok(Some(read));
             }
             read.bytes += batch.len();
             read.next_offset = end;
@@ -141,13 +158,14 @@ impl<R: Runtime> OpenLog<R> {
         }
     }
 
-    /// A walk that stands before the batch that holds `offset`.
+    /// A walk that stands before the batch that holds `offset`, or the first behind a gap there; none
+    /// behind the last batch of a segment that is not dense.
     async fn walk_to(
         &self,
         part: &FilePart,
         offset: Offset,
         read_bytes: usize,
-    ) -> Result<SegmentWalk<R>, WalkError> {
+    ) -> Result<Option<SegmentWalk<R>>, WalkError> {
         let mut below = offset;
         // Where a batch is not what its entry of the index says, either may be damaged. The entry
         // before leads there as well.
@@ -163,9 +181,7 @@ impl<R: Runtime> OpenLog<R> {
             }
         }
         // The index lied: without it.
-        self.storage
-            .indexes
-            .remove((self.id, part.facts.base_offset));
+        self.storage.indexes.remove((self.id, part.facts.id()));
         let start = SegmentIndex::new(part.facts.base_offset).floor_offset(offset);
         self.walk_from(part, start, offset, read_bytes).await
     }
@@ -176,7 +192,7 @@ impl<R: Runtime> OpenLog<R> {
         entry: OffsetEntry,
         offset: Offset,
         read_bytes: usize,
-    ) -> Result<SegmentWalk<R>, WalkError> {
+    ) -> Result<Option<SegmentWalk<R>>, WalkError> {
         let start = u64::from(entry.position);
         let mut walk = self.open_walk(part, start, read_bytes).await?;
         if start == 0 {
@@ -191,9 +207,12 @@ impl<R: Runtime> OpenLog<R> {
             };
             if end > offset {
                 walk.step_back(position, begin_of(&view, end));
-                return Ok(walk);
+                return Ok(Some(walk));
             }
             walk.count_from(end);
+        }
+        if !part.facts.dense {
+            return Ok(None);
         }
         Err(WalkError::Short {
             position: walk.position(),
@@ -208,16 +227,14 @@ impl<R: Runtime> OpenLog<R> {
         at: u64,
         read_bytes: usize,
     ) -> io::Result<SegmentWalk<R>> {
-        let key = (self.id, part.facts.base_offset);
+        let key = (self.id, part.facts.id());
         let file = self.storage.files.get(key, &self.dir).await?;
-        let read_bytes = read_bytes.min(MAX_READ_BYTES);
-        Ok(SegmentWalk::new(
-            self.storage.rt.clone(),
-            file,
-            at,
-            part.limit,
-            read_bytes,
-        ))
+        let (rt, read_bytes) = (self.storage.rt.clone(), read_bytes.min(MAX_READ_BYTES));
+        let mut walk = SegmentWalk::new(rt, file, at, part.limit, read_bytes);
+        if !part.facts.dense || !holds(Rule::GapsOnlyWhereNotDense) {
+            walk.allow_gaps(part.facts.end_offset);
+        }
+        Ok(walk)
     }
 
     async fn floor_offset(&self, part: &FilePart, offset: Offset) -> io::Result<OffsetEntry> {
@@ -232,7 +249,7 @@ impl<R: Runtime> OpenLog<R> {
         {
             return ReadError::NoMemory(*full);
         }
-        let path = segment_path(&self.dir, part.facts.base_offset, SegmentFile::Log);
+        let path = segment_path(&self.dir, part.facts.id(), SegmentFile::Log);
         let path = path.display();
         let error = match error {
             WalkError::Io(error) if is_open_refused(&error) => {
@@ -248,7 +265,7 @@ impl<R: Runtime> OpenLog<R> {
             WalkError::Io(error) => StorageError::Io(format!("{path}: {error}")),
             damaged => StorageError::Corrupt(format!("{path}: {damaged}")),
         };
-        let key = (self.id, part.facts.base_offset);
+        let key = (self.id, part.facts.id());
         if self.storage.damage.is_news(key, &error.to_string()) {
             tracing::error!(topic = %self.topic, index = %self.id.index, %error,
                 "records cannot be read; this is said once");
@@ -269,7 +286,7 @@ impl<R: Runtime> OpenLog<R> {
         if let Some(found) = self.look_open(part, &look) {
             return Ok(found);
         }
-        let key = (self.id, part.facts.base_offset);
+        let key = (self.id, part.facts.id());
         if let Some(index) = self.storage.indexes.get(key) {
             return Ok(look(&index));
         }
@@ -297,7 +314,7 @@ impl<R: Runtime> OpenLog<R> {
         };
         let (before, in_files) = self.load_index(&part, false).await?;
         // What the files have beyond would stay behind what is written to them next.
-        cut_index(&self.storage.rt, &self.dir, base_offset, in_files).await?;
+        cut_index(&self.storage.rt, &self.dir, part.facts.id(), in_files).await?;
         let mut state = self.state.borrow_mut();
         state.complete_index(base_offset, before, in_files);
         Ok(())
@@ -310,13 +327,7 @@ impl<R: Runtime> OpenLog<R> {
         };
         let _turn = self.storage.completing.lock().await;
         let (before, in_files) = self.load_index(&part, false).await?;
-        cut_index(
-            &self.storage.rt,
-            &self.dir,
-            rolled.facts.base_offset,
-            in_files,
-        )
-        .await?;
+        cut_index(&self.storage.rt, &self.dir, rolled.facts.id(), in_files).await?;
         rolled.index.put_before(before);
         rolled.indexed = in_files;
         Ok(())
@@ -340,10 +351,10 @@ impl<R: Runtime> OpenLog<R> {
         index: &SegmentIndex,
         in_files: EntryCounts,
     ) -> io::Result<()> {
-        let (rt, dir, base_offset) = (&self.storage.rt, &self.dir, part.facts.base_offset);
-        cut_index(rt, dir, base_offset, in_files).await?;
+        let (rt, dir, id) = (&self.storage.rt, &self.dir, part.facts.id());
+        cut_index(rt, dir, id, in_files).await?;
         let tail = IndexTail::rest_of(index, in_files);
-        tail.write(rt, dir, base_offset).await.map(drop)
+        tail.write(rt, dir, id).await.map(drop)
     }
 
     /// The index of a part of a segment: what its files have, the rest from its batches. Tells how
@@ -353,9 +364,8 @@ impl<R: Runtime> OpenLog<R> {
         part: &FilePart,
         is_sealed: bool,
     ) -> io::Result<(SegmentIndex, EntryCounts)> {
-        let base = part.facts.base_offset;
         let end = (part.end, part.limit);
-        let mut index = read_index(&self.storage.rt, &self.dir, base, end).await?;
+        let mut index = read_index(&self.storage.rt, &self.dir, part.facts.id(), end).await?;
         let last = index.offsets().last();
         let lacks = part.limit.saturating_sub(u64::from(last.position)) > LACK_BYTES;
         let mut is_right = !is_sealed || is_whole(&index, &part.facts);
@@ -364,7 +374,7 @@ impl<R: Runtime> OpenLog<R> {
             is_right = self.index_rest(part, last, &mut index).await?;
         }
         if !is_right {
-            (index, in_files) = (SegmentIndex::new(base), (0, 0));
+            (index, in_files) = (SegmentIndex::new(part.facts.base_offset), (0, 0));
             let start = index.offsets().last();
             self.index_rest(part, start, &mut index).await?;
         }

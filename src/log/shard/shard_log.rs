@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use crate::log::error::StorageError;
 use crate::log::files::checkpoint_slots::CheckpointSlots;
 use crate::log::files::partition_dirs;
-use crate::log::files::partition_files::{partition_dir, prepared_name};
+use crate::log::files::partition_files::{SegmentId, partition_dir, prepared_name};
 use crate::log::files::run::RunId;
 use crate::log::journal::{Journal, JournalIdentity, Sequence};
 use crate::log::options::{JOURNAL_DIR, LogOptions, PartitionSpec, ToldPartition};
@@ -253,7 +253,7 @@ async fn give_back<R: Runtime>(partition: &Rc<OpenLog<R>>) -> Result<(), Storage
     }
     if let Some((base, end)) = active {
         name_file(partition, base).await?;
-        let key = (partition.id, base);
+        let key = (partition.id, SegmentId::appended(base));
         let file = storage.files.get(key, &partition.dir).await?;
         file.set_len(end).await?;
     }
@@ -359,6 +359,7 @@ fn restore<R: Runtime>(
             slot,
             topic,
             turn: Mutex::new(),
+            rewrite_turn: Mutex::new(),
             durable: MarkQueue::default(),
             watcher: RefCell::default(),
             state: RefCell::new(State::restore(log, told.leader_epoch, config, durability)),

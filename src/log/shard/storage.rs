@@ -51,7 +51,7 @@ pub struct Token {
 pub type OpenLogs<R> = RefCell<PartitionTable<Rc<OpenLog<R>>>>;
 
 /// What a journal entry holds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Journaled {
     /// Everything accepted up to here.
     Data(Boundary),
@@ -407,7 +407,6 @@ impl<R: Runtime> ShardStorage<R> {
     async fn grow_checkpoint(&self, bytes: usize) -> Result<(), StorageError> {
         let _turn = self.checkpoint_turn.lock().await;
         let needed = self.checkpoint_room.needed_bytes() + bytes;
-        let closed = || StorageError::Offline("the log is closed".into());
         let mut slots = self.slots.borrow_mut().take().ok_or_else(closed)?;
         let made = slots.make_room(needed).await;
         self.checkpoint_room.set_room(slots.room_bytes());
@@ -420,18 +419,28 @@ impl<R: Runtime> ShardStorage<R> {
     }
 
     /// Waits until a checkpoint that began after this call is durable.
+    ///
+    /// # Errors
+    /// `Offline`, also when the log is closed and the last one has begun.
     pub async fn checkpointed(&self) -> Result<(), StorageError> {
         let ticket = self.checkpoints.asked.get() + 1;
         self.checkpoints.asked.set(ticket);
         self.checkpoints.wanted.notify();
         while self.checkpoints.done.get() < ticket {
             self.check_online()?;
+            if self.closing.get() {
+                return Err(closed());
+            }
             let latch = Latch::default();
             self.checkpoints.written.join(ticket, &latch);
             latch.wait().await;
         }
         Ok(())
     }
+}
+
+pub(super) fn closed() -> StorageError {
+    StorageError::Offline("the log is closed".into())
 }
 
 impl From<JournalError> for StorageError {

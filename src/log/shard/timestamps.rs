@@ -40,7 +40,7 @@ impl<R: Runtime> PartitionLog<R> {
         at_ms: i64,
         end: Offset,
     ) -> Result<Option<Found>, ReadError> {
-        self.0.check_usable()?;
+        let _in_use = self.0.use_files()?;
         let (wanted, parts) = {
             let state = self.0.state.borrow();
             let wanted = Wanted {
@@ -66,6 +66,7 @@ impl<R: Runtime> PartitionLog<R> {
     /// The first record with the largest timestamp: its timestamp, offset and leader epoch.
     pub async fn max_timestamp(&self) -> Result<Option<Found>, ReadError> {
         self.0.check_usable()?;
+        let swaps = self.0.work.users.swap_count();
         let (largest, last_offset) = {
             let state = self.0.state.borrow();
             let log_start = state.marks().log_start;
@@ -82,8 +83,13 @@ impl<R: Runtime> PartitionLog<R> {
             return Ok(None);
         }
         self.wait_durable(last_offset.plus(1)).await?;
-        self.offset_for_timestamp(largest, last_offset.plus(1))
-            .await
+        let found = self.offset_for_timestamp(largest, last_offset.plus(1));
+        let found = found.await?;
+        match found.is_none() && self.0.work.users.swap_count() != swaps {
+            // A rewrite has dropped it meanwhile.
+            true => Box::pin(self.max_timestamp()).await,
+            false => Ok(found),
+        }
     }
 }
 
@@ -172,7 +178,7 @@ impl<R: Runtime> OpenLog<R> {
         let found = match self.search(part, hint, from, wanted).await {
             // The index lied, or the batch that it named is damaged: without it.
             Err(error) if hint.is_some_and(|(_, entry)| error.concerns(&entry)) => {
-                let key = (self.id, part.facts.base_offset);
+                let key = (self.id, part.facts.id());
                 self.storage.indexes.remove(key);
                 self.search(part, None, from, wanted).await
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::log::error::{StorageError, is_disk_full};
-use crate::log::files::partition_files::{SegmentFile, segment_path};
+use crate::log::files::partition_files::{SegmentFile, SegmentId, segment_path};
 use crate::log::files::small_file::{sync_names, write_small};
 use crate::log::journal::Sequence;
 use crate::log::partition::effects::{SealedSegment, WriteBack};
@@ -113,7 +113,7 @@ async fn write_back_once<R: Runtime>(
         }
         Err(error) => {
             if !partition.state.borrow().is_deleted() {
-                let path = segment_path(&partition.dir, plan.from.segment, SegmentFile::Log);
+                let path = segment_path(&partition.dir, plan.from.id(), SegmentFile::Log);
                 storage.take_offline(&format!("{}: {error}", path.display()));
             }
             Outcome::Nothing
@@ -148,7 +148,7 @@ async fn write_segment<R: Runtime>(
     durable.map_err(io::Error::other)?;
     let named = name_file(partition, plan.from.segment).await;
     named.map_err(io::Error::other)?;
-    let key = (partition.id, plan.from.segment);
+    let key = (partition.id, plan.from.id());
     let is_online = || storage.check_online().is_ok();
     let file = storage.files.get_patiently(key, &partition.dir, is_online);
     let file = file.await?;
@@ -191,7 +191,7 @@ pub async fn name_file<R: Runtime>(
         };
         let named = async {
             if !is_renamed {
-                let path = segment_path(dir, base, SegmentFile::Log);
+                let path = segment_path(dir, SegmentId::appended(base), SegmentFile::Log);
                 storage
                     .rt
                     .rename(&partition.prepared_path(number), &path)
@@ -257,19 +257,26 @@ async fn advance_marks<R: Runtime>(
 /// Finishes the index files, and writes the producer snapshot named by the segment's end.
 async fn write_sealed_files<R: Runtime>(
     storage: &Rc<ShardStorage<R>>,
-    partition: &OpenLog<R>,
+    partition: &Rc<OpenLog<R>>,
     mut sealed: SealedSegment,
 ) -> io::Result<()> {
+    let Some(_in_use) = partition.keep_files() else {
+        return Ok(());
+    };
     partition.complete_rolled_index(&mut sealed).await?;
     sealed.index.finish();
-    let (dir, base) = (&partition.dir, sealed.facts.base_offset);
+    let (dir, id) = (&partition.dir, sealed.facts.id());
     let tail = IndexTail::rest_of(&sealed.index, sealed.indexed);
-    tail.write(&storage.rt, dir, base).await?;
-    let path = segment_path(dir, sealed.facts.end_offset, SegmentFile::Snapshot);
+    tail.write(&storage.rt, dir, id).await?;
+    let path = segment_path(
+        dir,
+        SegmentId::appended(sealed.facts.end_offset),
+        SegmentFile::Snapshot,
+    );
     write_small(&storage.rt, &path, 0, sealed.producers).await?;
     storage
         .indexes
-        .put((partition.id, base), Rc::new(sealed.index));
+        .put((partition.id, id), Rc::new(sealed.index));
     Ok(())
 }
 

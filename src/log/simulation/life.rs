@@ -86,6 +86,15 @@ impl Node {
     pub fn partition(&self, id: PartitionId) -> Option<PartitionLog<SimRuntime>> {
         self.shards.iter().find_map(|shard| shard.partition(id))
     }
+
+    /// How many rewrites of a partition have swapped segments.
+    pub fn swaps(&self, log: &PartitionLog<SimRuntime>) -> u64 {
+        let truth = self.truth.borrow();
+        truth
+            .partitions
+            .get(&log.id())
+            .map_or(0, |known| known.swaps)
+    }
 }
 
 /// Recovers the data directory, and checks what was found.
@@ -122,7 +131,7 @@ fn named_segments(disk: &SimDisk) -> NamedSegments {
     let named = |(path, _): (String, u64)| {
         let path = Path::new(&path);
         let dir = path.parent()?;
-        let (base, SegmentFile::Log) = SegmentFile::parse(path.file_name()?.to_str()?)? else {
+        let (id, SegmentFile::Log) = SegmentFile::parse(path.file_name()?.to_str()?)? else {
             return None;
         };
         let PartitionDir::Live { index, .. } = PartitionDir::parse(dir.file_name()?.to_str()?)?
@@ -131,7 +140,7 @@ fn named_segments(disk: &SimDisk) -> NamedSegments {
         };
         let mark = disk.read_file(dir.join(PARTITION_METADATA))?;
         let topic = decode_partition_metadata(&mark).ok()?;
-        Some((PartitionId { topic, index }, base))
+        Some((PartitionId { topic, index }, id.base_offset))
     };
     disk.list().into_iter().filter_map(named).collect()
 }
@@ -220,12 +229,22 @@ pub async fn work_and_stop(disk: SimDisk, node: Rc<Node>, plan: Plan) -> Result<
     Ok(())
 }
 
-/// Sealed segments have the exact length of their batches: other tools read them, too.
+/// Sealed segments have the exact length of their batches: other tools read them, too. There are no
+/// other segments.
 fn check_sealed(disk: &SimDisk, partition: &RecoveredPartition) -> Result<(), String> {
     let snapshot = partition.snapshot();
     let dir = Path::new(DATA_DIR).join(partition_dir(snapshot.topic(), snapshot.id().index));
+    let mut files = Vec::from_iter(disk.list().into_iter().map(|(path, _)| path));
+    files.retain(|path| Path::new(path).parent() == Some(&dir) && path.ends_with(".log"));
+    for facts in snapshot.segments() {
+        let path = dir.join(SegmentFile::Log.name(facts.id()));
+        files.retain(|other| Path::new(other) != path);
+    }
+    if !files.is_empty() {
+        return Err(format!("{files:?} are left: {:?}", snapshot.complete()));
+    }
     for facts in snapshot.complete() {
-        let path = dir.join(SegmentFile::Log.name(facts.base_offset));
+        let path = dir.join(SegmentFile::Log.name(facts.id()));
         let bytes = disk.read_file(&path).map_or(0, |bytes| bytes.len() as u64);
         if bytes != facts.size_bytes {
             let (path, size) = (path.display(), facts.size_bytes);
@@ -266,6 +285,7 @@ pub async fn check_read(
             max_bytes,
             whole_first: true,
         };
+        let since = node.swaps(log);
         let read = log.read(ask).await;
         let read = match read {
             Ok(read) => read,
@@ -282,7 +302,10 @@ pub async fn check_read(
         let Some(known) = truth.partitions.get(&log.id()) else {
             return Ok(());
         };
-        let next = known.check_read(at, &bytes)?;
+        let next = known.check_read(at, &bytes, since)?;
+        if bytes.is_empty() && known.may_be_gone(at, end, since) {
+            return Ok(());
+        }
         if next != read.next_offset || next == at || bytes.len() != read.bytes {
             return Err(format!(
                 "read at {at} of {end} goes on at {}, {next} is next",

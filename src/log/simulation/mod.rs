@@ -2,7 +2,7 @@
 //! some I/O step, and what every life must find of the ones before.
 //!
 //! The promise: every acknowledged batch, in order, byte for byte; behind them nothing but a first
-//! part of the unacknowledged ones; producers exactly as those batches left them; log starts and
+//! part of the unacknowledged ones; of what rewrites drop, all or nothing of each; producers exactly as those batches left them; log starts and
 //! leader epochs never behind what was answered.
 
 mod damage;
@@ -10,6 +10,7 @@ mod directed;
 mod failure;
 mod flushes;
 mod life;
+mod rewrite;
 mod truth;
 mod work;
 
@@ -34,6 +35,7 @@ pub use directed::{
     rotten_journal, unflushed_log_start,
 };
 pub use flushes::{commits_over_two_files, failed_flush};
+pub use rewrite::{gap_in_a_dense_segment, swap_cut_at_every_step};
 
 /// How lives end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +63,8 @@ pub struct Report {
     pub clean_stops: u32,
     /// Batches acknowledged.
     pub acknowledged: u64,
+    /// Rewrites whose segments took the place of others.
+    pub swaps: u64,
     /// I/O steps of the last life, which is not cut.
     pub last_io_count: u64,
 }
@@ -74,6 +78,7 @@ impl Report {
         self.failed += other.failed;
         self.clean_stops += other.clean_stops;
         self.acknowledged += other.acknowledged;
+        self.swaps += other.swaps;
         self.last_io_count += other.last_io_count;
     }
 
@@ -218,6 +223,7 @@ impl Lives {
     fn report(&self) -> Report {
         Report {
             acknowledged: self.truth.borrow().acknowledged_count,
+            swaps: self.truth.borrow().swap_count(),
             ..self.report
         }
     }

@@ -1,20 +1,43 @@
 //! What a log has promised, and whether it has kept it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
+use crate::log::Rewritten;
 use crate::log::options::KnownPartition;
 use crate::log::partition::epochs::EpochCache;
 use crate::log::partition::producers::{ProducerBatch, ProducerStates};
+use crate::log::partition::snapshot::Snapshot;
 use crate::log::recovery::RecoveredPartition;
+use crate::log::segment::facts::SegmentFacts;
 use crate::model::batch::{BatchView, stamp};
 use crate::model::{LeaderEpoch, Offset, PartitionId, ShardIndex};
 
-/// A batch that the log has accepted, as it must be read back.
+/// A batch as it must be read back; none when a rewrite has dropped it.
+pub type Stored = Option<Vec<u8>>;
+
+/// A batch that the log has accepted.
 #[derive(Clone, Debug)]
 pub struct Accepted {
     pub base_offset: Offset,
     pub end_offset: Offset,
+    /// As it was accepted.
     pub bytes: Vec<u8>,
+    /// As it is now, unless a rewrite is under way.
+    pub stored: Stored,
+    /// As it was before a swap, by its number: who began to read before may still see it.
+    earlier: Vec<(u64, Stored)>,
+}
+
+/// A rewrite of which nobody knows yet whether its segments are those of the log.
+#[derive(Clone, Debug)]
+pub struct Rewrite {
+    /// The offsets of its segments.
+    pub range: Range<Offset>,
+    /// The generation that it makes.
+    pub generation: u32,
+    /// What it has made of batches, by their base offset.
+    pub stored: BTreeMap<Offset, Stored>,
 }
 
 /// One partition as its user knows it.
@@ -36,6 +59,10 @@ pub struct PartitionTruth {
     pub unanswered: BTreeMap<i64, Vec<Vec<u8>>>,
     /// The next sequence of each producer.
     pub next_sequence: BTreeMap<i64, i32>,
+    /// The rewrite that is under way.
+    pub rewrite: Option<Rewrite>,
+    /// How many have swapped.
+    pub swaps: u64,
 }
 
 impl PartitionTruth {
@@ -50,6 +77,8 @@ impl PartitionTruth {
             leader_epoch: LeaderEpoch(0),
             unanswered: BTreeMap::new(),
             next_sequence: BTreeMap::new(),
+            rewrite: None,
+            swaps: 0,
         }
     }
 
@@ -79,8 +108,81 @@ impl PartitionTruth {
         self.batches.push(Accepted {
             base_offset,
             end_offset,
+            stored: Some(bytes.clone()),
             bytes,
+            earlier: Vec::new(),
         });
+        Ok(())
+    }
+
+    /// The rewrite that is under way reads a batch, and makes something of it.
+    pub fn rewrites(&mut self, before: &[u8], becomes: &Rewritten) -> Result<(), String> {
+        let view = BatchView::first(before).map_err(|error| error.to_string())?;
+        let base = view.base_offset();
+        let known = self.batches.iter().find(|batch| batch.base_offset == base);
+        if known.and_then(|batch| batch.stored.as_deref()) != Some(before) {
+            return Err(format!("a rewrite reads the batch at {base} differently"));
+        }
+        if let Some(rewrite) = &mut self.rewrite {
+            let stored = match becomes {
+                Rewritten::Same => Some(before.to_vec()),
+                Rewritten::Dropped => None,
+                Rewritten::As(bytes) => Some(bytes.clone()),
+            };
+            rewrite.stored.insert(base, stored);
+        }
+        Ok(())
+    }
+
+    /// The rewrite that was under way has swapped its segments, or never will.
+    pub fn settle(&mut self, has_swapped: bool) {
+        let Some(mut rewrite) = self.rewrite.take().filter(|_| has_swapped) else {
+            return;
+        };
+        self.swaps += 1;
+        for batch in &mut self.batches {
+            if let Some(stored) = rewrite.stored.remove(&batch.base_offset) {
+                let before = std::mem::replace(&mut batch.stored, stored);
+                batch.earlier.push((self.swaps, before));
+            }
+        }
+    }
+
+    /// What may be read of a batch by somebody who began when there had been so many swaps.
+    pub fn readable<'a>(
+        &'a self,
+        batch: &'a Accepted,
+        since: u64,
+    ) -> impl Iterator<Item = &'a Stored> + Clone {
+        let rewrite = self.rewrite.as_ref();
+        let next = rewrite.and_then(|rewrite| rewrite.stored.get(&batch.base_offset));
+        let earlier = batch.earlier.iter().filter(move |(swap, _)| *swap > since);
+        let earlier = earlier.map(|(_, stored)| stored);
+        [&batch.stored].into_iter().chain(next).chain(earlier)
+    }
+
+    /// Whether nothing needs to be left of the batches that lie between two offsets.
+    pub fn may_be_gone(&self, from: Offset, end: Offset, since: u64) -> bool {
+        let lies_there = |batch: &&Accepted| batch.end_offset > from && batch.end_offset <= end;
+        let is_gone = |batch: &Accepted| self.readable(batch, since).any(|stored| stored.is_none());
+        self.batches.iter().filter(lies_there).all(is_gone)
+    }
+
+    /// A start has found the segments of one side of a rewrite.
+    fn settle_as(&mut self, found: &Snapshot) -> Result<(), String> {
+        let Some(rewrite) = &self.rewrite else {
+            return Ok(());
+        };
+        let lies_there = |facts: &&SegmentFacts| {
+            facts.base_offset >= rewrite.range.start && facts.end_offset <= rewrite.range.end
+        };
+        let lying = found.complete().iter().filter(lies_there);
+        let generations: BTreeSet<u32> = lying.map(|facts| facts.generation).collect();
+        let is_new = generations.contains(&rewrite.generation);
+        if is_new && generations.len() > 1 {
+            return Err(format!("half swapped: {:?}", found.complete()));
+        }
+        self.settle(is_new);
         Ok(())
     }
 
@@ -118,6 +220,7 @@ impl PartitionTruth {
         self.acknowledged = end;
         self.log_start = log_start;
         self.asked_log_starts.clear();
+        self.settle_as(found)?;
         self.check_epochs(found.epochs())?;
         self.check_producers(found.producers())
     }
@@ -166,9 +269,9 @@ impl PartitionTruth {
         }
     }
 
-    /// Bytes that were read from `from` on must be exactly the batches there; returns where the
-    /// next ones begin.
-    pub fn check_read(&self, from: Offset, bytes: &[u8]) -> Result<Offset, String> {
+    /// Bytes that were read from `from` on, by somebody who began when there had been so many swaps,
+    /// must be exactly the batches there; returns where the next ones begin.
+    pub fn check_read(&self, from: Offset, bytes: &[u8], since: u64) -> Result<Offset, String> {
         let first = self
             .batches
             .partition_point(|batch| batch.end_offset <= from);
@@ -178,10 +281,19 @@ impl PartitionTruth {
             if rest.is_empty() {
                 break;
             }
-            rest = rest
-                .strip_prefix(batch.bytes.as_slice())
-                .ok_or_else(|| format!("the batch at {} reads differently", batch.base_offset))?;
-            next = batch.end_offset;
+            let readable = self.readable(batch, since);
+            let behind = readable
+                .clone()
+                .flatten()
+                .find_map(|stored| rest.strip_prefix(stored.as_slice()));
+            match behind {
+                Some(behind) => (rest, next) = (behind, batch.end_offset),
+                None if readable.clone().any(Option::is_none) => {}
+                None => {
+                    let base = batch.base_offset;
+                    return Err(format!("the batch at {base} reads differently"));
+                }
+            }
         }
         match rest.is_empty() {
             true => Ok(next),
@@ -220,6 +332,11 @@ impl Truth {
             .map(known)
             .rev()
             .collect()
+    }
+
+    /// How many rewrites have swapped segments, in the partitions that there are.
+    pub fn swap_count(&self) -> u64 {
+        self.partitions.values().map(|known| known.swaps).sum()
     }
 
     /// Notes a broken promise.

@@ -11,7 +11,8 @@ use crate::rt::{Runtime, TaskClass};
 use crate::sim::{Rng, SimRuntime};
 
 use super::life::{Node, Plan, check_read, pause};
-use super::truth::PartitionTruth;
+use super::rewrite;
+use super::truth::{Accepted, PartitionTruth, Stored};
 
 /// How long a client waits before it tries again on a full disk.
 const RETRY: Duration = Duration::from_millis(10);
@@ -74,6 +75,7 @@ async fn drive(
             6..8 => checkpoint(&node, &mut rng).await?,
             8..20 => read(&node, &log, &mut rng).await?,
             20..24 => look_up(&node, &log, &mut rng).await?,
+            24..27 => rewrite::begin(&node, &log, &mut rng),
             _ => {
                 let batch = next_batch(&node, id, &mut rng);
                 send(&node, &log, batch).await?;
@@ -357,6 +359,7 @@ async fn read(node: &Node, log: &PartitionLog<SimRuntime>, rng: &mut Rng) -> Res
 async fn look_up(node: &Node, log: &PartitionLog<SimRuntime>, rng: &mut Rng) -> Result<(), String> {
     let at_ms = 1_700_000_000_000 + rng.below(110_000) as i64;
     let marks = log.marks();
+    let mut expected = node.first_at(log, at_ms, marks.log_start, marks.durable);
     let found = log.offset_for_timestamp(at_ms, marks.durable).await;
     let found = match found {
         Ok(found) => found.map(|(timestamp_ms, offset, _)| (timestamp_ms, offset)),
@@ -368,27 +371,55 @@ async fn look_up(node: &Node, log: &PartitionLog<SimRuntime>, rng: &mut Rng) -> 
     if log.marks().log_start > marks.log_start {
         return Ok(());
     }
-    let truth = node.truth.borrow();
-    let Some(known) = truth.partitions.get(&log.id()) else {
+    if !node.truth.borrow().partitions.contains_key(&log.id()) {
         return Ok(());
-    };
-    let expected = known.first_at(at_ms, marks.log_start, marks.durable);
-    match found == expected {
+    }
+    // What a rewrite has swapped meanwhile may have been seen or not.
+    expected.extend(node.first_at(log, at_ms, marks.log_start, marks.durable));
+    match expected.contains(&found) {
         true => Ok(()),
         false => Err(format!("look up {at_ms}: {found:?}, expected {expected:?}")),
     }
 }
 
+/// A record: its timestamp and its offset.
+type Found = Option<(i64, Offset)>;
+
+impl Node {
+    /// What a look-up may find: before the rewrite that is under way has swapped, and behind it.
+    fn first_at(
+        &self,
+        log: &PartitionLog<SimRuntime>,
+        at_ms: i64,
+        from: Offset,
+        end: Offset,
+    ) -> Vec<Found> {
+        let truth = self.truth.borrow();
+        let Some(known) = truth.partitions.get(&log.id()) else {
+            return Vec::new();
+        };
+        let next = known.rewrite.as_ref().map(|rewrite| &rewrite.stored);
+        let behind = |batch: &Accepted| next.and_then(|next| next.get(&batch.base_offset)).cloned();
+        let now = known.first_at(at_ms, from, end, |batch| batch.stored.clone());
+        let then = known.first_at(at_ms, from, end, |batch| {
+            behind(batch).unwrap_or_else(|| batch.stored.clone())
+        });
+        vec![now, then]
+    }
+}
+
 impl PartitionTruth {
-    fn first_at(&self, at_ms: i64, from: Offset, end: Offset) -> Option<(i64, Offset)> {
+    fn first_at(
+        &self,
+        at_ms: i64,
+        from: Offset,
+        end: Offset,
+        stored: impl Fn(&Accepted) -> Stored,
+    ) -> Found {
         self.batches.iter().find_map(|batch| {
-            let view = BatchView::first(&batch.bytes).ok()?;
-            let records = crate::model::batch::Records::new(view.records(), view.record_count());
-            records.flatten().find_map(|record| {
-                let offset = view.base_offset().plus(i64::from(record.offset_delta));
-                let timestamp_ms = view.base_timestamp_ms() + record.timestamp_delta_ms;
-                (timestamp_ms >= at_ms && offset >= from && offset < end)
-                    .then_some((timestamp_ms, offset))
+            let records = rewrite::records_of(&stored(batch));
+            records.into_iter().find(|(timestamp_ms, offset)| {
+                *timestamp_ms >= at_ms && *offset >= from && *offset < end
             })
         })
     }

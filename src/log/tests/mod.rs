@@ -5,6 +5,7 @@ mod disk_errors;
 mod indexes;
 mod producers;
 mod reads;
+mod rewrites;
 mod room;
 
 use std::path::Path;

@@ -71,12 +71,42 @@ fn long_names_are_shortened_to_255_bytes() {
 
 #[test]
 fn segment_files() {
-    assert_eq!(SegmentFile::Log.name(Offset(0)), "00000000000000000000.log");
-    assert_eq!(
-        SegmentFile::TimeIndex.name(Offset(i64::MAX)),
-        "09223372036854775807.timeindex"
-    );
+    let id = |base, generation| SegmentId {
+        base_offset: Offset(base),
+        generation,
+    };
+    let names = [
+        (SegmentFile::Log, id(0, 0), "00000000000000000000.log"),
+        (SegmentFile::Log, id(7, 1), "00000000000000000007.1.log"),
+        (
+            SegmentFile::TimeIndex,
+            id(i64::MAX, 0),
+            "09223372036854775807.timeindex",
+        ),
+        (
+            SegmentFile::Index,
+            id(0, u32::MAX),
+            "00000000000000000000.4294967295.index",
+        ),
+        (
+            SegmentFile::Snapshot,
+            id(7, 0),
+            "00000000000000000007.snapshot",
+        ),
+    ];
+    for (file, id, name) in names {
+        assert_eq!(file.name(id), name);
+        assert_eq!(SegmentFile::parse(name), Some((id, file)));
+    }
+    assert_eq!(SegmentFile::Snapshot.name(id(7, 1)), names[4].2);
     for name in [
+        "00000000000000000000.0.log",
+        "00000000000000000000.01.log",
+        "00000000000000000000.+1.log",
+        "00000000000000000000..log",
+        "00000000000000000000.1.1.log",
+        "00000000000000000000.4294967296.log",
+        "00000000000000000000.1.snapshot",
         "0.log",
         "00000000000000000000.logs",
         "00000000000000000000",
@@ -158,7 +188,8 @@ proptest! {
     #[test]
     fn every_offset_survives(offset in 0..i64::MAX) {
         for file in SegmentFile::ALL {
-            prop_assert_eq!(SegmentFile::parse(&file.name(Offset(offset))), Some((Offset(offset), file)));
+            let id = SegmentId::appended(Offset(offset));
+            prop_assert_eq!(SegmentFile::parse(&file.name(id)), Some((id, file)));
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a scan tells of writes that cannot be read any more.
 
-use crate::log::journal::format::EntryHead;
-use crate::log::journal::{PartitionEvent, Sequence};
+use crate::log::journal::format::{ChangeHead, EntryHead};
+use crate::log::journal::{EventChange, PartitionEvent, Sequence};
 use crate::model::PartitionId;
 
 /// Rot: writes that had been flushed are not whole.
@@ -31,7 +31,21 @@ impl Kept {
         for head in heads {
             match *head {
                 EntryHead::Data { partition, .. } => kept.partitions.push(partition),
-                EntryHead::Event { partition, event } => kept.events.push((partition, event)),
+                EntryHead::Event {
+                    partition,
+                    number,
+                    change: ChangeHead::LogStart(log_start),
+                } => {
+                    let change = EventChange::LogStart(log_start);
+                    kept.events
+                        .push((partition, PartitionEvent { number, change }));
+                }
+                // Without it the segments that were to be replaced are those of the log: their files
+                // are there until a checkpoint says otherwise.
+                EntryHead::Event {
+                    change: ChangeHead::SegmentsReplaced { .. },
+                    ..
+                } => {}
             }
         }
         kept

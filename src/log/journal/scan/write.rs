@@ -1,8 +1,10 @@
 //! One write read back: whether it is whole, and its entries. Pure.
 
 use crate::log::files::codec::Fields;
-use crate::log::journal::format::{BlockSplit, EntryHead, HEADER_BYTES, Header, is_intact};
-use crate::log::journal::{PartitionEvent, Pieces, Sequence};
+use crate::log::journal::format::{
+    BlockSplit, ChangeHead, EntryHead, HEADER_BYTES, Header, is_intact,
+};
+use crate::log::journal::{EventChange, PartitionEvent, Pieces, Sequence};
 use crate::log::rules::{Rule, holds};
 use crate::model::{LeaderEpoch, Offset, PartitionId};
 use crate::rt::Buf;
@@ -117,7 +119,23 @@ fn read_entry(
     blocks: &mut Cut<'_>,
 ) -> Option<ScannedEntry> {
     match *head {
-        EntryHead::Event { partition, event } => Some(ScannedEntry::Event { partition, event }),
+        EntryHead::Event {
+            partition,
+            number,
+            change,
+        } => {
+            let change = match change {
+                ChangeHead::LogStart(log_start) => EventChange::LogStart(log_start),
+                ChangeHead::SegmentsReplaced { len } => {
+                    let mut payload = Pieces::new();
+                    inline.take(len as usize, &mut payload)?;
+                    let bytes = payload.iter().flat_map(|piece| piece.iter().copied());
+                    EventChange::SegmentsReplaced(bytes.collect())
+                }
+            };
+            let event = PartitionEvent { number, change };
+            Some(ScannedEntry::Event { partition, event })
+        }
         EntryHead::Data {
             partition,
             leader_epoch,

@@ -61,38 +61,36 @@ fn entries_of_every_length_come_back() {
 }
 
 #[test]
-fn an_event_comes_back() {
+fn events_come_back() {
     let disk = SimDisk::new(DiskModel::default());
     let mut sim = Sim::new(1, &disk);
     let rt = sim.runtime(0);
+    let events = [log_start(7, 123), replaced(8, EVENT_BYTES_MAX)];
     let found = sim.run(async {
         let (tokens, on_completed) = collect();
         let journal = create(&rt, 1, small(), on_completed).await;
-        let entry = Entry::Event {
-            partition: partition(4),
-            event: log_start(7, 123),
-            token: "start",
-        };
-        let mut permit = journal.reserve(0).await.unwrap();
-        let sequence = journal.append(&mut permit, entry);
-        journal.wait_completed(sequence).await.unwrap();
-        assert_eq!(*tokens.borrow(), ["start"]);
+        for event in events.clone() {
+            let entry = Entry::Event {
+                partition: partition(4),
+                event,
+                token: "event",
+            };
+            let mut permit = journal.reserve(entry.payload_bytes()).await.unwrap();
+            let sequence = journal.append(&mut permit, entry);
+            journal.wait_completed(sequence).await.unwrap();
+        }
+        assert_eq!(*tokens.borrow(), ["event"; 2]);
         journal.close(false).await.unwrap();
         scan(&rt, small().first_start(run_id(1))).await.unwrap()
     });
     let found = found.unwrap();
     assert!(!found.end.clean);
-    let entries: Vec<_> = found.entries().collect();
-    let [
-        ScannedEntry::Event {
-            partition: of,
-            event,
-        },
-    ] = entries[..]
-    else {
-        panic!("one event");
-    };
-    assert_eq!((*of, *event), (partition(4), log_start(7, 123)));
+    let entries = found.entries().map(|entry| match entry {
+        ScannedEntry::Event { partition, event } => (*partition, event.clone()),
+        other => panic!("{other:?}"),
+    });
+    let expected = events.map(|event| (partition(4), event));
+    assert_eq!(Vec::from_iter(entries), expected);
 }
 
 #[test]

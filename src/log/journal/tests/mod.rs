@@ -55,6 +55,14 @@ fn log_start(number: u64, offset: i64) -> PartitionEvent {
     }
 }
 
+fn replaced(number: u64, bytes: usize) -> PartitionEvent {
+    let bytes: Vec<u8> = (0..bytes).map(|at| at as u8).collect();
+    PartitionEvent {
+        number,
+        change: EventChange::SegmentsReplaced(bytes.into()),
+    }
+}
+
 fn partition(index: i32) -> PartitionId {
     PartitionId {
         topic: TopicId(uuid::Uuid::from_u128(5)),

@@ -73,6 +73,7 @@ fn an_event_stands_in_the_table_and_outlives_the_payload() {
         let journal = create(&rt, 1, small(), |_, _: Vec<()>| {}).await;
         let mut permit = journal.reserve(10).await.unwrap();
         let mut second = journal.reserve(0).await.unwrap();
+        let mut third = journal.reserve(20).await.unwrap();
         journal.append(&mut permit, data(&rt, 1, 0, 0, 10, ()));
         let event = Entry::Event {
             partition: partition(1),
@@ -80,7 +81,15 @@ fn an_event_stands_in_the_table_and_outlives_the_payload() {
             token: (),
         };
         let sequence = journal.append(&mut second, event);
-        assert_eq!(sequence, Sequence(0), "one write has both");
+        assert_eq!(sequence, Sequence(0), "one write has all");
+        // What it would have replaced is still there.
+        let event = Entry::Event {
+            partition: partition(2),
+            event: replaced(1, 20),
+            token: (),
+        };
+        let sequence = journal.append(&mut third, event);
+        assert_eq!(sequence, Sequence(0), "one write has all");
         journal.wait_completed(sequence).await.unwrap();
         rt.sleep(Duration::from_secs(5)).await;
     })

@@ -4,9 +4,10 @@ use std::io;
 use std::rc::Rc;
 
 use crate::log::error::{AppendError, ReadError, StorageError};
-use crate::log::files::partition_files::{SegmentFile, segment_path};
-use crate::log::journal::{Entry, EventChange};
+use crate::log::files::partition_files::{SegmentFile, SegmentId, segment_path};
+use crate::log::journal::{Entry, EventChange, JournalPermit, PartitionEvent, Sequence};
 use crate::log::rules::{Rule, holds};
+use crate::log::segment::facts::SegmentFacts;
 use crate::log::shard::open_log::OpenLog;
 use crate::log::shard::partition_log::PartitionLog;
 use crate::log::shard::storage::{Journaled, Token};
@@ -75,21 +76,30 @@ impl<R: Runtime> OpenLog<R> {
             let mut permit = permit?;
             let change = EventChange::LogStart(log_start);
             let event = self.state.borrow_mut().next_event(change);
-            let entry = Entry::Event {
-                partition: self.id,
-                event,
-                token: Token {
-                    partition: self.slot,
-                    what: Journaled::Event(event),
-                },
-            };
-            let sequence = storage.append_entry(&mut permit, entry);
+            let sequence = self.append_event(&mut permit, event);
             storage.journal.wait_completed(sequence).await?;
         }
         if storage.needs_flush() {
             storage.journal.flush().await?;
         }
         Ok(())
+    }
+
+    /// Journals an event; gives the write that it goes to.
+    pub(super) fn append_event(
+        self: &Rc<Self>,
+        permit: &mut JournalPermit<R, Token>,
+        event: PartitionEvent,
+    ) -> Sequence {
+        let entry = Entry::Event {
+            partition: self.id,
+            event: event.clone(),
+            token: Token {
+                partition: self.slot,
+                what: Journaled::Event(event),
+            },
+        };
+        self.storage.append_entry(permit, entry)
     }
 
     /// Unlinks sealed segments that lie wholly before the log start.
@@ -101,19 +111,29 @@ impl<R: Runtime> OpenLog<R> {
             let Some(gone) = gone else {
                 return Ok(removed);
             };
-            let key = (self.id, gone.base_offset);
-            self.storage.files.forget(key);
-            self.storage.indexes.remove(key);
-            for file in SegmentFile::ALL {
-                let path = segment_path(&self.dir, gone.base_offset, file);
-                match self.storage.rt.remove_file(&path).await {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(error.into());
-                    }
-                    _ => {}
-                }
-            }
+            self.remove_files(gone.id()).await?;
             removed += 1;
         }
+    }
+
+    /// Removes the files of a segment. A producer snapshot stays where a segment of the log begins.
+    pub(super) async fn remove_files(&self, id: SegmentId) -> io::Result<()> {
+        let key = (self.id, id);
+        self.storage.files.forget(key);
+        self.storage.indexes.remove(key);
+        for file in SegmentFile::ALL {
+            let begins = |facts: &SegmentFacts| facts.base_offset == id.base_offset;
+            if file == SegmentFile::Snapshot
+                && self.state.borrow().snapshot().segments().any(begins)
+            {
+                continue;
+            }
+            let path = segment_path(&self.dir, id, file);
+            match self.storage.rt.remove_file(&path).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
