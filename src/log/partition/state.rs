@@ -948,6 +948,9 @@ mod tests {
         for number in 0..2 {
             let end = machine.accept(5_000, number).end;
             machine.state.completed(end);
+            let next = machine.state.reservation(1_000, true, (4_096, 4_096));
+            let next = next.unwrap();
+            machine.state.reserved(next.file, next.exact);
             machine.state.begin_segment(9);
             let plan = machine.write_back(Urgency::Everything).unwrap().plan;
             machine.state.written_back(&plan).unwrap();
