@@ -983,13 +983,13 @@ mod tests {
         let (mut machine, sealed) = two_sealed();
         let state = &mut machine.state;
         assert!(state.tail().start_offset() == Some(Offset(0)));
-        let replaced = state.replace(&merged(&sealed)).unwrap();
         let log_start = state.next_event(EventChange::LogStart(Offset(2)));
-        assert_eq!((replaced.number, log_start.number), (1, 2));
-        assert_eq!(state.remove_oldest(), None, "before the log start");
+        let replaced = state.replace(&merged(&sealed)).unwrap();
+        assert_eq!((log_start.number, replaced.number), (1, 2));
+        state.apply_event(&log_start);
+        assert_eq!(state.remove_oldest(), None, "a replay would find it");
         state.apply_event(&replaced);
         assert_eq!(state.tail().start_offset(), None, "as it was before");
-        state.apply_event(&log_start);
         assert_eq!(state.remove_oldest(), Some(merged(&sealed).outputs[0]));
         assert_eq!(state.check_usable(), Ok(()));
     }
