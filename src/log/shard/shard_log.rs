@@ -174,9 +174,13 @@ impl<R: Runtime> ShardLog<R> {
         id: PartitionId,
     ) -> Result<(), StorageError> {
         let storage = &self.0.storage;
-        let discarded =
-            partition_dirs::discard(&storage.rt, &storage.options.data_dir, topic, id).await;
-        discarded.map_err(|error| storage.failed(error))
+        let (rt, data_dir) = (&storage.rt, &storage.options.data_dir);
+        let discarded = partition_dirs::discard(rt, data_dir, topic, id).await;
+        discarded.map_err(|error| storage.failed(error))?;
+        // An attempt that was taken back, on a full disk, is gone for good only now: the metadata must not
+        // forget the topic before, or a power cut brings back a directory that is nobody's.
+        let synced = storage.names.sync(rt, data_dir).await;
+        synced.map_err(|error| storage.failed(error))
     }
 
     /// Why the log directory is offline, if it is.
