@@ -48,7 +48,8 @@
 //! 4. [`AdmissionRules::admit`](partition::AdmissionRules::admit) checks size, magic, CRC,
 //!    counts and, piece by piece, every record; it rewrites what the topic wants otherwise (codec,
 //!    log-append time) or the header got wrong (max timestamp), in memory that it waits for
-//!    (`partition/opener.rs`).
+//!    (`partition/opener.rs`). What would hold the core for more than a millisecond is done on one
+//!    further thread of the node (`rt/glommio/aside.rs`).
 //! 5. [`PartitionLog::append`](log::PartitionLog::append) refuses or recognises sequences of
 //!    idempotent producers, waits for room in segment, journal and memory, and then, in one step
 //!    that neither waits nor fails: assigns offsets, copies the batch into the tail, and joins the

@@ -13,6 +13,7 @@ use corelane::config::{BrokerConfig, Host, Sources, TopicConfig};
 use corelane::model::Codec;
 use corelane::model::batch::{BatchBuilder, BatchFields, BatchView, Records};
 use corelane::partition::{AdmissionRules, BatchOpener};
+use corelane::rt::Aside;
 use serde::Serialize;
 
 use crate::args::{median, print_report};
@@ -175,7 +176,7 @@ fn gateway_ns(batch: &[u8], validate_records: &str) -> Result<f64> {
     let topic = TopicConfig::resolve(&broker, &Default::default())?;
     let (rules, opener) = (
         AdmissionRules::new(&topic, &broker),
-        BatchOpener::new(1 << 20),
+        BatchOpener::new(1 << 20, Aside::at_once()),
     );
     let (now_ms, pause) = (clock::unix_ms(), async || {});
     measured_ns(|| {

@@ -33,7 +33,7 @@ mod zstd;
 use crate::model::Codec;
 pub use level::Level;
 pub use read::{Expansion, ReadDemand, Readers, WIDE_LIMIT_BYTES};
-pub use write::{Compressing, WRITER_BYTES_MAX, Writers};
+pub use write::{Compressing, Writers};
 
 /// What streaming codecs are given to write into.
 const PIECE_BYTES: usize = 64 << 10;

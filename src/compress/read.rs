@@ -10,6 +10,8 @@ use crate::model::Codec;
 /// How far a batch that needs a window of more than 8 MiB may expand: its window is memory as far as
 /// there is output. Only zstd from level 20 on writes such batches, and it splits in halves that pass.
 pub const WIDE_LIMIT_BYTES: usize = 32 << 20;
+/// A block, which is decoded whole, of so many bytes takes about a millisecond.
+const STEP_BLOCK_BYTES: usize = 1 << 20;
 /// Buffers up to this size are kept from batch to batch.
 const KEPT_BYTES: usize = 256 << 10;
 
@@ -49,20 +51,21 @@ impl Readers {
 
     /// What reading `input` takes, as far as its headers tell.
     pub fn demand(codec: Codec, input: &[u8]) -> ReadDemand {
-        let (largest_bytes, limit_bytes) = match codec {
-            Codec::None | Codec::Gzip => (0, usize::MAX),
-            Codec::Snappy => (SnappyReader::largest_block_bytes(input), usize::MAX),
-            Codec::Lz4 => (Lz4Reader::largest_block_bytes(input), usize::MAX),
-            Codec::Zstd if ZstdReader::is_wide(input) => (WIDE_LIMIT_BYTES, WIDE_LIMIT_BYTES),
-            Codec::Zstd => (0, usize::MAX),
+        let block_bytes = match codec {
+            Codec::Snappy => SnappyReader::largest_block_bytes(input),
+            Codec::Lz4 => Lz4Reader::largest_block_bytes(input),
+            Codec::None | Codec::Gzip | Codec::Zstd => 0,
+        };
+        let is_wide = codec == Codec::Zstd && ZstdReader::is_wide(input);
+        let (extra_bytes, limit_bytes) = match block_bytes > KEPT_BYTES {
+            _ if is_wide => (WIDE_LIMIT_BYTES, WIDE_LIMIT_BYTES),
+            true => (block_bytes, usize::MAX),
+            false => (0, usize::MAX),
         };
         ReadDemand {
-            extra_bytes: if largest_bytes > KEPT_BYTES {
-                largest_bytes
-            } else {
-                0
-            },
+            extra_bytes,
             limit_bytes,
+            is_slow: block_bytes > STEP_BLOCK_BYTES,
         }
     }
 
@@ -81,6 +84,8 @@ pub struct ReadDemand {
     pub extra_bytes: usize,
     /// How far it may expand for that: without end, or [`WIDE_LIMIT_BYTES`].
     pub limit_bytes: usize,
+    /// Whether one piece of it may take more than a millisecond of one core.
+    pub is_slow: bool,
 }
 
 /// A batch's records on their way out of their codec.

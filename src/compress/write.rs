@@ -7,13 +7,10 @@ use super::zstd::ZstdWriter;
 use super::{CompressError, Level};
 use crate::model::Codec;
 
-/// Most that the context of any codec and level takes while it compresses a batch, in bytes; tested.
-pub const WRITER_BYTES_MAX: usize = 26 << 20;
-
 /// The contexts and tables of compression, reused from batch to batch.
 ///
-/// About 1 MiB stays with all codecs at their defaults; zstd's context of a high level goes with its
-/// batch.
+/// About 1 MiB stays with all codecs at their defaults, and at most 6 MiB of zstd's; a larger context
+/// goes with its batch.
 #[derive(Default)]
 pub struct Writers {
     gzip: GzipWriter,

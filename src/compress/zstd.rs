@@ -20,12 +20,16 @@ const WRITE_WINDOW_LOG_MAX: u32 = 20;
 /// From this level on zstd would choose a larger window.
 const FIRST_WIDE_LEVEL: i32 = 10;
 /// A context beyond this is not kept.
-const KEPT_CONTEXT_BYTES: usize = 4 << 20;
+const KEPT_CONTEXT_BYTES: usize = 6 << 20;
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 #[derive(Default)]
 pub(super) struct ZstdWriter {
     context: Option<CCtx<'static>>,
+    /// What a block of the frame takes at most.
+    block_bytes: usize,
+    /// What the open block has taken.
+    begun_bytes: usize,
 }
 
 impl ZstdWriter {
@@ -36,20 +40,42 @@ impl ZstdWriter {
             empty => empty.insert(CCtx::try_create().ok_or("out of memory")?),
         };
         begin_frame(context, level, plain_bytes).map_err(get_error_name)?;
+        self.begun_bytes = 0;
+        self.block_bytes = match level.is_slow() {
+            true => usize::MAX,
+            false => level.step_bytes(),
+        };
         Ok(())
     }
 
     pub(super) fn write(
         &mut self,
-        input: &[u8],
+        mut input: &[u8],
         is_last: bool,
         out: &mut Vec<u8>,
     ) -> Result<(), &'static str> {
+        use ZSTD_EndDirective::{ZSTD_e_continue, ZSTD_e_end, ZSTD_e_flush};
+        loop {
+            let room_bytes = self.block_bytes - self.begun_bytes;
+            if input.len() < room_bytes || (is_last && input.len() == room_bytes) {
+                self.begun_bytes += input.len();
+                let directive = if is_last { ZSTD_e_end } else { ZSTD_e_continue };
+                return self.give(input, directive, out);
+            }
+            let (block, behind) = input.split_at(room_bytes);
+            self.give(block, ZSTD_e_flush, out)?;
+            (input, self.begun_bytes) = (behind, 0);
+        }
+    }
+
+    /// Gives the context all of `input`, and takes what `directive` wants of it.
+    fn give(
+        &mut self,
+        input: &[u8],
+        directive: ZSTD_EndDirective,
+        out: &mut Vec<u8>,
+    ) -> Result<(), &'static str> {
         let context = self.context.as_mut().ok_or("the frame was not begun")?;
-        let directive = match is_last {
-            true => ZSTD_EndDirective::ZSTD_e_end,
-            false => ZSTD_EndDirective::ZSTD_e_continue,
-        };
         let mut input = InBuffer::around(input);
         loop {
             // With room for all of it, a frame that comes at once is made without a copy.
@@ -60,7 +86,8 @@ impl ZstdWriter {
                 .compress_stream2(&mut output, &mut input, directive)
                 .map_err(get_error_name)?;
             let is_read = input.pos() == input.src.len();
-            if is_read && (left_bytes == 0 || !is_last) {
+            let is_done = left_bytes == 0 || directive == ZSTD_EndDirective::ZSTD_e_continue;
+            if is_read && is_done {
                 return Ok(());
             }
         }

@@ -71,6 +71,14 @@
 //!   than its header counts, would stop every consumer of its partition for ever. What a producer
 //!   compressed reaches the consumer as it is, unless the topic names another codec; a max timestamp
 //!   that its records contradict is corrected, as Kafka does.
+//! - **Recompression in steps, or on a thread of its own.** A topic's codec is applied piece by piece,
+//!   and after at most a millisecond the core serves others: zstd then ends a block every 64 KiB
+//!   (32 at level 5), which cost 0.5 % of the size in text of a log and nothing in source code. Of
+//!   1 MiB the longest step became 0.7 ms at zstd:3 (1.2 before), 0.6 at gzip:6. From gzip:8 and
+//!   zstd:6 on a step cannot be that short (120 ms at zstd:19): batches of more than 4 and 1 to
+//!   16 KiB go to one thread of the node, one of each shard at a time, as does what a client sends in
+//!   blocks of more than 1 MiB. The thread gives way to the shards, so that such topics are slow on a
+//!   machine that is busy.
 //! - **Kafka's names and file formats** wherever there are any; our own keys begin with `corelane.`.
 //!   A key of Kafka's that promises what does not exist here (`ssl.*`, `authorizer.class.name`) refuses
 //!   the start; one that tunes what is built differently is ignored, with a line that says so.

@@ -162,12 +162,14 @@ fn stored_as(topic: &TopicConfig) -> Option<Level> {
 mod tests {
     use std::cell::Cell;
     use std::collections::BTreeMap;
+    use std::pin::pin;
 
     use futures_util::FutureExt;
 
     use super::*;
     use crate::compress::Codecs;
     use crate::model::batch::{BatchBuilder, BatchFields, Records};
+    use crate::rt::{Aside, Runtime};
 
     const NOW_MS: i64 = 1_700_000_000_000;
 
@@ -199,7 +201,7 @@ mod tests {
     }
 
     fn admit<'a>(rules: &AdmissionRules, batch: &'a [u8]) -> Result<Admitted<'a>, AdmissionError> {
-        let opener = BatchOpener::new(1 << 20);
+        let opener = BatchOpener::new(1 << 20, Aside::at_once());
         let admitted = rules.admit(batch, true, &opener, NOW_MS, &async || {});
         admitted.now_or_never().expect("nobody is in the way")
     }
@@ -350,7 +352,7 @@ mod tests {
         const PLAIN_BYTES: usize = 40 << 20;
         let batch = zeros(PLAIN_BYTES);
         assert!(batch.len() < PLAIN_BYTES / 5_000);
-        let opener = BatchOpener::new(1 << 20);
+        let opener = BatchOpener::new(1 << 20, Aside::at_once());
         for topic in [&[][..], &[("compression.type", "lz4")]] {
             let pauses = Cell::new(0);
             let pause = async || pauses.set(pauses.get() + 1);
@@ -385,11 +387,107 @@ mod tests {
     }
 
     #[test]
+    fn empty_pieces_take_their_time_too() {
+        const EMPTY: usize = 20_000;
+        let mut builder = BatchBuilder::new();
+        builder.append(NOW_MS, None, Some(b"v"), &[]).unwrap();
+        let fields = BatchFields {
+            compression: Codec::Gzip,
+            ..builder.fields().unwrap()
+        };
+        let level = Level::default_of(Codec::Gzip);
+        let packed = |plain: &[u8]| {
+            let mut packed = Vec::new();
+            Codecs::new().compress(level, plain, &mut packed).unwrap();
+            packed
+        };
+        let records = [packed(&[]).repeat(EMPTY), packed(builder.records())].concat();
+        let mut batch = Vec::new();
+        fields.append(&records, &mut batch).unwrap();
+        let opener = BatchOpener::new(1 << 20, Aside::at_once());
+        let pauses = Cell::new(0);
+        let pause = async || pauses.set(pauses.get() + 1);
+        let rules = rules(&[("compression.type", "uncompressed")]);
+        let admitted = rules.admit(&batch, true, &opener, NOW_MS, &pause);
+        let admitted = admitted.now_or_never().expect("nobody is in the way");
+        let plain = admitted.unwrap();
+        let view = BatchView::first_verified(&plain.batch).unwrap();
+        assert_eq!(view.records(), builder.records());
+        // A KiB each: 256 a step of the check, 1,024 a step of what is made.
+        let expected = EMPTY / 256 + EMPTY / 1_024;
+        assert!(pauses.get() >= expected, "{} of {expected}", pauses.get());
+    }
+
+    #[test]
+    fn what_cannot_be_cut_into_steps_is_done_aside() {
+        // As librdkafka frames it: one block, which is decoded whole.
+        let raw = |bytes: usize| {
+            let mut builder = BatchBuilder::new();
+            let value: Vec<u8> = (0..bytes).map(|at| (at * at / 7) as u8).collect();
+            builder.append(NOW_MS, None, Some(&value), &[]).unwrap();
+            let fields = BatchFields {
+                compression: Codec::Snappy,
+                ..builder.fields().unwrap()
+            };
+            let packed = snap::raw::Encoder::new().compress_vec(builder.records());
+            let mut batch = Vec::new();
+            fields.append(&packed.unwrap(), &mut batch).unwrap();
+            (batch, builder.records().to_vec())
+        };
+        let is_aside = |topic: &[(&str, &str)], bytes: usize| {
+            let (batch, plain) = raw(bytes);
+            let rules = rules(&[topic, &[("max.message.bytes", "10000000")]].concat());
+            let waited = crate::rt::run_one(1 << 20, async move |rt| {
+                let opener = BatchOpener::new(1 << 20, rt.aside().clone());
+                let admit = rules.admit(&batch, true, &opener, NOW_MS, &async || {});
+                let mut admit = pin!(admit);
+                // Without a pause, only the thread can keep it waiting.
+                let (waits, admitted) = match admit.as_mut().now_or_never() {
+                    Some(admitted) => (false, admitted),
+                    None => (true, admit.await),
+                };
+                let admitted = admitted.unwrap();
+                let view = BatchView::first_verified(&admitted.batch).unwrap();
+                let mut out = Vec::new();
+                let (codec, limit) = (view.compression(), plain.len());
+                let mut codecs = Codecs::new();
+                codecs
+                    .decompress(codec, view.records(), &mut out, limit)
+                    .unwrap();
+                assert!(out == plain);
+                let held_bytes = admitted._memory.as_ref().map_or(0, Permit::amount);
+                assert_eq!(opener.taken_bytes(), held_bytes);
+                waits
+            });
+            waited.unwrap()
+        };
+        let zstd = |level| {
+            [
+                ("compression.type", "zstd"),
+                ("compression.zstd.level", level),
+            ]
+        };
+        let gzip = |level| {
+            [
+                ("compression.type", "gzip"),
+                ("compression.gzip.level", level),
+            ]
+        };
+        assert!(!is_aside(&[], 1_000_000));
+        assert!(is_aside(&[], 2 << 20), "a block of 2 MiB");
+        assert!(!is_aside(&zstd("5"), 200_000));
+        assert!(is_aside(&zstd("6"), 200_000));
+        assert!(!is_aside(&zstd("19"), 900), "a step");
+        assert!(!is_aside(&gzip("7"), 200_000));
+        assert!(is_aside(&gzip("8"), 200_000));
+    }
+
+    #[test]
     fn memory_of_what_is_made_is_waited_for() {
         let batch = sample(NOW_MS);
         let rules = rules(&[("compression.type", "uncompressed")]);
         let packed = admit(&self::rules(&[("compression.type", "zstd")]), &batch).unwrap();
-        let opener = BatchOpener::new(2 * batch.len());
+        let opener = BatchOpener::new(2 * batch.len(), Aside::at_once());
         let pause = async || {};
         let admit = || rules.admit(&packed.batch, true, &opener, NOW_MS, &pause);
         let held: Vec<_> = (0..2)

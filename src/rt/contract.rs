@@ -33,7 +33,7 @@ macro_rules! contract_tests {
             check_vectored_send, check_end_of_stream, check_shutdown_wakes, check_last_drop_closes,
             check_connect_refused, check_many_connections, check_dropped_accept,
             check_lane_order, check_lane_is_bounded, check_lane_ends_behind_its_messages,
-            check_lane_gives_back_what_nobody_receives
+            check_lane_gives_back_what_nobody_receives, check_aside
         );
     };
     (@each $run:path: $($check:ident),* $(,)?) => {
@@ -487,6 +487,21 @@ pub async fn check_large_transfer<R: Runtime>(rt: R, dir: PathBuf) {
         .await
         .unwrap();
     assert_eq!(read_all(rt.arena(), &file, 0, len).await, *data);
+}
+
+/// What is done aside comes back to whoever asked.
+pub async fn check_aside<R: Runtime>(rt: R, _dir: PathBuf) {
+    let input = pattern(100_000, 3);
+    let sum = |bytes: &[u8]| bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>();
+    let expected = sum(&input);
+    let ask = |input: Vec<u8>| {
+        let aside = rt.aside().clone();
+        async move { aside.run(move || (sum(&input), input)).await }
+    };
+    let both = join(ask(input.clone()), ask(input[..1].to_vec())).await;
+    let of_one = u64::from(input[0]);
+    assert_eq!(both.1, Some((of_one, input[..1].to_vec())));
+    assert_eq!(both.0, Some((expected, input)));
 }
 
 /// A spawned task of either class runs by itself, and not inside `spawn`.

@@ -45,7 +45,7 @@ pub use disk::{Device, Disk};
 pub use future_pool::{FuturePool, Pooled};
 pub(in crate::rt) use glommio::raise_limits;
 pub use glommio::{
-    GlommioRuntime, LaunchError, ShardHandle, Shards, allowed_cpus, run_one, run_shards,
+    Aside, GlommioRuntime, LaunchError, ShardHandle, Shards, allowed_cpus, run_one, run_shards,
 };
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use lane::{Carrier, Parcel, carried_lane};
@@ -90,6 +90,9 @@ pub trait Runtime: Clone + 'static {
     /// their way or wait for the receiver; with [`UNBOUNDED`] its senders never wait. Both sides
     /// may go to any core. What one sender sends arrives in its order, after a while.
     fn lane<T: Send + 'static>(&self, capacity: usize) -> (LaneSender<T>, LaneReceiver<T>);
+
+    /// Where work is done that would hold the shard's core too long.
+    fn aside(&self) -> &Aside;
 
     /// The shard's block-aligned memory.
     fn arena(&self) -> &Arena;

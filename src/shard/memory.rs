@@ -50,7 +50,7 @@ const CONNECTION_BYTES: usize = 4 << 10;
 /// for indexes: 56 MiB. With 2 GiB: 128 MiB of requests (`queued.max.request.bytes`), 100 MiB for one
 /// (`socket.request.max.bytes`), 256 MiB of responses.
 ///
-/// What is beside it grows with none of that: the program, the codecs' contexts (20 MiB at most), the
+/// What is beside it grows with none of that: the program, the codecs' contexts (22 MiB at most), the
 /// metadata, and some KiB for each partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {

@@ -62,7 +62,7 @@ impl<R: Runtime> Shard<R> {
         let log = ShardLog::open(rt.clone(), options, seed.run, seed.recovered, told).await?;
         let deadlines = Deadlines::new(rt.clone());
         let retention_clock = RetentionClock::new(rt.now(), rt.wall_clock_ms());
-        let opener = BatchOpener::new(memory.opening_bytes);
+        let opener = BatchOpener::new(memory.opening_bytes, rt.aside().clone());
         let shard = Self {
             inner: Rc::new(Inner {
                 rt,

@@ -15,7 +15,7 @@ use super::net::{self, SimListener, SimSocket};
 use super::process::Process;
 use super::world::EventKey;
 use crate::rt::{
-    Arena, DirEntry, DiskSpace, DurableWrites, LaneReceiver, LaneSender, OpenMode, Runtime,
+    Arena, Aside, DirEntry, DiskSpace, DurableWrites, LaneReceiver, LaneSender, OpenMode, Runtime,
     TaskClass, carried_lane, open_error,
 };
 
@@ -23,12 +23,18 @@ use crate::rt::{
 #[derive(Clone)]
 pub struct SimRuntime {
     process: Rc<Process>,
+    aside: Aside,
     arena: Arena,
 }
 
 impl SimRuntime {
     pub(super) fn new(process: Rc<Process>, arena: Arena) -> Self {
-        Self { process, arena }
+        let aside = Aside::at_once();
+        Self {
+            process,
+            aside,
+            arena,
+        }
     }
 
     /// Cuts the life here and now, as [`crate::sim::Sim::cut_at_io`] does at a step.
@@ -91,6 +97,10 @@ impl Runtime for SimRuntime {
 
     fn lane<T: Send + 'static>(&self, capacity: usize) -> (LaneSender<T>, LaneReceiver<T>) {
         carried_lane(capacity, Some(self.process.post()))
+    }
+
+    fn aside(&self) -> &Aside {
+        &self.aside
     }
 
     fn arena(&self) -> &Arena {

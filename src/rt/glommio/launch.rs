@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit};
 use super::pulse::Pulse;
 use super::{GlommioRuntime, Panicked, caught};
 use crate::rt::ring::Ring;
-use crate::rt::{DurableWrites, TaskClass};
+use crate::rt::{Aside, DurableWrites, TaskClass};
 
 /// glommio's own registered memory; nothing of ours uses it. 64 KiB is its least.
 const IO_MEMORY_BYTES: usize = 64 << 10;
@@ -86,9 +86,10 @@ where
     Run: Future<Output = T> + 'static,
 {
     raise_limits();
+    let aside = Aside::start().map_err(LaunchError::Thread)?;
     let pinned = shards.cpus.len() >= shards.count;
     let start = |shard: usize| {
-        let main = main.clone();
+        let (main, aside) = (main.clone(), aside.clone());
         let (memory_bytes, durable_writes) = (shards.memory_bytes, shards.durable_writes);
         let placement = match shards.cpus.get(shard) {
             Some(cpu) if pinned => Placement::Fixed(*cpu),
@@ -97,7 +98,8 @@ where
         let thread = std::thread::Builder::new()
             .name(format!("shard-{shard}"))
             .spawn(move || {
-                run(placement, memory_bytes, durable_writes, |runtime| {
+                let make = |ring| GlommioRuntime::new(ring, aside, memory_bytes);
+                run(placement, durable_writes, make, |runtime| {
                     main(runtime, shard)
                 })
             })
@@ -115,8 +117,9 @@ where
     Run: Future<Output = T> + 'static,
 {
     raise_limits();
-    let durable_writes = DurableWrites::default();
-    run(Placement::Unbound, memory_bytes, durable_writes, main)
+    let aside = Aside::start().map_err(LaunchError::Thread)?;
+    let make = |ring| GlommioRuntime::new(ring, aside, memory_bytes);
+    run(Placement::Unbound, DurableWrites::default(), make, main)
 }
 
 /// CPUs that this process may use, in order.
@@ -129,14 +132,15 @@ pub fn allowed_cpus() -> Vec<usize> {
     }
 }
 
-fn run<T, Main, Run>(
+fn run<T, Make, Main, Run>(
     placement: Placement,
-    memory_bytes: usize,
     durable_writes: DurableWrites,
+    make: Make,
     main: Main,
 ) -> Result<T, LaunchError>
 where
     T: 'static,
+    Make: FnOnce(Ring) -> GlommioRuntime,
     Main: FnOnce(GlommioRuntime) -> Run,
     Run: Future<Output = T> + 'static,
 {
@@ -145,7 +149,7 @@ where
     let _guard = CloseRing(ring.clone());
     let pulse = Pulse::start().map_err(LaunchError::Thread)?;
     executor.run(async move {
-        let runtime = GlommioRuntime::new(ring.clone(), memory_bytes);
+        let runtime = make(ring.clone());
         let beating = runtime.task(TaskClass::Foreground, pulse.task());
         let driver = runtime.clone();
         let driving = runtime.task(TaskClass::Foreground, async move { driver.drive().await });

@@ -1,9 +1,10 @@
 //! The runtime of production: glommio as executor of one core, a ring of our own for all I/O.
 //!
 //! glommio is named in this folder alone. It gives threads, task queues with shares and timers;
-//! files and sockets go through [`Ring`].
+//! files and sockets go through [`Ring`], and what takes too long for a core goes [`Aside`].
 #![expect(unsafe_code, reason = "glommio takes over a raw descriptor")]
 
+mod aside;
 mod launch;
 mod pulse;
 mod steps;
@@ -31,6 +32,7 @@ use super::{
 };
 use crate::metrics::StepFigures;
 
+pub use aside::Aside;
 pub(super) use launch::raise_limits;
 pub use launch::{LaunchError, ShardHandle, Shards, allowed_cpus, run_one, run_shards};
 
@@ -58,6 +60,7 @@ pub struct GlommioRuntime {
 
 struct Shared {
     ring: Ring,
+    aside: Aside,
     arena: Arena,
     foreground: TaskQueueHandle,
     background: TaskQueueHandle,
@@ -69,7 +72,7 @@ struct Shared {
 
 impl GlommioRuntime {
     /// The runtime of the executor that calls.
-    fn new(ring: Ring, memory_bytes: usize) -> Self {
+    fn new(ring: Ring, aside: Aside, memory_bytes: usize) -> Self {
         let executor = glommio::executor();
         let arena = Arena::new(memory_bytes);
         arena.set_registrar(Rc::new(ring.clone()));
@@ -84,6 +87,7 @@ impl GlommioRuntime {
         Self {
             shared: Rc::new(Shared {
                 ring,
+                aside,
                 arena,
                 foreground: queue(SHARES_FOREGROUND, "foreground"),
                 background: queue(SHARES_BACKGROUND, "background"),
@@ -199,6 +203,10 @@ impl Runtime for GlommioRuntime {
 
     fn lane<T: Send + 'static>(&self, capacity: usize) -> (LaneSender<T>, LaneReceiver<T>) {
         lane(capacity)
+    }
+
+    fn aside(&self) -> &Aside {
+        &self.shared.aside
     }
 
     fn arena(&self) -> &Arena {
