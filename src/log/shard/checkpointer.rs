@@ -149,6 +149,7 @@ async fn capture<R: Runtime>(storage: &ShardStorage<R>) -> (Vec<u8>, Sequence) {
         start = start.min(oldest);
     }
     storage.checkpoint_room.begin();
+    let number = storage.checkpoints.begin();
     let capacity = storage.checkpoint_room.needed_bytes();
     let mut content = ContentWriter::new(&storage.journal.position_of(start), capacity);
     let (mut most_bytes, mut slice_bytes) = (0, 0);
@@ -163,6 +164,8 @@ async fn capture<R: Runtime>(storage: &ShardStorage<R>) -> (Vec<u8>, Sequence) {
             let state = partition.state.borrow();
             if !state.is_deleted() {
                 slice_bytes += content.push(state.snapshot());
+                let sealed_end = state.snapshot().sealed_end();
+                partition.work.sealed_in.set((number, sealed_end));
                 most_bytes += state.snapshot().most_bytes();
             }
         }

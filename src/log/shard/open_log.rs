@@ -81,6 +81,9 @@ pub struct Work {
     pub users: FileUsers,
     /// The write-back that it is in the queue for.
     pub wanted: Cell<Option<Urgency>>,
+    /// The number of the checkpoint that was begun last with the partition in it, and what it says of
+    /// where the sealed segments end.
+    pub sealed_in: Cell<(u64, Offset)>,
     /// Its place in the backlog.
     pub listed: Cell<Option<Sequence>>,
     /// Notified when nobody works on the files of a partition that cannot be used.

@@ -155,6 +155,9 @@ impl GroupedSync {
 pub struct Checkpoints {
     asked: Cell<u64>,
     done: Cell<u64>,
+    /// How many have begun, and the last of them that is durable.
+    begun: Cell<u64>,
+    durable: Cell<u64>,
     /// Notified when one is asked for, and when the checkpointer is to end.
     pub wanted: Event,
     /// Who waits for one, by how many were asked for.
@@ -172,8 +175,20 @@ impl Checkpoints {
         self.asked.get() > self.done.get()
     }
 
-    /// One is durable that began when so many were asked for.
+    /// Begins the next; gives its number, from 1 on.
+    pub fn begin(&self) -> u64 {
+        self.begun.set(self.begun.get() + 1);
+        self.begun.get()
+    }
+
+    /// Whether the checkpoint of this number, or one behind it, is durable.
+    pub fn is_durable(&self, number: u64) -> bool {
+        number <= self.durable.get()
+    }
+
+    /// The one begun last is durable; it began when so many were asked for.
     pub fn written(&self, asked: u64) {
+        self.durable.set(self.begun.get());
         self.done.set(self.done.get().max(asked));
         self.written.reach(self.done.get());
     }

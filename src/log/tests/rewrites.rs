@@ -76,6 +76,63 @@ fn a_read_in_a_gap_begins_with_the_batch_behind_it() {
 }
 
 #[test]
+fn where_nothing_is_left_readers_wait_for_what_comes() {
+    let scene = Scene::with_batches(90);
+    let waits_at_the_end = async |log: &Log| {
+        for from in (0..900).step_by(50) {
+            assert_eq!(read(log, from, 1).await, Ok((900, vec![])), "at {from}");
+            let found = log.offset_for_timestamp(from, Offset(900)).await;
+            assert_eq!(found, Ok(None), "at {from}");
+        }
+        assert_eq!(log.max_timestamp().await, Ok(None));
+        assert_eq!(log.marks().log_start, Offset(0));
+    };
+    scene.live(async |rt, shard| {
+        let log = shard.partition(id(1)).unwrap();
+        log.0.roll_before(Offset(900), 0).await.unwrap();
+        while log.sealed_segments().len() < 3 {
+            rt.sleep(Duration::from_millis(10)).await;
+        }
+        drop_others(&log, 3, |_| false).await.unwrap();
+        waits_at_the_end(&log).await;
+    });
+    scene.live(async |_, shard| {
+        let log = shard.partition(id(1)).unwrap();
+        waits_at_the_end(&log).await;
+        fill(&log, 1).await;
+        for from in [0, 450, 899, 900] {
+            assert_eq!(read(&log, from, 1).await, Ok((910, vec![900])), "at {from}");
+        }
+    });
+}
+
+#[test]
+fn a_swap_asks_for_one_checkpoint_where_the_last_one_has_its_inputs() {
+    let scene = Scene::with_batches(90);
+    scene.live(async |rt, shard| {
+        let log = shard.partition(id(1)).unwrap();
+        let mut asked = Vec::new();
+        for _ in 0..3 {
+            let before = shard.0.storage.checkpoints.asked();
+            drop_others(&log, 1, |_| true).await.unwrap();
+            rt.sleep(Duration::from_secs(1)).await;
+            asked.push(shard.0.storage.checkpoints.asked() - before);
+        }
+        // What the checkpoint of the start says is not looked at.
+        assert_eq!(asked, [2, 1, 1]);
+        // What was sealed since needs another.
+        log.0.roll_before(Offset(900), 0).await.unwrap();
+        while log.sealed_segments().len() < 3 {
+            rt.sleep(Duration::from_millis(10)).await;
+        }
+        let before = shard.0.storage.checkpoints.asked();
+        drop_others(&log, 3, |_| true).await.unwrap();
+        rt.sleep(Duration::from_secs(1)).await;
+        assert_eq!(shard.0.storage.checkpoints.asked() - before, 2);
+    });
+}
+
+#[test]
 fn a_rewrite_gives_way_to_deleted_records() {
     let scene = Scene::with_batches(90);
     scene.live(async |rt, shard| {

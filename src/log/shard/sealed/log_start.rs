@@ -48,7 +48,11 @@ impl<R: Runtime> PartitionLog<R> {
 
 impl<R: Runtime> OpenLog<R> {
     /// Begins a new segment if the active one still ends at `end`.
-    async fn roll_before(self: &Rc<Self>, end: Offset, now_ms: i64) -> Result<(), StorageError> {
+    pub(in crate::log) async fn roll_before(
+        self: &Rc<Self>,
+        end: Offset,
+        now_ms: i64,
+    ) -> Result<(), StorageError> {
         let _turn = self.turn.lock().await;
         self.check_usable()?;
         if self.state.borrow().marks().log_end != end {

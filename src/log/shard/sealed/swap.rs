@@ -3,7 +3,7 @@
 //! | step | a crash behind it leaves |
 //! |---|---|
 //! | the outputs are written under names of the next generation, and durable with their directory | the inputs; a start removes the outputs |
-//! | a checkpoint has the inputs as sealed, so that a replay finds them before it comes upon the event | the same |
+//! | a checkpoint has the inputs as sealed, so that a replay finds them before it comes upon the event; mostly, one does already | the same |
 //! | the event is safely in the journal | the outputs: a replay swaps as the live log does, in [`State::apply_event`] |
 //! | a checkpoint includes the swap, so that nothing hangs on the event any more | the outputs; a start removes the inputs |
 //! | whoever began to read before the swap has ended, and the inputs' files are removed | the outputs |
@@ -20,7 +20,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::future::{TryFutureExt, try_join};
+use futures_util::future::try_join;
 
 use crate::log::error::{ReplaceError, StorageError, is_disk_full};
 use crate::log::files::partition_files::SegmentId;
@@ -65,6 +65,10 @@ impl<R: Runtime> PartitionLog<R> {
     /// place, durably, when this returns; their files are removed behind. Readers see the one or the
     /// other. One rewrite of a partition at a time: another one waits.
     ///
+    /// A reader that stands where nothing was left goes on with the batch behind; with none there is, it
+    /// waits where it stands, below the high watermark, for what is appended next. Kafka's cleaner keeps
+    /// the last batch of what it cleans, without records, so that consumers come to the end.
+    ///
     /// # Errors
     /// After any but `Unknown` the log is as it was.
     pub async fn replace_segments(
@@ -83,7 +87,7 @@ impl<R: Runtime> PartitionLog<R> {
             begun: Vec::new(),
             finished: Vec::new(),
         };
-        let checkpointed = log.storage.checkpointed().map_err(ReplaceError::from);
+        let checkpointed = log.sealed_in_checkpoint(&sealed);
         let written = try_join(outputs.write(&sealed, rewrite), checkpointed).await;
         let replacement = Replacement {
             inputs: inputs.to_vec(),
@@ -263,6 +267,16 @@ impl<R: Runtime> OpenLog<R> {
         match self.storage.closing.get() {
             true => Err(closed().into()),
             false => Ok(()),
+        }
+    }
+
+    /// Completes when a durable checkpoint has these segments as sealed.
+    async fn sealed_in_checkpoint(&self, segments: &[SegmentFacts]) -> Result<(), ReplaceError> {
+        let (storage, (number, sealed_end)) = (&self.storage, self.work.sealed_in.get());
+        let are_sealed = segments.iter().all(|facts| facts.end_offset <= sealed_end);
+        match are_sealed && storage.checkpoints.is_durable(number) {
+            true => Ok(()),
+            false => Ok(storage.checkpointed().await?),
         }
     }
 
