@@ -93,8 +93,9 @@
 //!
 //! # The way of one Fetch
 //!
-//! `handlers::fetch` fixes what is asked for ([`SessionCache`](server::fetch_session::SessionCache))
-//! and reads each partition with [`Partition::fetch`](partition::Partition::fetch), which is
+//! `handlers::fetch` walks through the request ([`FetchWalk`](wire::FetchWalk)) and fixes what is asked
+//! for ([`SessionCache`](server::fetch_session::SessionCache)), a few partitions at a time and in memory
+//! that it waits for (`FetchMemory`, `server/memory/`), and reads each partition with [`Partition::fetch`](partition::Partition::fetch), which is
 //! [`PartitionLog::read`](log::PartitionLog::read) below the high watermark, or the last stable offset: shares of the tail's
 //! memory where it reaches far enough back, otherwise `read_cold` (`log/shard/reader.rs`), direct reads of
 //! the segment with every CRC checked, and base offset and leader epoch, which the CRC leaves out,

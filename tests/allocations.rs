@@ -1,4 +1,4 @@
-//! What a Produce request costs the allocator, once the broker is warm: nothing.
+//! What a Produce or Fetch request costs the allocator, once the broker is warm: nothing.
 //!
 //! The broker runs in this process, on threads of its own; what these take from the allocator is
 //! counted while this one, which is not counted, sends requests that were made before. Reads, writes
@@ -16,12 +16,13 @@ use std::sync::{Arc, mpsc};
 
 use corelane::config::{Host, Sources};
 use corelane::model::batch::BatchBuilder;
-use corelane::model::{PartitionIndex, TopicId};
+use corelane::model::{Offset, PartitionIndex, TopicId};
 use corelane::node::{NodeOptions, run_on_threads};
 use corelane::rt::{DurableWrites, Shards, lane};
 use corelane::wire::messages::{
-    CreatableTopic, CreateTopicsRequest, CreateTopicsResponse, PartitionProduceData,
-    ProduceRequest, ProduceResponse, TopicProduceData,
+    CreatableTopic, CreateTopicsRequest, CreateTopicsResponse, FetchPartition, FetchRequest,
+    FetchResponse, FetchTopic, PartitionProduceData, ProduceRequest, ProduceResponse,
+    TopicProduceData,
 };
 use corelane::wire::{ApiKey, ErrorCode, List, Records, Request, decode_response, encode_request};
 
@@ -151,13 +152,11 @@ impl Client {
         response.topics[0].topic_id
     }
 
-    /// Sends requests together and waits for their answers, so many times.
-    fn produce(&mut self, frames: &[u8], requests: usize, times: usize) {
-        for _ in 0..times {
-            self.send(frames);
-            for _ in 0..requests {
-                self.receive();
-            }
+    /// Sends so many requests together and waits for their answers.
+    fn send_together(&mut self, frames: &[u8], requests: usize) {
+        self.send(frames);
+        for _ in 0..requests {
+            self.receive();
         }
     }
 }
@@ -193,18 +192,92 @@ fn produce_request(topic: TopicId, version: i16) -> Vec<u8> {
 }
 
 /// How often the broker takes memory for each of many requests.
-fn taken_per_request(client: &mut Client, frame: &[u8]) -> f64 {
-    let frames = frame.repeat(TOGETHER);
-    client.produce(&frames, TOGETHER, WARM_UP);
-    let before = TAKEN.load(Ordering::Relaxed);
-    client.produce(&frames, TOGETHER, COUNTED);
-    (TAKEN.load(Ordering::Relaxed) - before) as f64 / (TOGETHER * COUNTED) as f64
+fn taken_per_request(client: &mut Client, mut frames: impl FnMut() -> Vec<u8>) -> f64 {
+    let mut send = |times| {
+        for _ in 0..times {
+            client.send_together(&frames(), TOGETHER);
+        }
+        TAKEN.load(Ordering::Relaxed)
+    };
+    let before = send(WARM_UP);
+    (send(COUNTED) - before) as f64 / (TOGETHER * COUNTED) as f64
 }
 
-#[test]
-fn a_warm_broker_takes_no_memory_for_a_produce_request() {
-    IS_CLIENT.set(true);
-    let dir = tempfile::tempdir().expect("a directory");
+/// A consumer of one partition, in a fetch session that it never leaves.
+struct Consumer {
+    topic: TopicId,
+    version: i16,
+    session_id: i32,
+    session_epoch: i32,
+}
+
+impl Consumer {
+    /// Its session is opened with its first request.
+    fn open(client: &mut Client, topic: TopicId, version: i16) -> Self {
+        let mut consumer = Self {
+            topic,
+            version,
+            session_id: 0,
+            session_epoch: 0,
+        };
+        client.send_together(&consumer.request(Offset(0), 0), 1);
+        let (session_id, bytes) = consumer.said(client);
+        assert!(session_id != 0 && bytes.is_some_and(|bytes| bytes > 0));
+        consumer.session_id = session_id;
+        consumer
+    }
+
+    /// Its next request, which names its partition as one that has read on does.
+    fn request(&mut self, fetch_offset: Offset, max_wait_ms: i32) -> Vec<u8> {
+        let partition = FetchPartition {
+            fetch_offset,
+            partition_max_bytes: 1 << 20,
+            ..Default::default()
+        };
+        let request = FetchRequest {
+            max_wait_ms,
+            min_bytes: 1,
+            session_id: self.session_id,
+            session_epoch: self.session_epoch,
+            topics: List::from(FetchTopic {
+                topic: "t".into(),
+                topic_id: self.topic,
+                partitions: List::from(partition),
+            }),
+            ..Default::default()
+        };
+        self.session_epoch += 1;
+        encoded(self.version, &request)
+    }
+
+    /// The session of the last response and, where it names the partition, the bytes of its
+    /// records.
+    fn said(&self, client: &Client) -> (i32, Option<usize>) {
+        let decoded = decode_response::<FetchResponse<'_>>(&client.answer, self.version);
+        let (_, response) = decoded.expect("an answer");
+        assert_eq!(response.error_code, ErrorCode::None);
+        let partition = response.responses.first().map(|topic| &topic.partitions[0]);
+        let bytes = partition.map(|partition| {
+            assert_eq!(partition.error_code, ErrorCode::None);
+            match partition.records {
+                Some(Records::Bytes(bytes)) => bytes.len(),
+                Some(Records::Elsewhere(_)) | None => 0,
+            }
+        });
+        (response.session_id, bytes)
+    }
+
+    /// What a request costs that finds a batch, or that waits until its time is over.
+    fn taken(&mut self, client: &mut Client, offset: Offset, max_wait_ms: i32) -> f64 {
+        let frames = || {
+            let requests = (0..TOGETHER).map(|_| self.request(offset, max_wait_ms));
+            requests.flatten().collect()
+        };
+        taken_per_request(client, frames)
+    }
+}
+
+fn start(dir: &Path) -> (Client, impl FnOnce()) {
     let (stop, stopped) = lane(1);
     let (ready, started) = mpsc::channel();
     let shards = Shards {
@@ -216,22 +289,50 @@ fn a_warm_broker_takes_no_memory_for_a_produce_request() {
     let tell = move |started: corelane::node::Started| {
         ready.send(started.listeners[0][0]).expect("heard");
     };
-    let handles = run_on_threads(&shards, options(dir.path()), tell, stopped).expect("started");
-    let mut client = Client::open(started.recv().expect("an address"));
+    let handles = run_on_threads(&shards, options(dir), tell, stopped).expect("started");
+    let client = Client::open(started.recv().expect("an address"));
+    let end = move || {
+        stop.try_send(()).expect("the node waits for it");
+        for handle in handles {
+            handle.join().expect("no panic").expect("a clean stop");
+        }
+    };
+    (client, end)
+}
+
+fn few_enough(what: &str, version: i16, taken: f64) {
+    println!("{what} version {version}: {taken:.2} per request");
+    assert!(taken < PER_REQUEST_MAX, "{what}: {taken} per request");
+}
+
+#[test]
+fn a_warm_broker_takes_no_memory_for_a_hot_request() {
+    IS_CLIENT.set(true);
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut client, end) = start(dir.path());
     let topic = client.create_topic();
     for version in [12, *ApiKey::Produce.versions().end()] {
         let frame = produce_request(topic, version);
-        client.produce(&frame, 1, 1);
+        client.send_together(&frame, 1);
         let (_, response) =
             decode_response::<ProduceResponse<'_>>(&client.answer, version).expect("an answer");
         let partition = &response.responses[0].partition_responses[0];
         assert_eq!(partition.error_code, ErrorCode::None);
-        let taken = taken_per_request(&mut client, &frame);
-        println!("version {version}: {taken:.2} per request");
-        assert!(taken < PER_REQUEST_MAX, "{taken} per request");
+        let frames = frame.repeat(TOGETHER);
+        let taken = taken_per_request(&mut client, || frames.clone());
+        few_enough("Produce", version, taken);
     }
-    stop.try_send(()).expect("the node waits for it");
-    for handle in handles {
-        handle.join().expect("no panic").expect("a clean stop");
+    // One of each version, and all that were sent together.
+    let end_offset = Offset(2 * (1 + (TOGETHER * (WARM_UP + COUNTED)) as i64));
+    for version in [12, *ApiKey::Fetch.versions().end()] {
+        let mut consumer = Consumer::open(&mut client, topic, version);
+        let last = Offset(end_offset.0 - 1);
+        let taken = consumer.taken(&mut client, last, 30_000);
+        assert!(consumer.said(&client).1.is_some_and(|bytes| bytes > 500));
+        few_enough("Fetch of a batch", version, taken);
+        let taken = consumer.taken(&mut client, end_offset, 1);
+        assert_eq!(consumer.said(&client).1, None);
+        few_enough("Fetch of nothing", version, taken);
     }
+    end();
 }

@@ -211,3 +211,97 @@ fn a_raised_log_start_and_a_deleted_topic_are_told() {
     let unknown = |said: &Said| said.code == ErrorCode::UnknownTopicOrPartition;
     assert!(!said.is_empty() && said.iter().all(unknown), "{said:?}");
 }
+
+/// A request of version 12 that names so many partitions of `t`.
+fn full_fetch(partitions: i32, session_epoch: i32) -> FetchRequest<'static> {
+    let partition = |index: i32| FetchPartition {
+        partition: PartitionIndex(index),
+        partition_max_bytes: 1 << 20,
+        ..Default::default()
+    };
+    FetchRequest {
+        max_wait_ms: 0,
+        min_bytes: 1,
+        session_epoch,
+        topics: List::from(FetchTopic {
+            topic: "t".into(),
+            partitions: (0..partitions).map(partition).collect(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// What is said of the partitions of a full fetch, in the order of the request, and its session.
+fn fetch_all(connection: &mut Connection, request: &FetchRequest<'_>) -> (i32, Vec<Said>) {
+    connection.send(VERSION, request).expect("sent");
+    let frame = connection.receive().expect("an answer");
+    let (_, answer) = decode_response::<FetchResponse<'_>>(&frame, VERSION).expect("an answer");
+    assert_eq!(answer.error_code, ErrorCode::None);
+    let partitions = answer.responses.iter().flat_map(|topic| &topic.partitions);
+    let said = partitions.map(|data| Said {
+        index: data.partition_index.0,
+        code: data.error_code,
+        records: data.records.map_or(0, |records| records.bytes().len()) as i64,
+        log_start: data.log_start_offset.0,
+    });
+    (answer.session_id, said.collect())
+}
+
+#[test]
+fn a_hundred_thousand_partitions_are_served_and_let_go_again() {
+    const MANY: i32 = 100_000;
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = Options::new(1).set("corelane.memory", 2_u64 << 30);
+    let broker = Broker::start(&dir.path().join("data"), &options);
+    let mut writer = broker.connect();
+    assert_eq!(writer.create_topic("t", PARTITIONS, &[]), ErrorCode::None);
+    for index in [3, 8] {
+        writer.produce("t", index, &record()).expect("accepted");
+    }
+    for (epoch, has_session) in [(-1, false), (0, true)] {
+        let mut reader = broker.connect();
+        let (session_id, said) = fetch_all(&mut reader, &full_fetch(MANY, epoch));
+        assert_eq!(session_id != 0, has_session);
+        assert!(said.iter().map(|said| said.index).eq(0..MANY));
+        for said in said {
+            let is_there = said.index < PARTITIONS;
+            assert_eq!(said.code == ErrorCode::None, is_there, "{said:?}");
+            assert_eq!(said.records > 0, [3, 8].contains(&said.index), "{said:?}");
+        }
+    }
+    assert!(!broker.log().contains("refused"), "{}", broker.log());
+}
+
+#[test]
+fn what_there_is_no_memory_for_is_refused_and_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = Options::new(1).set("corelane.memory", 96 << 20);
+    let broker = Broker::start(&dir.path().join("data"), &options);
+    let mut writer = broker.connect();
+    assert_eq!(writer.create_topic("t", PARTITIONS, &[]), ErrorCode::None);
+    // 96 / 32 * 2 = 6 MiB of sessions, of 320 bytes for each partition.
+    let mut sessions: Vec<_> = (0..6).map(|_| broker.connect()).collect();
+    let ids = sessions.iter_mut().map(|connection| {
+        let (id, said) = fetch_all(connection, &full_fetch(4_000, 0));
+        assert_eq!(said.len(), 4_000);
+        id
+    });
+    let ids = Vec::from_iter(ids);
+    assert_eq!(ids.iter().filter(|id| **id == 0).count(), 2, "{ids:?}");
+    assert!(broker.log().contains("fetch session refused"));
+    drop(sessions);
+    let mut reader = broker.connect();
+    let began = Instant::now();
+    while fetch_all(&mut reader, &full_fetch(4_000, 0)).0 == 0 {
+        assert!(began.elapsed() < Duration::from_secs(20), "nothing is free");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // One refusal a second is told of.
+    std::thread::sleep(Duration::from_millis(1100));
+    let too_large = full_fetch(100_000, -1);
+    reader.send(VERSION, &too_large).expect("sent");
+    assert!(reader.receive().is_err(), "the connection is closed");
+    let log = broker.log();
+    assert!(log.contains("its partitions need"), "{log}");
+}

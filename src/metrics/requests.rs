@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use super::counter::ApiCounters;
+use super::counter::{ApiCounters, Counter};
 use super::histogram::Histogram;
 
 /// A stage of a request, each from the end of the one before.
@@ -126,6 +126,8 @@ pub struct RequestMetrics {
     pub times: StageTimes,
     /// How many there were, and how large.
     pub apis: ApiCounters,
+    /// Fetch sessions that clients asked for and did not get.
+    pub sessions_refused: Counter,
 }
 
 #[derive(Debug, Default)]

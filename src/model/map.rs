@@ -49,6 +49,11 @@ impl<K: Eq + Hash, V> LookupMap<K, V> {
         self.0.remove(key)
     }
 
+    /// Makes room for so many more keys.
+    pub fn reserve(&mut self, keys: usize) {
+        self.0.reserve(keys);
+    }
+
     /// Number of keys.
     pub fn len(&self) -> usize {
         self.0.len()

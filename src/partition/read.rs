@@ -2,9 +2,10 @@
 //! for.
 
 use super::{Isolation, Partition};
+use crate::log::journal::Pieces;
 use crate::log::{ReadAsk, ReadError};
 use crate::model::{LeaderEpoch, Offset};
-use crate::rt::{Buf, Runtime};
+use crate::rt::Runtime;
 
 /// What a consumer asks of one partition.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +28,7 @@ pub struct FetchAsk {
 #[derive(Clone, Debug, Default)]
 pub struct Fetched {
     /// Whole batches; the first may begin before the offset asked for.
-    pub records: Vec<Buf>,
+    pub records: Pieces,
     /// Their length.
     pub bytes: usize,
     /// The high watermark when they were read.

@@ -1,6 +1,7 @@
 //! One who watches many things of a shard and wants to know which of them have news.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use slab::Slab;
@@ -17,7 +18,7 @@ pub struct ReadySet {
 
 #[derive(Debug, Default)]
 struct Ready {
-    places: Vec<u32>,
+    places: VecDeque<u32>,
     is_ready: Vec<bool>,
 }
 
@@ -47,24 +48,32 @@ impl ReadySet {
             if std::mem::replace(&mut ready.is_ready[at], true) {
                 return;
             }
-            ready.places.push(place);
+            ready.places.push_back(place);
         }
         self.event.notify();
     }
 
-    /// The places with news since this was last asked, in the order in which they had them.
-    pub fn take(&self) -> Vec<u32> {
+    /// Takes the place that has had news for longest.
+    pub fn take(&self) -> Option<u32> {
         let mut ready = self.ready.borrow_mut();
-        let places = std::mem::take(&mut ready.places);
-        for place in &places {
-            ready.is_ready[*place as usize] = false;
-        }
-        places
+        let place = ready.places.pop_front()?;
+        ready.is_ready[place as usize] = false;
+        Some(place)
+    }
+
+    /// How many places there are to take.
+    pub fn len(&self) -> usize {
+        self.ready.borrow().places.len()
+    }
+
+    /// Whether there is nothing to take.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Completes when there is something to take.
     pub async fn wait(&self) {
-        let look = || (!self.ready.borrow().places.is_empty()).then_some(());
+        let look = || (!self.is_empty()).then_some(());
         self.event.wait_until(look).await;
     }
 }
@@ -117,13 +126,13 @@ mod tests {
             things[at].tell();
         }
         assert!(set.wait().now_or_never().is_some());
-        assert_eq!(set.take(), [2, 0]);
-        assert!(set.take().is_empty());
+        assert_eq!((set.take(), set.take()), (Some(2), Some(0)));
+        assert!(set.is_empty());
         things[2].tell();
-        assert_eq!(set.take(), [2], "a watch lasts");
+        assert_eq!((set.take(), set.take()), (Some(2), None), "a watch lasts");
         watches.truncate(2);
         things[2].tell();
-        assert!(set.take().is_empty(), "and ends");
+        assert!(set.is_empty(), "and ends");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::fetch_session::SessionCache;
-use super::memory::ResponseMemory;
+use super::memory::{FetchMemory, ResponseMemory};
 use super::response::ResponseWriter;
 use super::session::Session;
 use crate::metrics::RequestMetrics;
@@ -25,6 +25,8 @@ pub struct Context<R: Runtime> {
     pub writer: Rc<ResponseWriter>,
     /// Memory for responses.
     pub responses: ResponseMemory,
+    /// Memory for what Fetch requests say.
+    pub fetches: FetchMemory,
     /// For those who wait for several marks.
     pub latches: Latches,
     /// What is measured of requests.
@@ -39,8 +41,22 @@ impl<R: Runtime> Clone for Context<R> {
             refusals: self.refusals.clone(),
             writer: self.writer.clone(),
             responses: self.responses.clone(),
+            fetches: self.fetches.clone(),
             latches: self.latches.clone(),
             metrics: self.metrics.clone(),
+        }
+    }
+}
+
+/// Partitions that are taken down before the shard's other tasks have a turn.
+const TAKEN_DOWN_AT_ONCE: usize = 1024;
+
+impl<R: Runtime> Context<R> {
+    /// Takes down the fetch sessions that have ended.
+    pub async fn take_down_sessions(&self) {
+        let some = || self.sessions.borrow_mut().take_down(TAKEN_DOWN_AT_ONCE);
+        while some() {
+            self.shard.rt().yield_now().await;
         }
     }
 }
@@ -51,40 +67,49 @@ impl<R: Runtime> Clone for Context<R> {
 #[derive(Default)]
 pub struct Refusals {
     told_at: Cell<Option<Duration>>,
-    untold: Cell<u64>,
+    suppressed: Cell<u64>,
 }
 
 impl Refusals {
     const PAUSE: Duration = Duration::from_secs(1);
 
-    /// How many others were not told of, if it is time to tell of one.
+    /// How many others were suppressed, if it is time to tell of one.
     fn due(&self, now: Duration) -> Option<u64> {
         let is_due = |told_at| now.saturating_sub(told_at) >= Self::PAUSE;
         if !self.told_at.get().is_none_or(is_due) {
-            self.untold.set(self.untold.get() + 1);
+            self.suppressed.set(self.suppressed.get() + 1);
             return None;
         }
         self.told_at.set(Some(now));
-        Some(self.untold.take())
+        Some(self.suppressed.take())
     }
 
     /// Says in the log why a connection is not taken.
     pub fn tell_of_connection(&self, now: Duration, client: Option<IpAddr>, why: &dyn Display) {
-        if let Some(others) = self.due(now) {
-            tracing::warn!(?client, %why, others, "connection refused");
+        if let Some(suppressed) = self.due(now) {
+            tracing::warn!(?client, %why, suppressed, "connection refused");
+        }
+    }
+
+    /// Says in the log why a client gets no fetch session. It is served without one, which costs both
+    /// sides more with each request.
+    pub fn tell_of_session(&self, now: Duration, session: &Session, why: &dyn Display) {
+        if let Some(suppressed) = self.due(now) {
+            let (client, client_id) = (session.endpoints().remote, &*session.client_id());
+            tracing::warn!(%client, client_id, %why, suppressed, "fetch session refused");
         }
     }
 
     /// Says in the log why a client's connection is closed.
     pub fn tell(&self, now: Duration, session: &Session, what: &dyn Display, error: &dyn Display) {
-        let Some(others) = self.due(now) else {
+        let Some(suppressed) = self.due(now) else {
             return;
         };
         let (client, software) = (session.endpoints().remote, session.software());
         let (client_id, principal) = (&*session.client_id(), session.principal());
         let (software, version) = (&software.name, &software.version);
         tracing::warn!(
-            %client, client_id, %principal, software, version, %what, %error, others,
+            %client, client_id, %principal, software, version, %what, %error, suppressed,
             "request refused, connection closed"
         );
     }

@@ -136,7 +136,7 @@ impl Code for FetchError {
 impl Code for SessionError {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::NotFound => ErrorCode::FetchSessionIdNotFound,
+            Self::NotFound | Self::NoMemory => ErrorCode::FetchSessionIdNotFound,
             Self::Epoch => ErrorCode::InvalidFetchSessionEpoch,
             Self::TopicIds => ErrorCode::FetchSessionTopicIdError,
         }

@@ -11,13 +11,13 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::context::Context;
 use super::fetch_session::SessionCache;
-use super::memory::{frame_memory, response_memory};
+use super::memory::{FetchMemory, frame_memory, response_memory};
 use super::router::{Pending, Router};
 use super::session::{Endpoints, Session};
 use crate::config::Listener as ListenerConfig;
-use crate::metrics::{ApiCounters, RequestMetrics, StageTimes};
+use crate::metrics::{ApiCounters, Counter, RequestMetrics, StageTimes};
 use crate::net::{FrameMemory, FrameReader, Stream};
-use crate::rt::{Event, FileShares, Latches, Listener, Runtime, TaskClass};
+use crate::rt::{Budget, Event, FileShares, Latches, Listener, Runtime, TaskClass};
 use crate::shard::Shard;
 use crate::wire::ApiKey;
 
@@ -42,6 +42,7 @@ pub fn request_metrics() -> RequestMetrics {
     RequestMetrics {
         times: StageTimes::default(),
         apis: ApiCounters::new(ApiKey::ALL.iter().map(|api| api.name())),
+        sessions_refused: Counter::default(),
     }
 }
 
@@ -56,14 +57,18 @@ pub async fn serve<R: Runtime>(
     let config = shard.config();
     let plan = shard.memory();
     let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
-    let sessions =
-        SessionCache::new(slots, SESSIONS_PER_CONNECTION).partitions_max(plan.session_partitions);
+    let sessions = SessionCache::new(
+        slots,
+        SESSIONS_PER_CONNECTION,
+        Budget::new(plan.session_bytes),
+    );
     let context = Context {
         shard: shard.clone(),
         sessions: Rc::new(RefCell::new(sessions)),
         refusals: Rc::default(),
         writer: Rc::default(),
         responses: response_memory(plan),
+        fetches: FetchMemory::new(plan.fetch_bytes),
         latches: Latches::default(),
         metrics,
     };
@@ -149,6 +154,7 @@ impl<R: Runtime> Connections<R> {
             let limit = Duration::from_millis(u64::try_from(idle_ms).unwrap_or(u64::MAX));
             let pause = (limit / IDLE_CHECKS).clamp(IDLE_CHECK_MIN, IDLE_CHECK_MAX);
             rt.sleep(pause.min(STUCK_CHECK)).await;
+            self.context.take_down_sessions().await;
             let now = rt.now();
             if self.context.responses.is_awaited() {
                 self.close_after(STUCK_LIMIT, Connection::stuck_since);

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::context::Context;
 use super::gate;
-use super::response::{Header, Outgoing, ResponseFrame, kind_of};
+use super::response::{Counted, Header, Outgoing, Pieces, ResponseFrame, kind_of};
 use super::session::Session;
 use crate::metrics::{RequestKind, RequestTimes, Stage};
 use crate::rt::{Buf, Permit, Runtime};
@@ -66,7 +66,7 @@ impl Call {
 
     /// The request's message.
     pub fn read<'a, M: Message<'a>>(&'a self) -> Result<M, DecodeError> {
-        M::decode_lenient(&self.frame[self.body_at..], self.header.version)
+        M::decode_lenient(self.body(), self.header.version)
     }
 
     /// The request's message with all that a handler may want to know beside it.
@@ -88,35 +88,44 @@ impl Call {
         self.times.lap(stage, context.shard.rt().now());
     }
 
+    /// The request's body as it came.
+    pub fn body(&self) -> &[u8] {
+        &self.frame[self.body_at..]
+    }
+
     /// The frame of a response that holds everything itself.
     pub fn respond<'a, R: Runtime, M: Response<'a>>(
         &self,
         context: &Context<R>,
-        message: M,
+        mut message: M,
     ) -> ResponseFrame {
-        self.respond_with(context, message, &[], None)
+        self.throttle(context, &mut message);
+        let arena = context.shard.rt().arena();
+        let (pieces, counted) = context.writer.write(arena, self.header, &message)?;
+        Some(self.outgoing(context, pieces, counted, None))
     }
 
-    /// The frame of a response whose records (`Records::Elsewhere`, in order) are `records`, each
-    /// the pieces of one partition, and charged to `memory`; the rest is charged beside it.
-    pub fn respond_with<'a, R: Runtime, M: Response<'a>>(
+    /// Charges the request to its principal's quota, and has the response say so.
+    pub fn throttle<'a, R: Runtime>(&self, context: &Context<R>, response: &mut impl Response<'a>) {
+        gate::throttle(context, &self.session, response);
+    }
+
+    /// A response that is written: its records are charged to `memory`, the rest is charged beside
+    /// it.
+    pub fn outgoing<R: Runtime>(
         &self,
         context: &Context<R>,
-        mut message: M,
-        records: &[Vec<Buf>],
+        pieces: Pieces,
+        counted: Counted,
         memory: Option<Permit>,
-    ) -> ResponseFrame {
-        gate::throttle(context, &self.session, &mut message);
-        let arena = context.shard.rt().arena();
-        let written = context.writer.write(arena, self.header, &message, records);
-        let (pieces, counted) = written?;
+    ) -> Outgoing {
         let memory = context.responses.charge(memory, counted.framing_bytes());
-        Some(Outgoing {
+        Outgoing {
             pieces,
             memory: Some(memory),
             times: self.times.clone(),
             counted,
-        })
+        }
     }
 }
 
@@ -128,7 +137,7 @@ pub fn plain_response<'a, R: Runtime, M: Response<'a>>(
     times: RequestTimes,
 ) -> ResponseFrame {
     let arena = context.shard.rt().arena();
-    let (pieces, counted) = context.writer.write(arena, header, message, &[])?;
+    let (pieces, counted) = context.writer.write(arena, header, message)?;
     Some(Outgoing {
         pieces,
         memory: None,

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use crate::metrics::{RequestKind, RequestTimes};
 use crate::rt::{Arena, Buf, BufMut, Permit};
-use crate::wire::{ApiKey, Encoded, Piece, Response, encode_response};
+use crate::wire::{ApiKey, EncodeError, Encoded, Response, encode_response};
 
 /// Responses of so many bytes lie together in one buffer; larger ones have their own.
 const TOGETHER_BYTES_MAX: usize = 1 << 10;
@@ -27,8 +27,9 @@ pub struct Header {
 /// A response frame. None where it could not be encoded: the connection is closed instead.
 pub type ResponseFrame = Option<Outgoing>;
 
-/// The pieces that a response is written from. Most have one.
-pub type Pieces = SmallVec<[Buf; 1]>;
+/// The pieces that a response is written from. Most have one; with the records of one partition, there
+/// are three.
+pub type Pieces = SmallVec<[Buf; 3]>;
 
 /// A response frame.
 #[derive(Debug)]
@@ -40,6 +41,15 @@ pub struct Outgoing {
     /// The stages of its request.
     pub times: RequestTimes,
     /// What is counted of it.
+    pub counted: Counted,
+}
+
+/// An encoded response, and where records that are held elsewhere go.
+#[derive(Debug)]
+pub struct Written {
+    pub encoded: Encoded,
+    /// The bytes that `encoded` speaks of.
+    pub framing: Buf,
     pub counted: Counted,
 }
 
@@ -93,18 +103,37 @@ impl Default for ResponseWriter {
 }
 
 impl ResponseWriter {
-    /// The frame of a message, and of records beside it: `Records::Elsewhere`, in order, each the
-    /// pieces of one partition.
+    /// The frame of a message that holds everything itself.
     pub fn write<'a, M: Response<'a>>(
         &self,
         arena: &Arena,
         header: Header,
         message: &M,
-        records: &[Vec<Buf>],
     ) -> Option<(Pieces, Counted)> {
+        let mut bytes = self.begin();
+        let encoded = encode_response(&mut bytes, header.version, header.correlation_id, message);
+        let Written {
+            framing, counted, ..
+        } = self.end(arena, header, bytes, encoded)?;
+        Some((Pieces::from_iter([framing]), counted))
+    }
+
+    /// Memory to encode one response in, empty; [`ResponseWriter::end`] takes it back.
+    pub fn begin(&self) -> Vec<u8> {
         let mut bytes = self.encoded.take();
         bytes.clear();
-        let encoded = encode_response(&mut bytes, header.version, header.correlation_id, message);
+        bytes
+    }
+
+    /// What was encoded in `bytes`, which [`ResponseWriter::begin`] gave. Nothing where that did not
+    /// come off.
+    pub fn end(
+        &self,
+        arena: &Arena,
+        header: Header,
+        bytes: Vec<u8>,
+        encoded: Result<Encoded, EncodeError>,
+    ) -> Option<Written> {
         let encoded = match encoded {
             Ok(encoded) => encoded,
             // Nothing that a handler makes comes near the protocol's limits; should it, the
@@ -127,7 +156,11 @@ impl ResponseWriter {
             bytes: encoded.frame_bytes(),
             records_bytes: encoded.frame_bytes() - encoded.framing().len(),
         };
-        Some((pieces(&encoded, &framing, records), counted))
+        Some(Written {
+            encoded,
+            framing,
+            counted,
+        })
     }
 
     /// A copy of a small response's bytes in the buffer of many.
@@ -145,17 +178,6 @@ impl ResponseWriter {
     }
 }
 
-fn pieces(encoded: &Encoded, framing: &Buf, records: &[Vec<Buf>]) -> Pieces {
-    let mut pieces = Pieces::new();
-    for piece in encoded.pieces() {
-        match piece {
-            Piece::Framing(range) => pieces.push(framing.slice(range)),
-            Piece::Records(index) => pieces.extend(records[index].iter().cloned()),
-        }
-    }
-    pieces
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,7 +192,7 @@ mod tests {
                 version: 9,
                 correlation_id,
             };
-            let written = writer.write(&arena, header, &ProduceResponse::default(), &[]);
+            let written = writer.write(&arena, header, &ProduceResponse::default());
             let (mut pieces, counted) = written.expect("encoded");
             assert_eq!((pieces.len(), pieces[0].len()), (1, counted.bytes));
             pieces.remove(0)

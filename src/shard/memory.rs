@@ -6,7 +6,7 @@ use crate::config::BrokerConfig;
 /// The whole, in the unit of the parts below.
 const WHOLE: usize = 32;
 /// Batches in memory, for consumers that keep up.
-const TAIL: usize = 11;
+const TAIL: usize = 10;
 /// Requests that are read; the same for one request that there is no room for among the others, and
 /// for responses that are not written yet.
 const REQUESTS: usize = 4;
@@ -18,13 +18,16 @@ const BLOCKS: usize = 1;
 const OPENING: usize = 2;
 /// What is known of idempotent producers.
 const PRODUCERS: usize = 2;
+/// What fetch sessions remember.
 const SESSIONS: usize = 2;
+/// What Fetch requests that are under way say of their partitions.
+const FETCHES: usize = 1;
 /// Indexes of sealed segments that were used of late.
 const INDEXES: usize = 1;
 
 const _: () = {
     let buffers = TAIL + 3 * REQUESTS + CONNECTIONS + BLOCKS;
-    assert!(buffers + OPENING + PRODUCERS + SESSIONS + INDEXES == WHOLE);
+    assert!(buffers + OPENING + PRODUCERS + SESSIONS + FETCHES + INDEXES == WHOLE);
 };
 
 /// The part of request and response memory that is kept for small ones.
@@ -35,19 +38,16 @@ const SMALL_SHARE: usize = 4;
 /// for half a second at a time (ack p99 540 ms instead of 30 to 100), and spent four times the
 /// processor time on memory that was never touched before.
 const TAIL_OF_JOURNAL: u64 = 2;
-/// What a partition takes in a fetch session: its entry, its key once more, its place in the map, and
-/// its watch.
-const SESSION_PARTITION_BYTES: usize = 320;
 /// What a connection receives into while it is quiet.
 const CONNECTION_BYTES: usize = 4 << 10;
 
 /// What a shard may hold, in bytes.
 ///
-/// With 256 MiB and the defaults: 88 MiB of tail; 32 MiB of requests (8 for those of up to 64 KiB), a
+/// With 256 MiB and the defaults: 80 MiB of tail; 32 MiB of requests (8 for those of up to 64 KiB), a
 /// request of at most 32 MiB beyond that, and 32 MiB of responses; 8 MiB for 2,048 connections, and 8
-/// for blocks around the disk. That are 200 MiB of buffers. On the heap, 16 MiB each for recompressed
+/// for blocks around the disk. That are 192 MiB of buffers. On the heap, 16 MiB each for recompressed
 /// batches, for 170,000 idempotent producers, and for the 52,428 partitions of fetch sessions, and 8
-/// for indexes: 56 MiB. With 2 GiB: 128 MiB of requests (`queued.max.request.bytes`), 100 MiB for one
+/// each for Fetch requests under way (the largest may name 14,000 partitions in no session) and for indexes: 64 MiB. With 2 GiB: 128 MiB of requests (`queued.max.request.bytes`), 100 MiB for one
 /// (`socket.request.max.bytes`), 256 MiB of responses.
 ///
 /// What is beside it grows with none of that: the program, the codecs' contexts (22 MiB at most), the
@@ -69,8 +69,10 @@ pub struct MemoryPlan {
     pub connections: usize,
     pub opening_bytes: usize,
     pub producer_bytes: usize,
-    /// Partitions that fetch sessions remember, all together.
-    pub session_partitions: usize,
+    /// What fetch sessions remember, all together.
+    pub session_bytes: usize,
+    /// What Fetch requests under way say of their partitions.
+    pub fetch_bytes: usize,
     pub index_bytes: usize,
     /// All of it that is not in buffers.
     pub heap_bytes: usize,
@@ -96,9 +98,10 @@ impl MemoryPlan {
             connections: share(CONNECTIONS) / CONNECTION_BYTES,
             opening_bytes: share(OPENING),
             producer_bytes: share(PRODUCERS),
-            session_partitions: share(SESSIONS) / SESSION_PARTITION_BYTES,
+            session_bytes: share(SESSIONS),
+            fetch_bytes: share(FETCHES),
             index_bytes: share(INDEXES),
-            heap_bytes: share(OPENING + PRODUCERS + SESSIONS + INDEXES),
+            heap_bytes: share(OPENING + PRODUCERS + SESSIONS + FETCHES + INDEXES),
         }
     }
 
@@ -145,7 +148,7 @@ mod tests {
     fn the_worked_example_holds() {
         let plan = MemoryPlan::of(256 << 20, &config(&[]));
         let expected = MemoryPlan {
-            tail_bytes: 88 << 20,
+            tail_bytes: 80 << 20,
             small_request_bytes: 8 << 20,
             request_bytes: 24 << 20,
             largest_request_bytes: 32 << 20,
@@ -154,9 +157,10 @@ mod tests {
             connections: 2_048,
             opening_bytes: 16 << 20,
             producer_bytes: 16 << 20,
-            session_partitions: 52_428,
+            session_bytes: 16 << 20,
+            fetch_bytes: 8 << 20,
             index_bytes: 8 << 20,
-            heap_bytes: 56 << 20,
+            heap_bytes: 64 << 20,
         };
         assert_eq!(plan, expected);
         let plan = MemoryPlan::of(2 << 30, &config(&[]));
@@ -170,7 +174,7 @@ mod tests {
             let journal = format!("corelane.journal.bytes={journal}");
             MemoryPlan::of(memory, &config(&[&journal])).tail_bytes
         };
-        assert_eq!(tail(128 << 20, 512 << 20), 44 << 20);
+        assert_eq!(tail(128 << 20, 512 << 20), 40 << 20);
         assert_eq!(tail(14 << 30, 512 << 20), 256 << 20);
         assert_eq!(tail(14 << 30, 4 << 30), 2 << 30);
     }

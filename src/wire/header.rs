@@ -119,12 +119,23 @@ pub fn encode_response<'a, R: Response<'a>>(
     correlation_id: i32,
     response: &R,
 ) -> Result<Encoded, EncodeError> {
-    let mut writer = Writer::new(out, response_header_version(R::KEY, version));
-    correlation_id.write(&mut writer);
-    writer.tagged(|_| {});
-    writer.set_version(R::KEY.version(version));
+    let mut writer = begin_response(out, R::KEY, version, correlation_id);
     response.write(&mut writer);
     writer.finish()
+}
+
+/// Begins a response frame at the end of `out`; the response's body is to be written next.
+pub fn begin_response(
+    out: &mut Vec<u8>,
+    api: ApiKey,
+    version: i16,
+    correlation_id: i32,
+) -> Writer<'_> {
+    let mut writer = Writer::new(out, response_header_version(api, version));
+    correlation_id.write(&mut writer);
+    writer.tagged(|_| {});
+    writer.set_version(api.version(version));
+    writer
 }
 
 /// The correlation id that a response (without its length prefix) begins with.

@@ -64,6 +64,8 @@
 mod api;
 mod error;
 mod error_code;
+mod fetch_walk;
+mod fetch_writer;
 mod header;
 mod limits;
 mod list;
@@ -78,8 +80,11 @@ pub(crate) use api::for_each_api;
 pub use api::{ApiKey, api_name};
 pub use error::{DecodeError, EncodeError};
 pub use error_code::ErrorCode;
+pub use fetch_walk::{FetchItem, FetchWalk};
+pub use fetch_writer::FetchWriter;
 pub use header::{
-    RequestError, RequestHeader, correlation_id, decode_response, encode_request, encode_response,
+    RequestError, RequestHeader, begin_response, correlation_id, decode_response, encode_request,
+    encode_response,
 };
 pub use limits::{MAX_STRING_BYTES, MAX_TAGS_PER_SECTION, Version};
 pub use list::List;

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use crate::log::journal::Pieces;
 use crate::log::segment::position::{Position, block_floor};
 use crate::model::Offset;
-use crate::rt::{BLOCK_BYTES, Buf, BufMut, Permit};
+use crate::rt::{BLOCK_BYTES, BufMut, Permit};
 
 /// A batch in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl ReadAsk {
 #[derive(Clone, Debug, Default)]
 pub struct ReadBatches {
     /// The batches' bytes, one behind the other.
-    pub pieces: Vec<Buf>,
+    pub pieces: Pieces,
     /// Sum of the pieces' lengths.
     pub bytes: usize,
     /// Where the next read goes on.
@@ -384,7 +384,7 @@ impl Tail {
         &mut self.chunks[last]
     }
 
-    fn extend_with(&self, pieces: &mut Vec<Buf>, run: Option<(Position, u64)>) -> Option<()> {
+    fn extend_with(&self, pieces: &mut Pieces, run: Option<(Position, u64)>) -> Option<()> {
         if let Some((from, to)) = run {
             pieces.extend(self.slice(from, to)?);
         }

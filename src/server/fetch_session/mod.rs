@@ -12,15 +12,22 @@
 //! partitions 7, 8 and 9 take the places 0, 1 and 2; the client forgets 8, and 12 takes place 1 under
 //! another generation, so that an answer that was on its way for 8 is not taken for 12's.
 //!
+//! A request may name a hundred thousand partitions, and a session end that has as many. Both are done
+//! with a few at a time ([`Naming`], [`FetchPlan::gather`], [`SessionCache::take_down`]), so that
+//! whoever calls can let others have a turn. What a session remembers is charged before it is there.
+//!
 //! A shard is a broker of its own, so it has a cache of its own.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::model::{LookupMap, PartitionSlot, TopicId};
-use crate::rt::{ReadySet, Watch};
+use crate::rt::{Budget, Permit, ReadySet, Watch};
 
 /// Epoch of a request that opens a session (or renews one).
 pub const INITIAL_EPOCH: i32 = 0;
@@ -28,6 +35,17 @@ pub const INITIAL_EPOCH: i32 = 0;
 pub const FINAL_EPOCH: i32 = -1;
 /// A full cache gives up a session only after it was idle this long (Kafka: `min.incremental.fetch.session.eviction.ms`).
 const EVICTION_MIN_IDLE: Duration = Duration::from_secs(120);
+/// What a partition takes in a session: its entry, its key once more, its place in the map, the list
+/// of those awake, and its watch.
+const SESSION_PARTITION_BYTES: usize = 320;
+/// What a topic's name takes beside its bytes.
+const NAME_BYTES: usize = 64;
+/// What a partition takes of a request that names it in no session: its entry, its watch, and two
+/// lists' rows.
+pub const REQUEST_PARTITION_BYTES: usize = size_of::<Option<Entry>>() + 48;
+
+/// Places of partitions. Few, for most requests.
+pub type Places = SmallVec<[u32; 8]>;
 
 /// A topic as the request names it: by name up to Fetch v12, by id from v13 on (KIP-516).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -74,7 +92,7 @@ pub struct PartitionAnswer {
 }
 
 /// The session fields of a request.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionAsk {
     /// Session id, 0 for none.
     pub id: i32,
@@ -82,10 +100,21 @@ pub struct SessionAsk {
     pub epoch: i32,
     /// Whether topics are named by id.
     pub by_topic_id: bool,
-    /// Partitions named, in the request's order.
-    pub partitions: Vec<(PartitionKey, PartitionAsk)>,
-    /// Partitions to drop from the session.
-    pub forgotten: Vec<PartitionKey>,
+}
+
+impl SessionAsk {
+    /// Whether it names all that it is about, in no session or as the beginning of one.
+    pub fn is_full(&self) -> bool {
+        matches!(self.epoch, INITIAL_EPOCH | FINAL_EPOCH)
+    }
+
+    /// What each partition takes that is not charged to a session.
+    pub fn bytes_of_request(&self) -> usize {
+        match self.epoch {
+            FINAL_EPOCH => REQUEST_PARTITION_BYTES,
+            _ => 0,
+        }
+    }
 }
 
 /// Why a request's session fields cannot be served.
@@ -94,6 +123,10 @@ pub enum SessionError {
     /// FETCH_SESSION_ID_NOT_FOUND.
     #[error("no fetch session has this id")]
     NotFound,
+    /// FETCH_SESSION_ID_NOT_FOUND as well: the client opens another one, and is told by that
+    /// whether there is room for it.
+    #[error("the fetch session has outgrown the memory for sessions")]
+    NoMemory,
     /// INVALID_FETCH_SESSION_EPOCH.
     #[error("the fetch session is at another epoch")]
     Epoch,
@@ -102,21 +135,47 @@ pub enum SessionError {
     TopicIds,
 }
 
-/// What to serve: the partitions to look at, in order, and under which session.
+/// Why a client that asked for a session gets none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoSession {
+    /// There are as many as there may be, none of them idle.
+    #[error("max.incremental.fetch.session.cache.slots sessions are in use")]
+    NoSlot,
+    /// Sessions remember as much as corelane.memory has room for.
+    #[error("fetch sessions hold all the memory that corelane.memory has for them")]
+    NoMemory,
+}
+
+/// A request whose partitions are being named, one after the other; [`SessionCache::begin`] ends that.
+#[derive(Debug)]
+pub struct Naming {
+    session: Rc<RefCell<Session>>,
+    /// The session that goes on; 0 for a new one.
+    id: i32,
+    /// Whether it names all that it is about.
+    is_full: bool,
+    /// Of a new session: whether it is to be found again.
+    is_kept: bool,
+    refused: Option<NoSession>,
+    topic: TopicKey,
+    memory: Budget,
+}
+
+/// What to serve: which partitions to look at, and under which session.
 #[derive(Debug)]
 pub struct FetchPlan {
     /// Session id for the response, 0 for none.
     pub session_id: i32,
     /// Whether the response names only what is news.
     pub incremental: bool,
-    /// The partitions to look at, in the order they are to be filled.
-    pub partitions: Vec<Planned>,
-    /// How many partitions the request is about, those at rest included.
-    pub asked: usize,
+    /// Why the client was refused a session that it asked for.
+    pub refused: Option<NoSession>,
     /// Where partitions that are watched report news, under their places.
     pub ready: Rc<ReadySet>,
     /// Of a request without a session, one that nobody finds again.
     session: Rc<RefCell<Session>>,
+    /// Where it looks at everything: the next place to have a look at.
+    next_of_all: Option<u32>,
 }
 
 /// A partition to look at.
@@ -138,11 +197,14 @@ pub struct Planned {
 pub struct SessionCache {
     slots: usize,
     per_connection: usize,
-    partitions_max: usize,
+    /// What their partitions are charged to, in bytes.
+    memory: Budget,
     sessions: BTreeMap<i32, Rc<RefCell<Session>>>,
+    /// Those that have ended, until they are taken down.
+    ended: Vec<Rc<RefCell<Session>>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Session {
     connection: u64,
     next_epoch: i32,
@@ -153,14 +215,19 @@ struct Session {
     held: usize,
     free: Vec<u32>,
     places: LookupMap<PartitionKey, u32>,
+    /// The names of its topics, and how many partitions it has of each.
+    names: LookupMap<Rc<str>, (Rc<str>, usize)>,
     next_turn: u64,
     next_generation: u64,
-    /// Places to be looked at by the next request, each once.
-    awake: Vec<u32>,
+    /// Who is to be looked at by the next request, in the order of their turns. One whose turn has
+    /// changed since stands here a second time.
+    awake: BinaryHeap<Reverse<(u64, u32)>>,
     ready: Rc<ReadySet>,
     /// Requests that were planned and not answered. A client has one under way; if it sends more,
     /// each looks at everything, as the first has yet to say what is at rest.
     under_way: usize,
+    /// What a session that is found again is charged with.
+    memory: Permit,
 }
 
 #[derive(Debug)]
@@ -178,21 +245,15 @@ struct Entry {
 }
 
 impl SessionCache {
-    /// A cache of `slots` sessions, of which one connection holds at most `per_connection`.
-    pub fn new(slots: usize, per_connection: usize) -> Self {
+    /// A cache of `slots` sessions, of which one connection holds at most `per_connection`, and whose
+    /// partitions are charged to `memory`.
+    pub fn new(slots: usize, per_connection: usize, memory: Budget) -> Self {
         Self {
             slots,
             per_connection,
-            partitions_max: usize::MAX,
+            memory,
             sessions: BTreeMap::new(),
-        }
-    }
-
-    /// All sessions together remember at most so many partitions.
-    pub fn partitions_max(self, partitions_max: usize) -> Self {
-        Self {
-            partitions_max,
-            ..self
+            ended: Vec::new(),
         }
     }
 
@@ -206,53 +267,87 @@ impl SessionCache {
         self.sessions.is_empty()
     }
 
-    /// Applies a request's session fields and says what to serve. `random` seeds the id of a
-    /// session that [`INITIAL_EPOCH`] opens.
-    pub fn plan(
+    /// Applies a request's session fields. Its partitions are to be named next.
+    pub fn open(
         &mut self,
         ask: SessionAsk,
         connection: u64,
         now: Duration,
+    ) -> Result<Naming, SessionError> {
+        let session = match ask.is_full() {
+            true => {
+                self.end(ask.id);
+                let memory = self.memory.charge(0);
+                let session = Session::new(connection, ask.by_topic_id, now, memory);
+                Rc::new(RefCell::new(session))
+            }
+            false => self.go_on(ask, now)?,
+        };
+        Ok(Naming {
+            session,
+            id: if ask.is_full() { 0 } else { ask.id },
+            is_full: ask.is_full(),
+            is_kept: ask.epoch != FINAL_EPOCH,
+            refused: None,
+            topic: TopicKey::Id(TopicId::ZERO),
+            memory: self.memory.clone(),
+        })
+    }
+
+    /// All partitions are named: what to serve. `random` seeds the id of a session that
+    /// [`INITIAL_EPOCH`] opens.
+    pub fn begin(
+        &mut self,
+        mut naming: Naming,
+        now: Duration,
         random: u64,
     ) -> Result<FetchPlan, SessionError> {
-        match ask.epoch {
-            INITIAL_EPOCH | FINAL_EPOCH => {
-                self.sessions.remove(&ask.id);
-                let partitions = ask.partitions.len();
-                let has_room = self.remembered() + partitions <= self.partitions_max;
-                let opens = ask.epoch == INITIAL_EPOCH && partitions > 0 && has_room;
-                let id = match opens {
-                    true => self.free_id(connection, now, random),
-                    false => None,
-                };
-                let mut session = Session::new(connection, ask.by_topic_id, now);
-                for (key, ask) in ask.partitions {
-                    match id {
-                        Some(_) => session.remember(key, ask),
-                        // Nobody comes back to ask for it by name.
-                        None => _ = session.add(key, ask),
-                    }
-                }
-                let session = Rc::new(RefCell::new(session));
-                if let Some(id) = id {
-                    self.sessions.insert(id, session.clone());
-                }
-                Ok(FetchPlan::begin(session, id.unwrap_or(0), false))
-            }
-            _ => self.go_on(ask, now),
+        let is_empty = naming.session.borrow().held == 0;
+        let connection = naming.session.borrow().connection;
+        if !naming.is_full && naming.refused.is_some() {
+            self.end(naming.id);
+            return Err(SessionError::NoMemory);
         }
+        if !naming.is_full && is_empty {
+            self.end(naming.id);
+            naming.id = 0;
+        }
+        if naming.is_full && naming.is_kept && !is_empty {
+            match self.free_id(connection, now, random) {
+                Some(id) => {
+                    self.sessions.insert(id, naming.session.clone());
+                    naming.id = id;
+                }
+                None => naming.refuse(NoSession::NoSlot),
+            }
+        }
+        Ok(FetchPlan::begin(naming))
     }
 
     /// Forgets the sessions of a connection that ended.
     pub fn close_connection(&mut self, connection: u64) {
-        self.sessions
-            .retain(|_, session| session.borrow().connection != connection);
+        let is_its =
+            |_: &i32, session: &mut Rc<RefCell<Session>>| session.borrow().connection == connection;
+        let closed = self.sessions.extract_if(.., is_its);
+        self.ended.extend(closed.map(|(_, session)| session));
     }
 
-    /// How many partitions all sessions remember.
-    fn remembered(&self) -> usize {
-        let held = self.sessions.values().map(|session| session.borrow().held);
-        held.sum()
+    /// Takes down up to so many partitions of sessions that have ended, and says whether there are
+    /// more of them.
+    pub fn take_down(&mut self, partitions: usize) -> bool {
+        let Some(last) = self.ended.last() else {
+            return false;
+        };
+        // A request that is about it still takes it down itself.
+        let is_asked = Rc::strong_count(last) > 1;
+        if is_asked || !last.borrow_mut().take_down(partitions) {
+            self.ended.pop();
+        }
+        !self.ended.is_empty()
+    }
+
+    fn end(&mut self, id: i32) {
+        self.ended.extend(self.sessions.remove(&id));
     }
 
     /// An id for another session, if there is room for one.
@@ -290,14 +385,15 @@ impl SessionCache {
             .filter(|(_, session)| may(&session.borrow()))
             .min_by_key(|(_, session)| session.borrow().last_used)
             .map(|(id, _)| *id);
-        if let Some(id) = oldest {
-            self.sessions.remove(&id);
-        }
+        oldest.into_iter().for_each(|id| self.end(id));
     }
 
-    fn go_on(&mut self, ask: SessionAsk, now: Duration) -> Result<FetchPlan, SessionError> {
+    fn go_on(
+        &mut self,
+        ask: SessionAsk,
+        now: Duration,
+    ) -> Result<Rc<RefCell<Session>>, SessionError> {
         let found = self.sessions.get(&ask.id).ok_or(SessionError::NotFound)?;
-        let found = found.clone();
         let mut session = found.borrow_mut();
         if session.next_epoch != ask.epoch {
             return Err(SessionError::Epoch);
@@ -311,43 +407,130 @@ impl SessionCache {
         } else {
             ask.epoch + 1
         };
-        let held_before = session.held;
-        for key in &ask.forgotten {
-            session.forget(key);
+        Ok(found.clone())
+    }
+}
+
+impl Naming {
+    /// So many partitions are named, of which there is room for all that there is memory for.
+    pub fn expect(&mut self, partitions: usize) {
+        let free = self.memory.total().saturating_sub(self.memory.taken());
+        let kept = partitions.min(free / SESSION_PARTITION_BYTES);
+        let mut session = self.session.borrow_mut();
+        session.entries.reserve_exact(partitions);
+        session.awake.reserve_exact(partitions);
+        if self.is_kept {
+            session.places.reserve(kept);
         }
-        for (key, ask) in ask.partitions {
-            session.remember(key, ask);
-        }
-        let id = match session.places.is_empty() {
-            true => {
-                self.sessions.remove(&ask.id);
-                0
-            }
-            false => ask.id,
+    }
+
+    /// Those that are named next are of this topic.
+    pub fn topic(&mut self, name: &str, id: TopicId) {
+        let session = self.session.borrow();
+        self.topic = match session.names.get(name) {
+            _ if session.by_topic_id => TopicKey::Id(id),
+            Some((known, _)) => TopicKey::Name(known.clone()),
+            None => TopicKey::Name(name.into()),
         };
-        let has_grown = session.held > held_before;
-        drop(session);
-        if has_grown && self.remembered() > self.partitions_max {
-            // The client opens another one, and is refused it if that is too large.
-            self.sessions.remove(&ask.id);
-            return Err(SessionError::NotFound);
+    }
+
+    /// A partition to read.
+    pub fn read(&mut self, index: i32, ask: PartitionAsk) {
+        let key = PartitionKey {
+            topic: self.topic.clone(),
+            index,
+        };
+        let mut session = self.session.borrow_mut();
+        if !self.is_kept {
+            // Nobody comes back to ask for it by name.
+            session.add(key, ask);
+            return;
         }
-        Ok(FetchPlan::begin(found, id, true))
+        if session.ask_again(&key, ask) || self.refused.is_some() {
+            return;
+        }
+        match session.charge(&self.memory, &key) {
+            true => session.remember(key, ask),
+            false if self.is_full => {
+                session.add(key, ask);
+                drop(session);
+                self.refuse(NoSession::NoMemory);
+            }
+            false => {
+                drop(session);
+                self.refuse(NoSession::NoMemory);
+            }
+        }
+    }
+
+    /// A partition that leaves the session.
+    pub fn forget(&mut self, index: i32) {
+        let key = PartitionKey {
+            topic: self.topic.clone(),
+            index,
+        };
+        self.session.borrow_mut().forget(&key);
+    }
+
+    /// It is served without a session.
+    fn refuse(&mut self, why: NoSession) {
+        self.refused = Some(why);
+        if self.is_full {
+            self.is_kept = false;
+            let mut session = self.session.borrow_mut();
+            session.memory.shrink_to(0);
+            (session.places, session.names) = Default::default();
+        }
     }
 }
 
 impl FetchPlan {
-    fn begin(session: Rc<RefCell<Session>>, session_id: i32, incremental: bool) -> Self {
-        let (partitions, ready) = session.borrow_mut().begin();
-        let asked = session.borrow().held;
+    fn begin(naming: Naming) -> Self {
+        let mut session = naming.session.borrow_mut();
+        session.under_way += 1;
+        let (ready, looks_at_all) = (session.ready.clone(), session.under_way > 1);
+        drop(session);
         Self {
-            session_id,
-            incremental,
-            partitions,
-            asked,
+            session_id: naming.id,
+            incremental: !naming.is_full,
+            refused: naming.refused,
             ready,
-            session,
+            session: naming.session,
+            next_of_all: looks_at_all.then_some(0),
         }
+    }
+
+    /// How many partitions the request is about, those at rest included.
+    pub fn asked(&self) -> usize {
+        self.session.borrow().held
+    }
+
+    /// Gathers the places of the partitions to look at, in the order in which they are to be filled:
+    /// those that are not at rest, and no more than `most`. Says when that is done, after so many steps
+    /// at most.
+    pub fn gather(&mut self, due: &mut Places, steps: usize, most: usize) -> bool {
+        let mut session = self.session.borrow_mut();
+        for _ in 0..steps {
+            if due.len() >= most {
+                return true;
+            } else if let Some(place) = self.next_of_all {
+                session.wake(place);
+                let next = place + 1;
+                self.next_of_all = ((next as usize) < session.entries.len()).then_some(next);
+            } else if let Some(place) = self.ready.take() {
+                session.wake(place);
+            } else if let Some(Reverse((turn, place))) = session.awake.pop() {
+                if let Some(entry) = session.entry_mut(place)
+                    && entry.turn == turn
+                    && std::mem::take(&mut entry.is_awake)
+                {
+                    due.push(place);
+                }
+            } else {
+                return true;
+            }
+        }
+        false
     }
 
     /// What is asked of the partition at a place, if there is still one.
@@ -384,46 +567,66 @@ impl FetchPlan {
         self.session.borrow_mut().is_news(planned, answer)
     }
 
-    /// The request is answered.
-    pub fn end(&self) {
+    /// Where nobody comes back to what the request named: takes down up to so many of its partitions,
+    /// and says whether there are more.
+    pub fn take_down(&self, partitions: usize) -> bool {
+        let is_last = Rc::strong_count(&self.session) == 1;
+        is_last && self.session.borrow_mut().take_down(partitions)
+    }
+}
+
+impl Drop for FetchPlan {
+    /// The request is answered, or nobody wants the answer any more.
+    fn drop(&mut self) {
         let mut session = self.session.borrow_mut();
         session.under_way = session.under_way.saturating_sub(1);
     }
 }
 
 impl Session {
-    fn new(connection: u64, by_topic_id: bool, now: Duration) -> Self {
+    fn new(connection: u64, by_topic_id: bool, now: Duration, memory: Permit) -> Self {
         Self {
             connection,
             next_epoch: 1,
             by_topic_id,
             last_used: now,
-            ..Self::default()
+            entries: Vec::new(),
+            held: 0,
+            free: Vec::new(),
+            places: LookupMap::default(),
+            names: LookupMap::default(),
+            next_turn: 0,
+            next_generation: 0,
+            awake: BinaryHeap::new(),
+            ready: Rc::default(),
+            under_way: 0,
+            memory,
         }
     }
 
-    /// A request is under way from now on; gives the partitions that it must look at, in their order:
-    /// those that are not at rest.
-    fn begin(&mut self) -> (Vec<Planned>, Rc<ReadySet>) {
-        for place in self.ready.take() {
-            self.wake(place);
-        }
-        let mut due = std::mem::take(&mut self.awake);
-        for place in &due {
-            match self.entry_mut(*place) {
-                Some(entry) => entry.is_awake = false,
-                None => self.free.push(*place),
-            }
-        }
-        if self.under_way > 0 {
-            due = (0..self.entries.len() as u32).collect();
-        }
-        self.under_way += 1;
-        let entry = |place: u32| Some((self.entry(place)?, place));
-        let mut due: Vec<_> = due.into_iter().filter_map(entry).collect();
-        due.sort_unstable_by_key(|(entry, _)| entry.turn);
-        let planned = due.into_iter().map(|(entry, place)| entry.planned(place));
-        (planned.collect(), self.ready.clone())
+    /// Takes the memory for another partition, if it is there.
+    fn charge(&mut self, memory: &Budget, key: &PartitionKey) -> bool {
+        let taken = memory.try_acquire(self.bytes_of(key));
+        let has_room = taken.is_some();
+        taken.into_iter().for_each(|more| self.memory.join(more));
+        has_room
+    }
+
+    /// What a partition that the session does not have adds to it, or the last one of its topic
+    /// leaves free.
+    fn bytes_of(&self, key: &PartitionKey) -> usize {
+        let name = match &key.topic {
+            TopicKey::Name(name) if self.names.get(name).is_none() => NAME_BYTES + name.len(),
+            TopicKey::Name(_) | TopicKey::Id(_) => 0,
+        };
+        SESSION_PARTITION_BYTES + name
+    }
+
+    /// Drops up to so many partitions, and says whether there are more.
+    fn take_down(&mut self, partitions: usize) -> bool {
+        let left = self.entries.len().saturating_sub(partitions);
+        self.entries.truncate(left);
+        left > 0
     }
 
     fn entry(&self, place: u32) -> Option<&Entry> {
@@ -444,17 +647,28 @@ impl Session {
         if let Some(entry) = self.entry_mut(place)
             && !std::mem::replace(&mut entry.is_awake, true)
         {
-            self.awake.push(place);
+            let turn = entry.turn;
+            self.awake.push(Reverse((turn, place)));
         }
     }
 
-    fn remember(&mut self, key: PartitionKey, ask: PartitionAsk) {
-        let known = self.places.get(&key).copied();
-        if let Some(place) = known
-            && let Some(entry) = self.entry_mut(place)
-        {
+    /// Takes what is asked of a partition that the session has. False where it has none.
+    fn ask_again(&mut self, key: &PartitionKey, ask: PartitionAsk) -> bool {
+        let Some(place) = self.places.get(key).copied() else {
+            return false;
+        };
+        if let Some(entry) = self.entry_mut(place) {
             entry.ask = ask;
-            return self.wake(place);
+        }
+        self.wake(place);
+        true
+    }
+
+    /// Takes a partition that the session does not have.
+    fn remember(&mut self, key: PartitionKey, ask: PartitionAsk) {
+        if let TopicKey::Name(name) = &key.topic {
+            let known = || (name.clone(), 0);
+            self.names.get_or_insert_with(name.clone(), known).1 += 1;
         }
         let place = self.add(key.clone(), ask);
         self.places.insert(key, place);
@@ -489,12 +703,25 @@ impl Session {
         let Some(place) = self.places.remove(key) else {
             return;
         };
-        let gone = self.entries.get_mut(place as usize).and_then(Option::take);
-        self.held -= usize::from(gone.is_some());
-        // A place that is still in the list of those awake is free when it leaves that.
-        if gone.is_some_and(|entry| !entry.is_awake) {
+        if self
+            .entries
+            .get_mut(place as usize)
+            .and_then(Option::take)
+            .is_some()
+        {
+            self.held -= 1;
             self.free.push(place);
         }
+        if let TopicKey::Name(name) = &key.topic
+            && let Some((_, partitions)) = self.names.get_mut(name)
+        {
+            *partitions -= 1;
+            if *partitions == 0 {
+                self.names.remove(name);
+            }
+        }
+        let left = self.memory.amount().saturating_sub(self.bytes_of(key));
+        self.memory.shrink_to(left);
     }
 
     fn is_news(&mut self, planned: &Planned, answer: PartitionAnswer) -> bool {
@@ -516,7 +743,11 @@ impl Session {
         if answer.has_records {
             // Who got data goes last, so that a small response size starves nobody.
             entry.turn = next_turn;
+            let was_awake = std::mem::take(&mut entry.is_awake);
             self.next_turn += 1;
+            if was_awake {
+                self.wake(planned.place);
+            }
         }
         if !answer.at_rest {
             self.wake(planned.place);

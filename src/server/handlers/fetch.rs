@@ -1,32 +1,36 @@
 //! Fetch: sessions, long polls, and records that leave as they are stored.
 
+use std::cmp::Ordering;
+use std::fmt::Display;
 use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::select;
+use smallvec::SmallVec;
 
 use crate::cluster::Image;
 use crate::log::ReadError;
 use crate::metrics::Stage;
 use crate::model::{LeaderEpoch, LookupMap, Offset, PartitionIndex, PartitionSlot, TopicId};
 use crate::partition::{FetchAsk, FetchError, Fetched, Isolation, Partition, Role};
-use crate::rt::{Buf, FuturePool, Runtime};
+use crate::rt::{FuturePool, Permit, Runtime};
 use crate::server::connection::Reply;
 use crate::server::context::Context;
 use crate::server::errors::Code;
 use crate::server::fetch_session::{
-    FetchPlan, INITIAL_EPOCH, PartitionAnswer, PartitionAsk, PartitionKey, Planned, SessionAsk,
-    TopicKey,
+    FetchPlan, INITIAL_EPOCH, PartitionAnswer, PartitionAsk, Places, Planned,
+    REQUEST_PARTITION_BYTES, SessionAsk, SessionError, TopicKey,
 };
 use crate::server::locate::{NotHere, Redirects, TopicRef};
 use crate::server::memory::{ResponseRoom, memory_of};
 use crate::server::request::Call;
-use crate::server::response::ResponseFrame;
+use crate::server::response::{Pieces, ResponseFrame, Written};
 use crate::wire::messages::{
-    DivergingEpoch, FetchPartitionData, FetchRequest, FetchResponse, FetchableTopicResponse,
-    LeaderIdAndEpoch,
+    DivergingEpoch, FetchPartition, FetchPartitionData, FetchResponse, LeaderIdAndEpoch,
 };
-use crate::wire::{DecodeError, ErrorCode, List, Records};
+use crate::wire::{
+    DecodeError, EncodeError, Encoded, ErrorCode, FetchItem, FetchWalk, FetchWriter, Piece, Records,
+};
 
 /// Topics are named by id from this version on (KIP-516).
 const FIRST_VERSION_BY_ID: i16 = 13;
@@ -35,12 +39,14 @@ const FIRST_VERSION_WITH_STORAGE_ERROR: i16 = 6;
 
 /// After so many partitions, the shard's other tasks have a turn.
 const LOOKS_AT_ONCE: usize = 256;
+/// So many answers are looked through for one, instead of kept by their places.
+const FEW_ANSWERS: usize = 8;
 
 /// What was read so far for one response.
 struct Round<R: Runtime> {
-    answers: Vec<Answer<R>>,
-    /// By its place in the session, where the answer for a partition is, once there was something to
-    /// wait for.
+    answers: SmallVec<[Answer<R>; 1]>,
+    /// By its place in the session, where the answer for a partition is, once there are more than
+    /// [`FEW_ANSWERS`].
     places: LookupMap<u32, usize>,
     bytes: usize,
     /// Memory for what is read.
@@ -60,6 +66,8 @@ struct Answer<R: Runtime> {
     leader: Option<LeaderIdAndEpoch>,
     /// Whether there is more to read, and was no memory for it.
     is_short: bool,
+    /// Whether the response names it.
+    is_told: bool,
 }
 
 /// A request of which it is fixed what it asks for.
@@ -67,7 +75,19 @@ pub struct PlannedFetch<R: Runtime> {
     context: Context<R>,
     call: Call,
     plan: FetchPlan,
+    /// The places of what is to be looked at first.
+    due: Places,
     bounds: Bounds,
+    /// What the answers are charged to.
+    memory: Permit,
+}
+
+/// How much a request says.
+#[derive(Clone, Copy, Default)]
+struct Extent {
+    partitions: usize,
+    /// Bytes of its topics' names, and what these take beside them.
+    names_bytes: usize,
 }
 
 /// Bounds of one response.
@@ -85,23 +105,17 @@ pub async fn fetch<R: Runtime>(
     call: Call,
     pending: &FuturePool<PlannedFetch<R>, ResponseFrame>,
 ) -> Result<Reply, DecodeError> {
-    let request: FetchRequest = call.read()?;
+    let (walk, extent) = walk_through(context, &call).await?;
+    let request = walk.fields();
     if request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0 {
         // Nobody may claim to be a follower: there are none (CVE-2018-1288).
-        return Ok(Reply::Ready(failed(
-            context,
-            &call,
-            ErrorCode::ClusterAuthorizationFailed,
-        )));
+        let code = ErrorCode::ClusterAuthorizationFailed;
+        return Ok(Reply::Ready(failed(context, &call, code)));
     }
     let Some(isolation) = Isolation::from_number(request.isolation_level) else {
-        return Ok(Reply::Ready(failed(
-            context,
-            &call,
-            ErrorCode::InvalidRequest,
-        )));
+        let code = ErrorCode::InvalidRequest;
+        return Ok(Reply::Ready(failed(context, &call, code)));
     };
-    let rt = context.shard.rt();
     let cap = usize::try_from(context.shard.config().fetch_max_bytes).unwrap_or(0);
     let bounds = Bounds {
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
@@ -109,84 +123,212 @@ pub async fn fetch<R: Runtime>(
         deadline: call.times.last() + Duration::from_millis(request.max_wait_ms.max(0) as u64),
         isolation,
     };
-    let ask = session_ask(context, &request, call.header.version).await;
-    let now = call.times.last();
-    let random = match ask.epoch {
-        INITIAL_EPOCH => rt.random_u64(),
-        _ => 0,
+    let ask = SessionAsk {
+        id: request.session_id,
+        epoch: request.session_epoch,
+        by_topic_id: call.header.version >= FIRST_VERSION_BY_ID,
     };
-    let plan = context
-        .sessions
-        .borrow_mut()
-        .plan(ask, call.session.number(), now, random);
-    drop(request);
-    let plan = match plan {
-        Ok(plan) => plan,
-        Err(error) => return Ok(Reply::Ready(failed(context, &call, error.code()))),
+    drop(walk);
+    let (plan, due, memory) = match planned(context, &call, ask, extent).await? {
+        Ok(planned) => planned,
+        Err(reply) => return Ok(reply),
     };
     call.lap(context, Stage::Accepted);
     Ok(Reply::Later(pending.begin(PlannedFetch {
         context: context.clone(),
         call,
         plan,
+        due,
         bounds,
+        memory,
     })))
 }
 
-impl<R: Runtime> PlannedFetch<R> {
-    /// Reads and makes the response.
-    pub async fn serve(self) -> ResponseFrame {
-        serve(&self.context, &self.call, self.plan, self.bounds).await
+/// Reads a request to its end, before anything follows from it: what it says beside its partitions,
+/// and how many of these there are.
+async fn walk_through<'a, R: Runtime>(
+    context: &Context<R>,
+    call: &'a Call,
+) -> Result<(FetchWalk<'a>, Extent), DecodeError> {
+    let mut walk = FetchWalk::begin(call.body(), call.header.version)?;
+    let mut extent = Extent::default();
+    let mut steps = 0;
+    while let Some(item) = walk.step()? {
+        give_way(context, steps).await;
+        steps += 1;
+        match item {
+            FetchItem::Topic { name: "", .. } => {}
+            FetchItem::Topic { name, .. } => {
+                extent.names_bytes += size_of::<usize>() * 2 + name.len()
+            }
+            FetchItem::Partition(_) => extent.partitions += 1,
+            FetchItem::Forgotten(_) => {}
+        }
+    }
+    Ok((walk, extent))
+}
+
+/// What a request asks for, the places to be looked at first, and the memory for their answers; or
+/// what is replied instead.
+type Planning = Result<(FetchPlan, Places, Permit), Reply>;
+
+async fn planned<R: Runtime>(
+    context: &Context<R>,
+    call: &Call,
+    ask: SessionAsk,
+    extent: Extent,
+) -> Result<Planning, DecodeError> {
+    // What a session remembers is charged to the session.
+    let of_request = match ask.is_full() {
+        true => extent.partitions * (answer_bytes::<R>() + ask.bytes_of_request()),
+        false => 0,
+    };
+    let mut memory = match context
+        .fetches
+        .acquire(of_request + extent.names_bytes)
+        .await
+    {
+        Ok(memory) => memory,
+        Err(too_large) => {
+            let (now, refusals) = (context.shard.rt().now(), &context.refusals);
+            refusals.tell(now, &call.session, &"a Fetch request", &too_large);
+            return Ok(Err(Reply::Close));
+        }
+    };
+    let mut plan = match session_plan(context, call, ask, extent).await? {
+        Ok(plan) => plan,
+        Err(error) => return Ok(Err(Reply::Ready(failed(context, call, error.code())))),
+    };
+    if plan.refused.is_some() {
+        memory.overdraw(extent.partitions * REQUEST_PARTITION_BYTES);
+    }
+    let most = match plan.incremental {
+        // Whoever is left out has its turn with the next request.
+        true => context.fetches.most_bytes() / answer_bytes::<R>(),
+        false => usize::MAX,
+    };
+    let mut due = Places::new();
+    while !plan.gather(&mut due, LOOKS_AT_ONCE, most) {
+        context.shard.rt().yield_now().await;
+    }
+    if plan.incremental
+        && let Ok(of_answers) = context
+            .fetches
+            .acquire(due.len() * answer_bytes::<R>())
+            .await
+    {
+        memory = of_answers;
+    }
+    Ok(Ok((plan, due, memory)))
+}
+
+/// Names the request's partitions to its session, or to one that nobody finds again.
+async fn session_plan<R: Runtime>(
+    context: &Context<R>,
+    call: &Call,
+    ask: SessionAsk,
+    extent: Extent,
+) -> Result<Result<FetchPlan, SessionError>, DecodeError> {
+    let (rt, sessions, now) = (context.shard.rt(), &context.sessions, call.times.last());
+    let opened = sessions.borrow_mut().open(ask, call.session.number(), now);
+    let mut naming = match opened {
+        Ok(naming) => naming,
+        Err(error) => return Ok(Err(error)),
+    };
+    if ask.is_full() {
+        naming.expect(extent.partitions);
+    }
+    let mut walk = FetchWalk::begin(call.body(), call.header.version)?;
+    let mut steps = 0;
+    while let Some(item) = walk.step()? {
+        give_way(context, steps).await;
+        steps += 1;
+        match item {
+            FetchItem::Topic { name, id } => naming.topic(name, id),
+            FetchItem::Partition(asked) => naming.read(asked.partition.0, partition_ask(&asked)),
+            FetchItem::Forgotten(index) => naming.forget(index.0),
+        }
+    }
+    let random = match ask.epoch {
+        INITIAL_EPOCH => rt.random_u64(),
+        _ => 0,
+    };
+    let plan = sessions.borrow_mut().begin(naming, now, random);
+    let refused: Option<&dyn Display> = match &plan {
+        Ok(plan) => plan.refused.as_ref().map(|why| why as _),
+        Err(error) => Some(error),
+    };
+    if let Some(why) = refused {
+        context.metrics.sessions_refused.add(1);
+        context
+            .refusals
+            .tell_of_session(rt.now(), &call.session, why);
+    }
+    context.take_down_sessions().await;
+    Ok(plan)
+}
+
+fn partition_ask(asked: &FetchPartition) -> PartitionAsk {
+    PartitionAsk {
+        fetch_offset: asked.fetch_offset.0,
+        max_bytes: asked.partition_max_bytes,
+        current_leader_epoch: asked.current_leader_epoch.0,
+        last_fetched_epoch: asked.last_fetched_epoch.0,
     }
 }
 
-/// Reads until there is enough, or news, or no time left. After the first round, only what has
-/// changed is looked at again.
-async fn serve<R: Runtime>(
-    context: &Context<R>,
-    call: &Call,
-    mut plan: FetchPlan,
-    bounds: Bounds,
-) -> ResponseFrame {
-    let mut round = Round::new(context.responses.room());
-    let mut due = std::mem::take(&mut plan.partitions);
-    loop {
-        let mut looked_at = round.read(context, &plan, due, bounds).await;
-        // What is not there is answered with the rest, as in Kafka: it is known before anything is
-        // read, and if it ended the wait, a consumer of one topic that is gone and one that is
-        // not would ask without a pause. With nothing else there is nothing to wait for.
-        round.has_news |= round.unknown == plan.asked;
-        let left = bounds.deadline.saturating_sub(context.shard.rt().now());
-        let has_enough = round.bytes >= bounds.min_bytes || (round.is_short && round.bytes > 0);
-        if has_enough || round.has_news || left.is_zero() {
-            let put_back = round.take_put_back();
-            looked_at.extend(round.read(context, &plan, put_back, bounds).await);
-            if round.bytes > 0 || !round.is_short || left.is_zero() {
-                return respond(context, call, &plan, bounds, round).await;
+/// What a partition takes of a response that is being made.
+const fn answer_bytes<R: Runtime>() -> usize {
+    size_of::<Answer<R>>() + size_of::<(u32, usize)>() * 2
+}
+
+impl<R: Runtime> PlannedFetch<R> {
+    /// Reads until there is enough, or news, or no time left, and makes the response. After the first
+    /// round, only what has changed is looked at again.
+    pub async fn serve(self) -> ResponseFrame {
+        let Self {
+            context,
+            call,
+            plan,
+            mut due,
+            bounds,
+            mut memory,
+        } = self;
+        let mut round = Round::new(context.responses.room());
+        round.answers.reserve_exact(due.len());
+        loop {
+            round.read(&context, &plan, &due, bounds).await;
+            let answers = round.answers.len() * answer_bytes::<R>();
+            memory.overdraw(answers.saturating_sub(memory.amount()));
+            // What is not there is answered with the rest, as in Kafka: it is known before anything
+            // is read, and if it ended the wait, a consumer of one topic that is gone and one that
+            // is not would ask without a pause. With nothing else there is nothing to wait for.
+            round.has_news |= round.unknown == plan.asked();
+            let is_late = context.shard.rt().now() >= bounds.deadline;
+            if round.is_enough(bounds) || is_late {
+                let put_back = due.len();
+                round.take_put_back(&mut due);
+                round.read(&context, &plan, &due[put_back..], bounds).await;
+                if round.bytes > 0 || !round.is_short || is_late {
+                    break;
+                }
             }
+            round.wait(&context, &plan, &mut due, bounds).await;
         }
-        for (nth, place) in looked_at.into_iter().enumerate() {
-            give_way(context, nth).await;
-            round.watch(place, &plan);
-        }
-        round.put_back();
-        let deadline = context.shard.deadlines().until(bounds.deadline);
-        let is_short = round.is_short;
-        match is_short {
-            // Whatever there is to read, there is no memory for it.
-            true => _ = select(pin!(round.room.wait()), deadline).await,
-            false => _ = select(pin!(plan.ready.wait()), deadline).await,
-        }
-        round.is_short = false;
-        let planned = |at: u32| match round.places.get(&at) {
-            Some(place) => Some(round.answers.get(*place)?.planned.clone()),
-            None => plan.planned(at),
-        };
-        due = plan.ready.take().into_iter().filter_map(planned).collect();
-        if is_short {
-            let short = round.answers.iter().filter(|answer| answer.is_short);
-            due.extend(short.map(|answer| answer.planned.clone()));
-        }
+        let frame = respond(&context, &call, &plan, bounds, &mut round).await;
+        take_down(&context, &plan, round).await;
+        frame
+    }
+}
+
+/// Lets go of what the request held, which may be as much as it asked for.
+async fn take_down<R: Runtime>(context: &Context<R>, plan: &FetchPlan, mut round: Round<R>) {
+    while !round.answers.is_empty() {
+        give_way(context, round.answers.len()).await;
+        round.answers.pop();
+    }
+    while plan.take_down(LOOKS_AT_ONCE) {
+        context.shard.rt().yield_now().await;
     }
 }
 
@@ -195,7 +337,7 @@ impl<R: Runtime> Round<R> {
         Self {
             room,
             is_short: false,
-            answers: Vec::new(),
+            answers: SmallVec::new(),
             places: LookupMap::default(),
             bytes: 0,
             unknown: 0,
@@ -203,23 +345,21 @@ impl<R: Runtime> Round<R> {
         }
     }
 
-    /// Looks at partitions, instead of what was read of them before, and says where the answers
-    /// are.
-    async fn read(
-        &mut self,
-        context: &Context<R>,
-        plan: &FetchPlan,
-        due: Vec<Planned>,
-        bounds: Bounds,
-    ) -> Vec<usize> {
+    /// Looks at the partitions of these places, instead of what was read of them before.
+    async fn read(&mut self, context: &Context<R>, plan: &FetchPlan, due: &[u32], bounds: Bounds) {
         let image = context.shard.image();
-        let mut looked_at = Vec::with_capacity(due.len());
-        for planned in due {
-            give_way(context, looked_at.len()).await;
-            let before = self.places.get(&planned.place).copied();
-            if let Some(answer) = before.and_then(|place| self.answers.get_mut(place)) {
-                self.bytes -= std::mem::take(&mut answer.fetched.bytes);
-            }
+        for (nth, place) in due.iter().enumerate() {
+            give_way(context, nth).await;
+            let before = self.answer_at(*place);
+            let planned = match before.and_then(|at| self.answers.get_mut(at)) {
+                Some(answer) => {
+                    self.bytes -= std::mem::take(&mut answer.fetched.bytes);
+                    Some(answer.planned.clone())
+                }
+                None => plan.planned(*place),
+            };
+            // It may have left the session meanwhile.
+            let Some(planned) = planned else { continue };
             let left = Bounds {
                 max_bytes: bounds.max_bytes.saturating_sub(self.bytes),
                 ..bounds
@@ -234,14 +374,72 @@ impl<R: Runtime> Round<R> {
                 true => self.unknown += 1,
                 false => self.has_news |= answer.is_news(),
             }
-            let place = before.unwrap_or(self.answers.len());
-            match self.answers.get_mut(place) {
+            match before.and_then(|at| self.answers.get_mut(at)) {
                 Some(answered) => *answered = answer,
-                None => self.answers.push(answer),
+                None => self.push(answer),
             }
-            looked_at.push(place);
         }
-        looked_at
+    }
+
+    /// Where the answer for the partition of a place is.
+    fn answer_at(&self, place: u32) -> Option<usize> {
+        match self.answers.len() <= FEW_ANSWERS {
+            true => self
+                .answers
+                .iter()
+                .position(|answer| answer.planned.place == place),
+            false => self.places.get(&place).copied(),
+        }
+    }
+
+    fn push(&mut self, answer: Answer<R>) {
+        self.answers.push(answer);
+        let answers = self.answers.len();
+        let unlisted = match answers.cmp(&(FEW_ANSWERS + 1)) {
+            Ordering::Less => return,
+            Ordering::Equal => 0,
+            Ordering::Greater => answers - 1,
+        };
+        self.places
+            .reserve(self.answers.capacity() - self.places.len());
+        for (at, answer) in self.answers.iter().enumerate().skip(unlisted) {
+            self.places.insert(answer.planned.place, at);
+        }
+    }
+
+    /// Whether the client is to be told at once.
+    fn is_enough(&self, bounds: Bounds) -> bool {
+        let has_enough = self.bytes >= bounds.min_bytes || (self.is_short && self.bytes > 0);
+        has_enough || self.has_news
+    }
+
+    /// Waits for something to change, or to be over. `due` has what was looked at last, and then what
+    /// is to be looked at next.
+    async fn wait(
+        &mut self,
+        context: &Context<R>,
+        plan: &FetchPlan,
+        due: &mut Places,
+        bounds: Bounds,
+    ) {
+        for (nth, place) in due.iter().enumerate() {
+            give_way(context, nth).await;
+            let looked_at = self.answer_at(*place).and_then(|at| self.answers.get(at));
+            looked_at.into_iter().for_each(|answer| answer.watch(plan));
+        }
+        due.clear();
+        self.put_back();
+        let deadline = context.shard.deadlines().until(bounds.deadline);
+        if self.is_short {
+            // Whatever there is to read, there is no memory for it.
+            select(pin!(self.room.wait()), deadline).await;
+            let short = self.answers.iter().filter(|answer| answer.is_short);
+            due.extend(short.map(|answer| answer.planned.place));
+        } else {
+            select(pin!(plan.ready.wait()), deadline).await;
+        }
+        self.is_short = false;
+        due.extend(std::iter::from_fn(|| plan.ready.take()));
     }
 
     /// Drops what was read before the request waits, which may take as long as its client likes:
@@ -253,25 +451,14 @@ impl<R: Runtime> Round<R> {
         }
     }
 
-    /// The partitions of which something was read that was put back: it is read again to be sent.
-    fn take_put_back(&mut self) -> Vec<Planned> {
-        let mut put_back = Vec::new();
+    /// The places of what was read and put back: it is read again to be sent.
+    fn take_put_back(&mut self, due: &mut Places) {
         for answer in &mut self.answers {
             if answer.fetched.bytes > 0 && answer.fetched.records.is_empty() {
                 self.bytes -= std::mem::take(&mut answer.fetched.bytes);
-                put_back.push(answer.planned.clone());
+                due.push(answer.planned.place);
             }
         }
-        put_back
-    }
-
-    /// Has changes of a partition reported from what was read on.
-    fn watch(&mut self, place: usize, plan: &FetchPlan) {
-        let Some(answer) = self.answers.get(place) else {
-            return;
-        };
-        answer.watch(plan);
-        self.places.insert(answer.planned.place, place);
     }
 }
 
@@ -370,6 +557,14 @@ impl TopicKey {
             Self::Id(id) => TopicRef::Id(*id),
         }
     }
+
+    /// As a response names it: one of the two is empty.
+    fn name_and_id(&self) -> (&str, TopicId) {
+        match self {
+            Self::Name(name) => (name, TopicId::ZERO),
+            Self::Id(id) => ("", *id),
+        }
+    }
 }
 
 impl<R: Runtime> Answer<R> {
@@ -386,6 +581,7 @@ impl<R: Runtime> Answer<R> {
             partition: None,
             leader: None,
             is_short: false,
+            is_told: false,
         }
     }
 
@@ -462,7 +658,10 @@ impl<R: Runtime> Answer<R> {
             diverging_epoch: diverging.unwrap_or_default(),
             current_leader: self.leader.clone().unwrap_or_default(),
             aborted_transactions,
-            records: Some(Records::Elsewhere(self.fetched.bytes as u32)),
+            records: Some(match self.fetched.bytes {
+                0 => Records::Bytes(&[]),
+                bytes => Records::Elsewhere(bytes as u32),
+            }),
             ..Default::default()
         }
     }
@@ -473,45 +672,81 @@ async fn respond<R: Runtime>(
     call: &Call,
     plan: &FetchPlan,
     bounds: Bounds,
-    round: Round<R>,
+    round: &mut Round<R>,
 ) -> ResponseFrame {
     let mut redirects = Redirects::default();
-    let mut topics: Vec<FetchableTopicResponse> = Vec::new();
-    let mut records: Vec<Vec<Buf>> = Vec::new();
-    let (answers, memory) = (round.answers, round.room.into_permit());
-    for (nth, answer) in answers.into_iter().enumerate() {
+    for (nth, answer) in round.answers.iter_mut().enumerate() {
         give_way(context, nth).await;
-        if plan.session_id != 0 && !tell_session(plan, &answer, bounds.isolation) {
-            continue;
-        }
-        if let Some(leader) = &answer.leader {
+        answer.is_told = plan.session_id == 0 || tell_session(plan, answer, bounds.isolation);
+        if let Some(leader) = answer.leader.as_ref().filter(|_| answer.is_told) {
             redirects.add(context, &call.session, leader);
         }
-        let data = answer.data(call.header.version, bounds.isolation);
-        records.push(answer.fetched.records);
-        let (topic, topic_id) = match &answer.planned.key.topic {
-            TopicKey::Name(name) => (&**name, TopicId::ZERO),
-            TopicKey::Id(id) => ("", *id),
-        };
-        match topics.last_mut() {
-            Some(last) if *last.topic == *topic && last.topic_id == topic_id => {
-                last.partitions.push(data);
-            }
-            _ => topics.push(FetchableTopicResponse {
-                topic: topic.to_owned().into(),
-                topic_id,
-                partitions: List::from(data),
-            }),
-        }
     }
-    plan.end();
-    let response = FetchResponse {
+    let mut response = FetchResponse {
         session_id: plan.session_id,
-        responses: topics.into_iter().collect(),
         node_endpoints: redirects.into_endpoints(),
         ..Default::default()
     };
-    call.respond_with(context, response, &records, memory)
+    call.throttle(context, &mut response);
+    let mut bytes = context.writer.begin();
+    let encoded = encode(context, call, bounds, &round.answers, &response, &mut bytes).await;
+    let arena = context.shard.rt().arena();
+    let Written {
+        encoded,
+        framing,
+        counted,
+    } = context.writer.end(arena, call.header, bytes, encoded)?;
+    let mut pieces = Pieces::new();
+    let with_records = |answer: &&mut Answer<R>| answer.is_told && answer.fetched.bytes > 0;
+    let mut records = round.answers.iter_mut().filter(with_records);
+    for (nth, piece) in encoded.pieces().enumerate() {
+        give_way(context, nth).await;
+        match piece {
+            Piece::Framing(range) => pieces.push(framing.slice(range)),
+            Piece::Records(_) => {
+                let records = records
+                    .next()
+                    .map(|answer| answer.fetched.records.drain(..));
+                pieces.extend(records.into_iter().flatten());
+            }
+        }
+    }
+    let memory = round.room.take_permit();
+    Some(call.outgoing(context, pieces, counted, memory))
+}
+
+/// Writes the answers that are told, those of one topic together where they follow each other.
+async fn encode<R: Runtime>(
+    context: &Context<R>,
+    call: &Call,
+    bounds: Bounds,
+    answers: &[Answer<R>],
+    response: &FetchResponse<'_>,
+    bytes: &mut Vec<u8>,
+) -> Result<Encoded, EncodeError> {
+    let header = call.header;
+    let is_together =
+        |one: &Answer<R>, next: &Answer<R>| one.planned.key.topic == next.planned.key.topic;
+    let told = |answers: &[Answer<R>]| answers.iter().filter(|answer| answer.is_told).count();
+    let topics = || {
+        answers
+            .chunk_by(is_together)
+            .filter(|topic| told(topic) > 0)
+    };
+    let (version, id) = (header.version, header.correlation_id);
+    let mut writer = FetchWriter::begin(bytes, version, id, response, topics().count());
+    let mut nth = 0;
+    for topic in topics() {
+        let (name, id) = topic[0].planned.key.topic.name_and_id();
+        writer.begin_topic(name, id, told(topic));
+        for answer in topic.iter().filter(|answer| answer.is_told) {
+            give_way(context, nth).await;
+            nth += 1;
+            writer.partition(&answer.data(version, bounds.isolation));
+        }
+        writer.end_topic();
+    }
+    writer.finish(response)
 }
 
 /// Tells the session what was found and asks it whether the client must be told; a full response
@@ -537,55 +772,4 @@ fn failed<R: Runtime>(context: &Context<R>, call: &Call, error_code: ErrorCode) 
         ..Default::default()
     };
     call.respond(context, response)
-}
-
-async fn session_ask<R: Runtime>(
-    context: &Context<R>,
-    request: &FetchRequest<'_>,
-    version: i16,
-) -> SessionAsk {
-    let by_topic_id = version >= FIRST_VERSION_BY_ID;
-    let key = |name: &str, id: TopicId| match by_topic_id {
-        true => TopicKey::Id(id),
-        false => TopicKey::Name(name.into()),
-    };
-    let mut partitions = Vec::new();
-    for topic in &request.topics {
-        let topic_key = key(&topic.topic, topic.topic_id);
-        for partition in &topic.partitions {
-            give_way(context, partitions.len()).await;
-            let ask = PartitionAsk {
-                fetch_offset: partition.fetch_offset.0,
-                max_bytes: partition.partition_max_bytes,
-                current_leader_epoch: partition.current_leader_epoch.0,
-                last_fetched_epoch: partition.last_fetched_epoch.0,
-            };
-            let index = partition.partition.0;
-            partitions.push((
-                PartitionKey {
-                    topic: topic_key.clone(),
-                    index,
-                },
-                ask,
-            ));
-        }
-    }
-    let forgotten = request
-        .forgotten_topics_data
-        .iter()
-        .flat_map(|topic| {
-            let topic_key = key(&topic.topic, topic.topic_id);
-            topic.partitions.iter().map(move |index| PartitionKey {
-                topic: topic_key.clone(),
-                index: index.0,
-            })
-        })
-        .collect();
-    SessionAsk {
-        id: request.session_id,
-        epoch: request.session_epoch,
-        by_topic_id,
-        partitions,
-        forgotten,
-    }
 }

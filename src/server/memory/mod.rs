@@ -1,7 +1,9 @@
 //! What clients' requests and responses are charged to.
 
+mod fetches;
 mod responses;
 
+pub use fetches::FetchMemory;
 pub use responses::{ResponseMemory, ResponseRoom, memory_of};
 
 use crate::net::FrameMemory;

@@ -132,8 +132,10 @@ impl ResponseRoom {
     }
 
     /// For as long as the response is not written.
-    pub fn into_permit(self) -> Option<Permit> {
-        self.permit
+    pub fn take_permit(&mut self) -> Option<Permit> {
+        let permit = self.permit.take();
+        self.clear();
+        permit
     }
 
     fn unspent(&self) -> usize {
@@ -251,7 +253,7 @@ mod tests {
         let mut room = memory.room();
         assert!(room.take(1000).is_some(), "a small read goes on");
         room.settle(1000);
-        let held = memory.charge(room.into_permit(), 500);
+        let held = memory.charge(room.take_permit(), 500);
         assert_eq!(memory.small.taken(), 1500);
         drop(unread);
         assert!(next.now_or_never().is_some());

@@ -1,7 +1,7 @@
 //! What a tail holds, reads and gives up.
 
 use super::*;
-use crate::rt::{Arena, Budget};
+use crate::rt::{Arena, Budget, Buf};
 
 struct Fixture {
     arena: Arena,
