@@ -37,8 +37,8 @@ pub use partition::marks::Marks;
 pub use partition::roll_plan::RoomAsk;
 pub use partition::tail::{ReadAsk, ReadBatches};
 pub use recovery::{
-    Recovered, RecoveredPartition, RecoveryError, RecoveryReport, put_aside_unmarked, recover,
-    refuse_unknown_dirs,
+    LastTimes, Recovered, RecoveredPartition, RecoveryError, RecoveryReport, put_aside_unmarked,
+    recover, refuse_unknown_dirs,
 };
 pub use segment::facts::SegmentFacts;
 pub use shard::append::Room;

@@ -47,6 +47,8 @@ pub struct LogOptions {
     pub tail_bytes: usize,
     /// Memory for what is known of idempotent producers.
     pub producer_bytes: usize,
+    /// Where its producers' time goes on, in milliseconds: one for the shards of a node.
+    pub producers_ms: i64,
     /// Memory for indexes of sealed segments.
     pub index_bytes: usize,
     /// Largest piece of a partition's tail.
@@ -82,6 +84,7 @@ impl LogOptions {
             checkpoint_bytes: 256 << 20,
             tail_bytes: 256 << 20,
             producer_bytes: 16 << 20,
+            producers_ms: 0,
             index_bytes: 16 << 20,
             chunk_bytes: 1 << 20,
             write_back_bytes: 512 << 10,

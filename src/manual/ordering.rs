@@ -50,7 +50,9 @@
 //! - The check and the assignment of offsets are one step. The state is rebuilt exactly by
 //!   recovery: the checkpoint has all remembered batches as of its end, and the batches behind it
 //!   are applied again.
-//! - A producer that is silent for `producer.id.expiration.ms` is forgotten, when retention looks.
+//! - A producer that is silent for `producer.id.expiration.ms` is forgotten, when retention looks. Only
+//!   time in which the node runs counts, by the monotonic clock: no wall clock that jumps, or is wrong
+//!   at a start, makes a retry look new.
 //!
 //! # Metadata
 //!

@@ -153,6 +153,7 @@ pub async fn open_node<R: Runtime>(
         config: config.clone(),
         image: image.clone(),
         run: recovered.run,
+        last_times: recovered.last_times,
         recovered: partitions,
         control: control.clone(),
         lanes,

@@ -12,9 +12,10 @@ use super::{ControlPlane, Inner, Shard, ShardLanes, Topology};
 use crate::cluster::{Image, Placement};
 use crate::config::{self, BrokerConfig, Settings};
 use crate::log::files::run::RunId;
-use crate::log::partition::retention::RetentionClock;
+use crate::log::partition::retention::{JUMP_STANDS, RetentionClock};
 use crate::log::{
-    Durability, LogConfig, LogOptions, RecoveredPartition, ShardLog, StorageError, ToldPartition,
+    Durability, LastTimes, LogConfig, LogOptions, RecoveredPartition, ShardLog, StorageError,
+    ToldPartition,
 };
 use crate::model::{LeaderEpoch, PartitionId, PartitionTable};
 use crate::partition::BatchOpener;
@@ -30,6 +31,8 @@ pub struct ShardSeed {
     pub config: Arc<BrokerConfig>,
     /// The metadata.
     pub image: Arc<Image>,
+    /// What the last run says of the time.
+    pub last_times: LastTimes,
     /// The committed run.
     pub run: RunId,
     /// The partitions that it owns and that have files.
@@ -61,7 +64,16 @@ impl<R: Runtime> Shard<R> {
         };
         let log = ShardLog::open(rt.clone(), options, seed.run, seed.recovered, told).await?;
         let deadlines = Deadlines::new(rt.clone());
-        let retention_clock = RetentionClock::new(rt.now(), rt.wall_clock_ms());
+        let (now, wall_clock_ms) = (rt.now(), rt.wall_clock_ms());
+        let written_ms = seed.last_times.written_ms;
+        let retention_clock = RetentionClock::new(now, wall_clock_ms, written_ms);
+        if retention_clock.waits() && seed.place.shard.0 == 0 {
+            tracing::info!(
+                waits_seconds = JUMP_STANDS.as_secs(),
+                "nothing was written for long before this start, if the clock is right: until it has \
+                stood for a while, retention goes on from the last record"
+            );
+        }
         let opener = BatchOpener::new(memory.opening_bytes, rt.aside().clone());
         let shard = Self {
             inner: Rc::new(Inner {
@@ -108,6 +120,7 @@ fn log_options(memory: &MemoryPlan, seed: &ShardSeed) -> LogOptions {
         journal_file_bytes: config.journal_file_bytes(),
         tail_bytes: memory.tail_bytes,
         producer_bytes: memory.producer_bytes,
+        producers_ms: seed.last_times.producers_ms,
         index_bytes: memory.index_bytes,
         ..LogOptions::new(
             PathBuf::from(config.log_dir()),

@@ -126,6 +126,8 @@ fn take(surplus: &mut Option<u64>, size_bytes: u64) -> bool {
 /// How far the wall clock may run ahead of the monotonic one between two looks before that counts as a
 /// jump: more than any daemon slews.
 const JUMP_MS: i64 = 60_000;
+/// How long before a start something must have been written for its clock to be believed at once.
+const GAP_MS: i64 = 60 * 60 * 1000;
 /// How long a jump must stand before anything is removed because of it.
 pub const JUMP_STANDS: Duration = Duration::from_secs(60 * 60);
 
@@ -135,8 +137,11 @@ pub const JUMP_STANDS: Duration = Duration::from_secs(60 * 60);
 /// makes every record old. So time goes on by the monotonic clock, and a jump counts only once it has
 /// stood for an hour. An example, with the wall clock in seconds: at 100 it is 1,000; at 110 it is
 /// 700,000, which is taken for 1,010 until 3,710; should it be 1,500 at 600 again, nothing has happened.
-/// Back is believed at once: that keeps records longer. A node that starts with a wrong clock believes
-/// it, too: there is nothing to compare it with.
+/// Back is believed at once: that keeps records longer.
+///
+/// At a start, the clock is compared with what was written last. An example: the last record is of
+/// Monday, and the clock says Friday. The node may have been down since, or idle, or its clock is wrong;
+/// for an hour it is Monday. A clock that is wrong by less than an hour is believed.
 #[derive(Debug)]
 pub struct RetentionClock {
     /// Both clocks when they last agreed: monotonic, and Unix milliseconds.
@@ -160,12 +165,24 @@ pub enum ClockNews {
 }
 
 impl RetentionClock {
-    /// Begins with what both clocks say: monotonic, and Unix milliseconds.
-    pub fn new(now: Duration, wall_clock_ms: i64) -> Self {
-        Self {
-            agreed: (now, wall_clock_ms),
-            ahead_since: None,
+    /// Begins with what both clocks say: monotonic, and Unix milliseconds; and with when something was
+    /// written last.
+    pub fn new(now: Duration, wall_clock_ms: i64, written_ms: Option<i64>) -> Self {
+        match written_ms {
+            Some(written_ms) if wall_clock_ms.saturating_sub(written_ms) > GAP_MS => Self {
+                agreed: (now, written_ms),
+                ahead_since: Some(now),
+            },
+            _ => Self {
+                agreed: (now, wall_clock_ms),
+                ahead_since: None,
+            },
         }
+    }
+
+    /// Whether the wall clock is ahead, and waited out.
+    pub fn waits(&self) -> bool {
+        self.ahead_since.is_some()
     }
 
     /// The time to go by in Unix milliseconds, and what is new.

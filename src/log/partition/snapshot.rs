@@ -85,8 +85,8 @@ pub struct AppliedBatch<'a> {
     pub leader_epoch: LeaderEpoch,
     /// Its idempotent producer, if it has one.
     pub producer: Option<&'a ProducerBatch>,
-    /// Wall clock from which the producer's expiry counts, in Unix milliseconds.
-    pub now_ms: i64,
+    /// Time from which the producer's expiry counts; see [`ProducerStates::apply`].
+    pub producers_ms: i64,
 }
 
 impl<'a> AppliedBatch<'a> {
@@ -94,7 +94,7 @@ impl<'a> AppliedBatch<'a> {
     pub fn stored(
         view: &BatchView<'_>,
         producer: Option<&'a ProducerBatch>,
-        now_ms: i64,
+        producers_ms: i64,
     ) -> AppliedBatch<'a> {
         Self {
             base_offset: view.base_offset(),
@@ -103,7 +103,7 @@ impl<'a> AppliedBatch<'a> {
             max_timestamp_ms: view.max_timestamp_ms(),
             leader_epoch: view.leader_epoch(),
             producer,
-            now_ms,
+            producers_ms,
         }
     }
 }
@@ -223,7 +223,7 @@ impl Snapshot {
         self.epochs.observe(batch.leader_epoch, batch.base_offset);
         if let Some(producer) = batch.producer {
             self.producers
-                .apply(producer, batch.base_offset, batch.now_ms);
+                .apply(producer, batch.base_offset, batch.producers_ms);
         }
         self.end.offset = batch.last_offset.plus(1);
         self.end.at.byte += u64::from(batch.size_bytes);
@@ -567,7 +567,7 @@ pub(in crate::log) mod tests {
             max_timestamp_ms: 1_700_000_000_000 + last,
             leader_epoch: LeaderEpoch(epoch),
             producer: None,
-            now_ms: 1_700_000_000_500,
+            producers_ms: 1_700_000_000_500,
         }
     }
 

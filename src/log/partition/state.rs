@@ -443,7 +443,7 @@ impl State {
         batch: &BatchView<'_>,
         producer: Option<&ProducerBatch>,
         first: Sequence,
-        now_ms: i64,
+        producers_ms: i64,
     ) -> AcceptedEntry {
         let (base_offset, at) = (self.now.end.offset, self.now.end.at);
         let last_offset = base_offset.plus(i64::from(batch.last_offset_delta()));
@@ -454,7 +454,7 @@ impl State {
             max_timestamp_ms: batch.max_timestamp_ms(),
             leader_epoch: self.leader_epoch,
             producer,
-            now_ms,
+            producers_ms,
         };
         self.push(batch, &applied, at);
         self.now.apply_batch(&applied);
@@ -725,10 +725,11 @@ impl State {
         self.now.producers.forget(producer);
     }
 
-    /// Forgets producers that have been silent for too long, and gives what retention no longer keeps.
-    pub fn retain(&mut self, now_ms: i64) -> RetentionPlan {
-        let expiration_ms = self.config.producer_id_expiration_ms;
-        self.now.producers.remove_expired(now_ms, expiration_ms);
+    /// Forgets producers that have been silent for too long by their time, and gives what retention no
+    /// longer keeps by its.
+    pub fn retain(&mut self, now_ms: i64, producers_ms: i64) -> RetentionPlan {
+        let expiry_ms = self.config.producer_id_expiration_ms;
+        self.now.producers.remove_expired(producers_ms, expiry_ms);
         let limits = RetentionLimits::of(&self.config);
         self.now.plan_retention(self.durable, &limits, now_ms)
     }

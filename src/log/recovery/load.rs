@@ -25,6 +25,43 @@ pub fn take_namesake(
     Some(contents.remove(&id)?.renamed(known.id))
 }
 
+/// How late it was, by what the checkpoints say, when something was last written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastTimes {
+    /// By the producers' time, in milliseconds; see
+    /// [`ProducerStates::apply`](crate::log::partition::producers::ProducerStates::apply).
+    pub producers_ms: i64,
+    /// By records and segments, in Unix milliseconds, and no later than the wall clock says; none where
+    /// there are none.
+    pub written_ms: Option<i64>,
+}
+
+impl LastTimes {
+    /// Takes in what a checkpoint says, at a start at which the wall clock says `wall_clock_ms`.
+    pub fn checkpointed(&mut self, snapshot: &Snapshot, wall_clock_ms: i64) {
+        let appended = snapshot.producers().iter();
+        let appended = appended.map(|(_, entry)| entry.last_append_ms());
+        self.producers_ms = appended.fold(self.producers_ms, i64::max);
+        for facts in snapshot.segments() {
+            self.written(facts.created_ms, wall_clock_ms);
+        }
+        self.replayed(snapshot, wall_clock_ms);
+    }
+
+    /// Takes in the records that are there. (Segments may have been made by this start.)
+    pub fn replayed(&mut self, snapshot: &Snapshot, wall_clock_ms: i64) {
+        for facts in snapshot.segments() {
+            self.written(facts.max_timestamp_ms, wall_clock_ms);
+        }
+    }
+
+    fn written(&mut self, ms: i64, wall_clock_ms: i64) {
+        if (0..=wall_clock_ms).contains(&ms) {
+            self.written_ms = self.written_ms.max(Some(ms));
+        }
+    }
+}
+
 /// Where a shard's journal is read from.
 #[derive(Clone)]
 pub struct CommittedJournal {

@@ -53,6 +53,7 @@ use crate::rt::Runtime;
 use barrier::make_durable;
 pub use error::RecoveryError;
 use journals::{journal_dir, keep_journals, kept_name, make_journal};
+pub use load::LastTimes;
 use load::{CommittedJournal, load_checkpoint, take_namesake};
 use partition::RecoveringPartition;
 use place::{judge_files, look_at_files, place};
@@ -84,6 +85,8 @@ pub struct Recovered {
     pub run: RunId,
     /// The last run was stopped cleanly (or there was none). Otherwise leader epochs must be raised.
     pub clean: bool,
+    /// What is on the disk says so of the time.
+    pub last_times: LastTimes,
     /// Each shard's partitions.
     pub shards: Vec<Vec<RecoveredPartition>>,
     /// What happened.
@@ -169,6 +172,7 @@ pub async fn recover<R: Runtime>(
     Ok(Recovered {
         run,
         clean: recovery.clean,
+        last_times: recovery.last_times,
         shards,
         report: recovery.report,
     })
@@ -192,6 +196,7 @@ struct Recovery<R: Runtime> {
     /// Bytes of the journal since all partitions were flushed: no more of them wait.
     taken_bytes: usize,
     clean: bool,
+    last_times: LastTimes,
     report: RecoveryReport,
 }
 
@@ -211,12 +216,17 @@ impl<R: Runtime> Recovery<R> {
             journals.push(journal);
             contents.extend(partitions.into_iter().map(|p| (p.id(), p)));
         }
+        let (mut last_times, wall_clock_ms) = (LastTimes::default(), rt.wall_clock_ms());
+        for content in contents.values() {
+            last_times.checkpointed(content, wall_clock_ms);
+        }
         let recovering = |known: &KnownPartition| {
             let content = match holds(Rule::TopicIdCheck) {
                 true => contents.remove(&known.id),
                 false => take_namesake(&mut contents, known),
             };
-            let partition = RecoveringPartition::new(rt, data_dir, known, content);
+            let partition =
+                RecoveringPartition::new(rt, data_dir, known, content, last_times.producers_ms);
             (known.id, partition)
         };
         Ok(Self {
@@ -227,6 +237,7 @@ impl<R: Runtime> Recovery<R> {
             journals,
             taken_bytes: 0,
             clean: true,
+            last_times,
             report: RecoveryReport::default(),
         })
     }
@@ -411,7 +422,10 @@ impl<R: Runtime> Recovery<R> {
             .await?;
         let by_file = self.options.syncs_by_file;
         make_durable(&self.rt, &self.data_dir, self.partitions.values(), by_file).await?;
+        let wall_clock_ms = self.rt.wall_clock_ms();
         for partition in &recovered {
+            self.last_times
+                .replayed(partition.snapshot(), wall_clock_ms);
             match partition.offline() {
                 Some(reason) => self
                     .report

@@ -39,6 +39,8 @@ pub enum FoundDir {
 /// A partition that is being recovered.
 pub struct RecoveringPartition<R: Runtime> {
     pub rt: R,
+    /// The producers' time of what is replayed.
+    pub producers_ms: i64,
     pub dir: PathBuf,
     pub snapshot: Snapshot,
     /// Nothing of it was in segment files at the last checkpoint: whatever it has is in the journal, and
@@ -73,17 +75,20 @@ pub struct RecoveringPartition<R: Runtime> {
 }
 
 impl<R: Runtime> RecoveringPartition<R> {
-    /// A known partition, with what the last checkpoint says of it.
+    /// A known partition, with what the last checkpoint says of it; what is replayed was appended at
+    /// `producers_ms`, as far as its producers are concerned.
     pub fn new(
         rt: &R,
         data_dir: &Path,
         known: &KnownPartition,
         snapshot: Option<Snapshot>,
+        producers_ms: i64,
     ) -> Self {
         let empty = || Snapshot::empty(known.id, &known.topic, rt.wall_clock_ms());
         let snapshot = snapshot.unwrap_or_else(empty);
         Self {
             rt: rt.clone(),
+            producers_ms,
             dir: data_dir.join(partition_dir(&known.topic, known.id.index)),
             reach: Reach::new(snapshot.written_back()),
             is_fresh: snapshot.written_back() == Position::default(),

@@ -126,8 +126,7 @@ fn observe<R: Runtime>(
     index.append(&indexed, INDEX_INTERVAL_BYTES);
     if view.base_offset() >= partition.snapshot.end().offset {
         let producer = ProducerBatch::of(view);
-        let now_ms = partition.rt.wall_clock_ms();
-        let applied = AppliedBatch::stored(view, producer.as_ref(), now_ms);
+        let applied = AppliedBatch::stored(view, producer.as_ref(), partition.producers_ms);
         partition.snapshot.apply_batch(&applied);
     }
 }

@@ -112,7 +112,11 @@ impl<R: Runtime> Room<R> {
             let memory = std::mem::take(&mut self.memory);
             state.take_memory(memory.chunks, memory.block.map(|(_, block)| block));
             let first = log.storage.next_entry_from();
-            state.accept(batch, producer.as_ref(), first, self.ask.now_ms)
+            let producers_ms = match producer {
+                Some(_) => log.storage.producers_ms(),
+                None => 0,
+            };
+            state.accept(batch, producer.as_ref(), first, producers_ms)
         };
         if let Some(held) = self.checkpoint.take() {
             held.take_all();

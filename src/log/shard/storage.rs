@@ -20,6 +20,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 
+use std::time::Duration;
+
 use crate::log::error::StorageError;
 use crate::log::files::checkpoint_slots::{CheckpointError, CheckpointSlots};
 use crate::log::files::run::RunId;
@@ -78,6 +80,7 @@ pub fn hand_back<R: Runtime>(logs: &OpenLogs<R>, tokens: Vec<Token>) {
 pub struct ShardStorage<R: Runtime> {
     pub rt: R,
     pub options: LogOptions,
+    opened_at: Duration,
     pub run: RunId,
     pub journal: Journal<R, Token>,
     pub files: OpenFiles<R>,
@@ -264,11 +267,19 @@ impl<R: Runtime> ShardStorage<R> {
             offline: RefCell::new(None),
             ended: Event::new(),
             logs,
+            opened_at: rt.now(),
             rt,
             options,
             run,
             journal,
         }
+    }
+
+    /// The time that counts for producers, in milliseconds: it goes on while the node runs.
+    pub fn producers_ms(&self) -> i64 {
+        let passed = self.rt.now().saturating_sub(self.opened_at).as_millis();
+        let passed_ms = i64::try_from(passed).unwrap_or(i64::MAX);
+        self.options.producers_ms.saturating_add(passed_ms)
     }
 
     /// Whether bytes are safe only after a flush of their own.

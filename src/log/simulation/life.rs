@@ -190,6 +190,7 @@ pub async fn open(
     for (number, (rt, partitions)) in runtimes.iter().zip(recovered.shards).enumerate() {
         let options = LogOptions {
             shard: ShardIndex(number as u16),
+            producers_ms: recovered.last_times.producers_ms,
             ..plan.options.clone()
         };
         let told = |id| ToldPartition {

@@ -70,7 +70,10 @@ impl Scene {
             let recovered = recover(&rt, data_dir, options, &self.known).await.unwrap();
             let partitions = recovered.shards.into_iter().next().unwrap_or_default();
             let config = Rc::new(self.config.clone());
-            let options = self.options.clone();
+            let options = LogOptions {
+                producers_ms: recovered.last_times.producers_ms,
+                ..self.options.clone()
+            };
             let told = |_| ToldPartition {
                 leader_epoch: LeaderEpoch(3),
                 config: config.clone(),

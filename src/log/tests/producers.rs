@@ -1,4 +1,6 @@
-//! What a shard knows of idempotent producers, and what it may take of memory.
+//! What a shard knows of idempotent producers, for how long, and what it may take of memory.
+
+use std::time::Duration;
 
 use super::*;
 use crate::log::partition::producers::ProducerStates;
@@ -20,9 +22,9 @@ fn batch_of(producer: i64, sequence: i32) -> Vec<u8> {
     bytes
 }
 
-async fn append(log: &Log, producer: i64, sequence: i32, now_ms: i64) {
+async fn append(log: &Log, producer: i64, sequence: i32) {
     let batch = batch_of(producer, sequence);
-    let appended = log.append(&batch, now_ms).await.unwrap();
+    let appended = log.append(&batch, 0).await.unwrap();
     log.wait_durable(appended.end_offset).await.unwrap();
 }
 
@@ -35,17 +37,18 @@ fn taken(logs: &[Log]) -> usize {
 fn those_silent_for_long_make_room_for_others() {
     let mut scene = Scene::new();
     scene.options.producer_bytes = 20 << 10;
-    scene.live(async |_, shard| {
+    scene.live(async |rt, shard| {
         let mut logs = Vec::new();
         for topic in 1..4 {
             logs.push(create(&shard, scene.spec(id(topic))).await.unwrap());
         }
         for producer in 0..600 {
             let log = &logs[producer as usize % 3];
-            append(log, producer, 0, producer).await;
+            rt.sleep(Duration::from_millis(1)).await;
+            append(log, producer, 0).await;
             // One that goes on writing.
             if producer % 20 == 0 {
-                append(&logs[0], 1_000, producer as i32 / 20, producer).await;
+                append(&logs[0], 1_000, producer as i32 / 20).await;
             }
             let taken = taken(&logs);
             assert_eq!(taken, logs[0].producer_memory().taken());
@@ -72,10 +75,10 @@ fn the_next_life_counts_what_the_last_one_knew() {
     scene.live(async |_, shard| {
         let log = create(&shard, scene.spec(id(1))).await.unwrap();
         for producer in 0..30 {
-            append(&log, producer, 0, 1000).await;
+            append(&log, producer, 0).await;
         }
         shard.checkpoint().await.unwrap();
-        append(&log, 7, 1, 2000).await;
+        append(&log, 7, 1).await;
     });
     scene.knows(id(1));
     scene.live(async |rt, shard| {
@@ -84,14 +87,61 @@ fn the_next_life_counts_what_the_last_one_knew() {
         let counted = log.producer_memory().taken();
         assert_eq!(counted, log.producers().memory_bytes());
         assert!(counted > 0);
-        let expiration_ms = scene.config.producer_id_expiration_ms;
-        log.enforce_retention(rt.wall_clock_ms() + 2 * expiration_ms)
-            .await
-            .unwrap();
+        let expiration_ms = scene.config.producer_id_expiration_ms as u64;
+        rt.sleep(Duration::from_millis(expiration_ms)).await;
+        log.enforce_retention(rt.wall_clock_ms()).await.unwrap();
         assert_eq!(
             log.producer_memory().taken(),
             0,
             "who expires is not charged"
         );
     });
+}
+
+/// Whoever has appended within the node's last day is known, whatever the wall clock says and said, in
+/// this life and the next, replayed or checkpointed.
+#[test]
+fn no_clock_makes_a_shard_forget_a_producer() {
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+    const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+    for wrong_ms in [WEEK_MS, -WEEK_MS] {
+        let mut scene = Scene::new();
+        let begun_ms = 2 * WEEK_MS;
+        let is_known = async |log: &Log, producer: i64, now_ms: i64| {
+            log.enforce_retention(now_ms).await.unwrap();
+            log.producers().get(ProducerId(producer)).is_some()
+        };
+        scene.live(async |rt, shard| {
+            let log = create(&shard, scene.spec(id(1))).await.unwrap();
+            append(&log, 1, 0).await;
+            assert!(is_known(&log, 1, begun_ms).await);
+            rt.sleep(20 * HOUR).await;
+            append_at(&log, 2, begun_ms + wrong_ms).await;
+            assert!(is_known(&log, 1, begun_ms + wrong_ms).await);
+            assert!(is_known(&log, 2, begun_ms).await);
+            shard.checkpoint().await.unwrap();
+            append_at(&log, 3, begun_ms - wrong_ms).await;
+        });
+        scene.knows(id(1));
+        scene.live(async |rt, shard| {
+            let log = shard.partition(id(1)).unwrap();
+            rt.sleep(3 * HOUR).await;
+            for (producer, now_ms) in [(1, wrong_ms), (2, 0), (3, wrong_ms), (3, -wrong_ms)] {
+                assert!(
+                    is_known(&log, producer, begun_ms + now_ms).await,
+                    "{producer}"
+                );
+            }
+            rt.sleep(HOUR).await;
+            assert!(!is_known(&log, 1, begun_ms).await, "24 hours");
+            assert!(is_known(&log, 2, begun_ms).await, "4 hours");
+            rt.sleep(20 * HOUR).await;
+            assert!(!is_known(&log, 2, begun_ms).await && !is_known(&log, 3, begun_ms).await);
+        });
+    }
+}
+
+async fn append_at(log: &Log, producer: i64, now_ms: i64) {
+    let appended = log.append(&batch_of(producer, 0), now_ms).await.unwrap();
+    log.wait_durable(appended.end_offset).await.unwrap();
 }

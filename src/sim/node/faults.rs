@@ -140,8 +140,7 @@ fn room_again(scene: &Scene) {
     disk.set_most_names(None);
 }
 
-/// The wall clock is wrong for a while: by weeks while the node runs; where it starts meanwhile, by less
-/// than what lets a start forget producers or records.
+/// The wall clock is wrong for a while, by up to weeks, also where the node starts meanwhile.
 async fn set_clock(scene: &Scene, rng: &mut Rng) -> Result<(), String> {
     scene.report.borrow_mut().clock_jumps += 1;
     let ahead_ms = match rng.below(4) {

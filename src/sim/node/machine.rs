@@ -16,9 +16,6 @@ const HOST: u8 = 1;
 /// Where shard 0 listens; the others do so at the ports above.
 pub const ADDRESS: &str = "10.0.0.1:9092";
 const MEMORY_BYTES: usize = 32 << 20;
-/// A start with a clock that is further ahead may forget who its producers were: it has no other clock
-/// to compare with, and `producer.id.expiration.ms` is a day.
-const AHEAD_AT_START_MS_MAX: i64 = 20 * 60 * 60 * 1000;
 /// A clock's rate that is right, in millionths.
 const RIGHT_RATE: u32 = 1_000_000;
 
@@ -118,8 +115,7 @@ impl Machine {
             self.wrong_rates.set(self.wrong_rates.get() + 1);
         }
         process.set_clock_rate(rate);
-        let ahead_ms = self.clock_ahead_ms.get().min(AHEAD_AT_START_MS_MAX);
-        process.set_wall_clock_ms(self.right_clock_ms() + ahead_ms);
+        process.set_wall_clock_ms(self.right_clock_ms() + self.clock_ahead_ms.get());
         let state = Rc::new(LifeState::default());
         state.running.set(self.shards.get().into());
         let rt = process.runtime(0);
@@ -150,16 +146,12 @@ impl Machine {
         FIRST_WALL_CLOCK_MS + self.world.now().as_millis() as i64
     }
 
-    /// Sets the wall clock so much ahead of a right one, or behind; less far ahead while the node starts.
+    /// Sets the wall clock so much ahead of a right one, or behind.
     pub(super) fn set_clock(&self, ahead_ms: i64) {
         self.clock_ahead_ms.set(ahead_ms);
         if let Some(life) = self.life() {
-            let most_ms = match life.state.serves.get() {
-                true => i64::MAX,
-                false => AHEAD_AT_START_MS_MAX,
-            };
-            let clock_ms = self.right_clock_ms() + ahead_ms.min(most_ms);
-            life.process.set_wall_clock_ms(clock_ms);
+            life.process
+                .set_wall_clock_ms(self.right_clock_ms() + ahead_ms);
         }
     }
 

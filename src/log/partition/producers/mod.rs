@@ -150,8 +150,13 @@ impl ProducerStates {
 
     /// Remembers a batch that is in the log at `base_offset`; never fails, the log is right.
     ///
-    /// `now_ms` is the wall clock from which the producer's expiry counts. Kafka counts from the
-    /// batch's own timestamp, so producers of old records lose their state at once there.
+    /// `now_ms` is the time from which the producer's expiry counts. It is no wall clock, which may
+    /// jump: a producer that appends every minute would be forgotten, and its retry stored twice. It
+    /// goes on while the node runs, from the latest that a producer of the node was told at its start.
+    /// An example: a producer appends at 1,000; the node stops at 5,000, and starts again after a week.
+    /// For its producers that is at 1,000, and this one is forgotten when the node has run for another
+    /// `producer.id.expiration.ms`. (Kafka counts from the batch's own timestamp, so producers of old
+    /// records lose their state at once there.)
     pub fn apply(&mut self, batch: &ProducerBatch, base_offset: Offset, now_ms: i64) {
         if !self.producers.contains_key(&batch.producer_id) {
             self.make_room();

@@ -140,7 +140,7 @@ proptest! {
 fn a_clock_that_jumps_ahead_is_waited_out() {
     const DAY_MS: i64 = 24 * 60 * 60 * 1000;
     let at = Duration::from_secs;
-    let mut clock = RetentionClock::new(at(100), 1_000_000);
+    let mut clock = RetentionClock::new(at(100), 1_000_000, None);
     assert_eq!(clock.look(at(110), 1_010_000), (1_010_000, None));
     assert_eq!(clock.look(at(120), 1_025_000), (1_025_000, None), "slewed");
     let ahead_ms = 8 * DAY_MS;
@@ -162,4 +162,31 @@ fn a_clock_that_jumps_ahead_is_waited_out() {
     );
     // Back at once: that removes nothing.
     assert_eq!(clock.look(at(7_620), 8_525_000), (8_525_000, None));
+}
+
+#[test]
+fn a_clock_that_is_wrong_at_a_start_is_waited_out() {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+    let (monday_ms, now) = (10 * DAY_MS, Duration::from_secs(5));
+    let friday_ms = monday_ms + 4 * DAY_MS;
+    let passed = Duration::from_secs(60);
+    let mut clock = RetentionClock::new(now, friday_ms, Some(monday_ms));
+    assert!(clock.waits());
+    let (soon_ms, _) = clock.look(now + passed, friday_ms + 60_000);
+    assert_eq!(soon_ms, monday_ms + 60_000);
+    // It is put right.
+    let right_ms = monday_ms + 100_000;
+    let right = clock.look(now + passed, right_ms);
+    assert_eq!(right, (right_ms, Some(ClockNews::Over)));
+    // It was right.
+    let mut clock = RetentionClock::new(now, friday_ms, Some(monday_ms));
+    let later_ms = friday_ms + JUMP_STANDS.as_millis() as i64;
+    let stood = clock.look(now + JUMP_STANDS, later_ms);
+    assert_eq!(stood, (later_ms, Some(ClockNews::Believed)));
+    // Nothing to compare it with, or nothing to be seen.
+    for written_ms in [None, Some(friday_ms - 1_000_000), Some(friday_ms + DAY_MS)] {
+        let mut clock = RetentionClock::new(now, friday_ms, written_ms);
+        assert!(!clock.waits(), "{written_ms:?}");
+        assert_eq!(clock.look(now, friday_ms), (friday_ms, None));
+    }
 }

@@ -31,10 +31,12 @@ impl<R: Runtime> PartitionLog<R> {
     }
 
     /// Removes whole segments that `retention.ms` and `retention.bytes` no longer keep; returns
-    /// how many. Producers that have been silent for `producer.id.expiration.ms` are forgotten.
+    /// how many. Producers that have been silent for `producer.id.expiration.ms` are forgotten, whatever
+    /// `now_ms` says.
     pub async fn enforce_retention(&self, now_ms: i64) -> Result<usize, StorageError> {
         self.0.check_usable()?;
-        let plan = self.0.state.borrow_mut().retain(now_ms);
+        let producers_ms = self.0.storage.producers_ms();
+        let plan = self.0.state.borrow_mut().retain(now_ms, producers_ms);
         self.0.storage.producer_memory.count(&self.0);
         if plan.roll_active {
             self.0.roll_before(plan.log_start_offset, now_ms).await?;
