@@ -43,11 +43,12 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    /// Of a sync that failed: final, unless the disk was full, or what is synced could not be opened.
+    /// Of a sync that failed: final (rule 12 of [`crate::manual::durability`]), unless what is synced could
+    /// not be opened.
     pub(super) fn of_sync(path: &Path, error: io::Error) -> Self {
         let reason = format!("{}: {error}", path.display());
         match Self::from(error) {
-            refused @ (Self::DiskFull | Self::OpenRefused(_)) => refused,
+            refused @ Self::OpenRefused(_) => refused,
             _ => Self::Offline(reason),
         }
     }

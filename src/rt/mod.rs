@@ -109,13 +109,15 @@ pub trait Runtime: Clone + 'static {
     fn remove_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
     /// The entries of a directory, in no order that means anything, sorted by name.
     fn read_dir(&self, path: &Path) -> impl Future<Output = io::Result<Vec<DirEntry>>>;
-    /// Makes creations, renames and removals within a directory durable.
+    /// Makes creations, renames and removals within a directory durable. As of [`File::sync`], any error
+    /// of the sync is final.
     fn sync_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
     /// How a write of [`WriteMode::Durable`] is made durable here.
     fn durable_writes(&self) -> DurableWrites;
     /// Makes everything durable that has completed in the file system that holds the file `path`:
     /// contents, lengths and names, whoever has written them. False, and nothing is promised, where
-    /// that file system is not known to do so, or where others are mounted below the file's directory.
+    /// that file system is not known to do so, or where others are mounted below the file's directory. Any
+    /// error of the sync is final.
     /// What lies behind symbolic links may be on another.
     fn sync_file_system(&self, path: &Path) -> impl Future<Output = io::Result<bool>>;
     /// Total and available bytes of the file system that holds `path`.
@@ -213,6 +215,13 @@ struct FlushFailed(io::Error);
 /// The error of a flush: final, where a full disk is not.
 pub(crate) fn flush_error(error: io::Error) -> io::Error {
     io::Error::other(FlushFailed(error))
+}
+
+/// Whether a flush has failed, so that nothing on the device can be relied upon.
+pub(crate) fn is_flush_failed(error: &io::Error) -> bool {
+    error
+        .get_ref()
+        .is_some_and(|inner| inner.is::<FlushFailed>())
 }
 
 /// One entry of a directory.

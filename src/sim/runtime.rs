@@ -16,7 +16,7 @@ use super::process::Process;
 use super::world::EventKey;
 use crate::rt::{
     Arena, Aside, DirEntry, DiskSpace, DurableWrites, LaneReceiver, LaneSender, OpenMode, Runtime,
-    TaskClass, carried_lane, open_error,
+    TaskClass, carried_lane, flush_error, open_error,
 };
 
 /// What the code of one shard runs on; made by [`crate::sim::Sim::runtime`].
@@ -142,7 +142,8 @@ impl Runtime for SimRuntime {
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.change_names(path, Work::SyncDir).await
+        let synced = self.change_names(path, Work::SyncDir).await;
+        synced.map_err(of_sync)
     }
 
     fn durable_writes(&self) -> DurableWrites {
@@ -150,9 +151,8 @@ impl Runtime for SimRuntime {
     }
 
     async fn sync_file_system(&self, path: &Path) -> io::Result<bool> {
-        self.change_names(path, Work::SyncFileSystem)
-            .await
-            .map(|()| true)
+        let synced = self.change_names(path, Work::SyncFileSystem).await;
+        synced.map(|()| true).map_err(of_sync)
     }
 
     fn disk_space(&self, _path: &Path) -> io::Result<DiskSpace> {
@@ -165,6 +165,14 @@ impl Runtime for SimRuntime {
 
     async fn connect(&self, address: SocketAddr) -> io::Result<SimSocket> {
         net::connect(self, &self.process, address).await
+    }
+}
+
+/// What is not there could not be opened to be synced.
+fn of_sync(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => error,
+        _ => flush_error(open_error(error)),
     }
 }
 

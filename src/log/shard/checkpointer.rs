@@ -18,7 +18,7 @@ use crate::log::segment::open_files::SegmentKey;
 use crate::log::shard::open_log::OpenLog;
 use crate::log::shard::storage::{ShardStorage, closed};
 use crate::log::shard::write_back::write_back_below;
-use crate::rt::{File, Runtime};
+use crate::rt::{File, Runtime, is_flush_failed};
 
 /// Index entries that are worth a sync of their own, so that little is walked after power loss.
 const SYNCED_INDEX_ENTRIES: usize = 4096;
@@ -120,7 +120,7 @@ pub async fn write_checkpoint<R: Runtime>(
     // What it describes must be in the journal before it may be told.
     wait_last_entry(storage).await?;
     sync_segments(storage).await?;
-    grow_indexes(storage, grown_bytes).await;
+    grow_indexes(storage, grown_bytes).await?;
     let mut slots = storage.slots.borrow_mut().take().ok_or_else(closed)?;
     let written = slots
         .write_next(Some(storage.run), storage.run, &bytes)
@@ -241,16 +241,28 @@ async fn sync_segment<R: Runtime>(
 
 /// Index files of active segments get the entries of what is safely in the journal, where they are for so
 /// many bytes.
-async fn grow_indexes<R: Runtime>(storage: &ShardStorage<R>, at_least_bytes: u64) {
+async fn grow_indexes<R: Runtime>(
+    storage: &ShardStorage<R>,
+    at_least_bytes: u64,
+) -> Result<(), StorageError> {
     let slots = storage.logs.borrow().slot_count();
     for from in (0..slots).step_by(SLICE_PARTITIONS) {
         for partition in storage.logs_in(from..from + SLICE_PARTITIONS) {
-            if let Err(error) = grow_index(&partition, at_least_bytes).await {
-                tracing::warn!(dir = %partition.dir.display(), %error, "index not written");
+            match grow_index(&partition, at_least_bytes).await {
+                // The index is made anew; what else the device has lost, nobody knows.
+                Err(error) if is_flush_failed(&error) => {
+                    let dir = partition.dir.display();
+                    return Err(StorageError::Offline(format!("{dir}: {error}")));
+                }
+                Err(error) => {
+                    tracing::warn!(dir = %partition.dir.display(), %error, "index not written");
+                }
+                Ok(()) => {}
             }
         }
         storage.rt.yield_now().await;
     }
+    Ok(())
 }
 
 async fn grow_index<R: Runtime>(partition: &Rc<OpenLog<R>>, at_least_bytes: u64) -> io::Result<()> {

@@ -47,16 +47,35 @@ async fn append_until_error(log: &Log) -> StorageError {
 
 #[test]
 fn a_new_segment_whose_name_may_be_lost_takes_the_directory_offline() {
-    let scene = Scene::new();
-    scene.live(async |_, shard| {
-        let log = create(&shard, scene.spec(id(1))).await.unwrap();
-        fill(&log, 5).await;
-        scene.fails(FaultOn::SyncDir, "/t-0", EIO);
-        assert!(is_offline(&append_until_error(&log).await));
-        let again = log.append(&batch(0), 0).await;
-        assert!(matches!(again, Err(AppendError::Storage(error)) if is_offline(&error)));
-        assert!(shard.offline_reason().is_some());
-    });
+    for errno in [EIO, ENOSPC] {
+        let scene = Scene::new();
+        scene.live(async |_, shard| {
+            let log = create(&shard, scene.spec(id(1))).await.unwrap();
+            fill(&log, 5).await;
+            scene.fails(FaultOn::SyncDir, "/t-0", errno);
+            assert!(is_offline(&append_until_error(&log).await));
+            let again = log.append(&batch(0), 0).await;
+            assert!(matches!(again, Err(AppendError::Storage(error)) if is_offline(&error)));
+            assert!(shard.offline_reason().is_some());
+        });
+    }
+}
+
+#[test]
+fn an_index_whose_sync_failed_takes_the_directory_offline() {
+    for (path, errno) in [("0.index", ENOSPC), ("0.timeindex", EIO)] {
+        let mut scene = Scene::new();
+        scene.config.segment_bytes = 8 << 20;
+        scene.config.index_interval_bytes = 0;
+        scene.live(async |_, shard| {
+            let log = create(&shard, scene.spec(id(1))).await.unwrap();
+            // Entries enough to be worth a sync.
+            fill(&log, 4_200).await;
+            scene.fails(FaultOn::Sync, path, errno);
+            assert!(is_offline(&shard.checkpoint().await.unwrap_err()), "{path}");
+            assert!(shard.offline_reason().is_some());
+        });
+    }
 }
 
 #[test]
@@ -68,14 +87,18 @@ fn a_partition_whose_names_may_be_lost_takes_the_directory_offline() {
         (FaultOn::SyncDir, "/t-0"),
         (FaultOn::SyncDir, DATA_DIR),
     ];
-    for (on, path) in syncs {
+    let errnos = [EIO, ENOSPC, EDQUOT];
+    for ((on, path), errno) in syncs
+        .into_iter()
+        .flat_map(|sync| errnos.map(|no| (sync, no)))
+    {
         let scene = Scene::new();
         scene.live(async |_, shard| {
             let log = create(&shard, scene.spec(id(1))).await.unwrap();
             fill(&log, 1).await;
             assert_eq!(shard.offline_reason(), None);
             let skip = u32::from(path == DATA_DIR);
-            scene.fails_behind(skip, on, path, EIO);
+            scene.fails_behind(skip, on, path, errno);
             assert!(is_offline(&shard.close().await.unwrap_err()), "{path}");
             assert!(shard.offline_reason().is_some());
         });
@@ -255,8 +278,6 @@ fn a_quota_that_is_used_up_is_no_failure() {
         scene.fails(FaultOn::Names, "/t-0", EDQUOT);
         let refused = log.append(&batch(0), 0).await;
         assert_eq!(refused, Err(AppendError::DiskFull));
-        // The first write-back makes names durable.
-        scene.fails(FaultOn::SyncDir, "/t-0", EDQUOT);
         scene.fails(FaultOn::Allocate, "/t-0/", EDQUOT);
         scene.fails(FaultOn::Allocate, "/t-0/", EDQUOT);
         let refused = log.append(&batch(0), 0).await;

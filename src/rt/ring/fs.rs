@@ -12,7 +12,7 @@ use io_uring::{opcode, squeue, types};
 
 use super::held::Held;
 use super::{OpKind, Ring, RingFile, count_of, is_transient, own};
-use crate::rt::{Create, DirEntry, DiskSpace, OpenMode, open_error};
+use crate::rt::{Create, DirEntry, DiskSpace, OpenMode, flush_error, open_error};
 
 /// Paths are taken from the working directory.
 const HERE: types::Fd = types::Fd(libc::AT_FDCWD);
@@ -97,7 +97,7 @@ impl Ring {
         let entry = opcode::Fsync::new(types::Fd(std::os::fd::AsRawFd::as_raw_fd(&*fd))).build();
         // SAFETY: the entry has no pointers.
         let (result, _) = unsafe { self.start(entry, Held::Fd(fd), OpKind::Disk) }.await;
-        count_of(result).map(drop)
+        count_of(result).map(drop).map_err(flush_error)
     }
 
     async fn on_path(
@@ -159,8 +159,8 @@ pub fn sync_file_system(path: &Path) -> io::Result<bool> {
     if ![EXT4, XFS].contains(&kind) || has_mount_below(&mounts, &dir) {
         return Ok(false);
     }
-    rustix::fs::syncfs(&file)?;
-    rustix::fs::fdatasync(&file)?;
+    let synced = rustix::fs::syncfs(&file).and_then(|()| rustix::fs::fdatasync(&file));
+    synced.map_err(|error| flush_error(error.into()))?;
     Ok(true)
 }
 
