@@ -243,9 +243,10 @@ fn check_most(before: &Image, change: &Change, after: &Image) -> Result<(), Test
     ) {
         return Ok(());
     }
-    let most: BTreeMap<_, _> = most_per_shard(before, &TestRules, change)
-        .into_iter()
-        .collect();
+    let mut needed = RoomNeeded::on(before);
+    let default_count = TestRules.default_partition_count(before);
+    new_partition_counts(before, default_count, change).for_each(|new| needed.add(new));
+    let most: BTreeMap<_, _> = needed.per_topic().into_iter().collect();
     for owner in after.shards() {
         for topic in after.topics_of(owner) {
             let count = |image: &Image| image.owned.get(&(owner, topic.id)).copied().unwrap_or(0);
@@ -426,4 +427,48 @@ fn one_of_each() -> Vec<Record> {
             next: ProducerId(1000),
         },
     ]
+}
+
+/// What each step of a decision costs, and what is decided.
+fn decide_in_steps(image: &Image, change: &Change) -> (Vec<usize>, Decision) {
+    let mut deciding = Deciding::begin(image, &TestRules, change);
+    let steps = std::iter::from_fn(|| deciding.step(&TestRules)).collect();
+    (steps, deciding.finish())
+}
+
+#[test]
+fn no_step_of_a_decision_grows_with_the_change() {
+    let image = started(2);
+    let many = (0..10_000).map(|at| topic(&format!("many-{at}"), at + 1, 1));
+    let many = Change::CreateTopics(many.collect());
+    let (steps, decided) = decide_in_steps(&image, &many);
+    assert_eq!(decided.records.len(), 10_000);
+    assert!(steps.len() >= 20_000 && steps.iter().all(|cost| *cost <= 33));
+
+    let image = decided.image;
+    let large = Change::CreateTopics(vec![topic("large", 20_000, 9_500)]);
+    let (steps, decided) = decide_in_steps(&image, &large);
+    assert_eq!(decided.records.len(), 10);
+    assert_eq!(steps.iter().max(), Some(&1032));
+    let partitions = decided.records.iter().map(|record| match record {
+        Record::TopicCreated { partitions, .. } => partitions.len(),
+        Record::PartitionsAdded {
+            first, partitions, ..
+        } => {
+            assert_eq!(first.0 % 1000, 0);
+            partitions.len()
+        }
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(partitions.sum::<usize>(), 9_500);
+    let topic = decided.image.topic("large").expect("it is there");
+    assert_eq!(topic.partition_count(), 9_500);
+    let made = decided.outcome[0].as_ref().expect("it is made");
+    assert!(matches!(
+        made,
+        Made::Topic {
+            partition_count: 9_500,
+            ..
+        }
+    ));
 }

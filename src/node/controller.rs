@@ -25,7 +25,9 @@ use futures_util::future::{Either, select};
 
 use super::metadata_log::MetadataLog;
 use super::rules::NodeRules;
-use crate::cluster::controller::{Change, Decision, Made, decide, most_per_shard};
+use crate::cluster::controller::{
+    Change, Deciding, Decision, Made, RoomNeeded, Rules, new_partition_counts,
+};
 use crate::cluster::{Image, Record};
 use crate::log::files::record_log::Reserve;
 use crate::model::TopicId;
@@ -39,6 +41,11 @@ use crate::shard::{
 const WRITE_BYTES_MAX: usize = 4 << 20;
 /// Changes of one write.
 const WRITE_CHANGES_MAX: usize = 1024;
+
+/// What decisions may cost before other tasks have their turn, in new partitions ([`Deciding::step`]).
+const COST_AT_ONCE: usize = 1000;
+/// Topics whose room is reckoned before other tasks have their turn.
+const RECKONED_AT_ONCE: usize = 512;
 
 /// The controller of one node.
 pub(super) struct Controller<R: Runtime> {
@@ -152,23 +159,30 @@ impl<R: Runtime> Controller<R> {
     /// Asks every shard to hold the room that a change needs. Gives the change where it needs none;
     /// otherwise it comes by `ready` when there is room, and is answered when there is not.
     fn find_room(&mut self, request: ChangeRequest, ready: &LaneSender<Ready>) -> Option<Ready> {
-        let topics = match request.validate_only {
-            true => Vec::new(),
-            false => most_per_shard(&self.image, &self.rules, &request.change),
-        };
-        if topics.is_empty() {
+        let makes_partitions = matches!(
+            request.change,
+            Change::CreateTopics(_) | Change::CreatePartitions(_)
+        );
+        if request.validate_only || !makes_partitions {
             let room = None;
             return Some(Ready { request, room });
         }
         self.last_ticket.0 += 1;
         let (ticket, shards) = (self.last_ticket, self.shards.clone());
-        let (rt, ready) = (self.rt.clone(), ready.clone());
+        let (rt, ready, image) = (self.rt.clone(), ready.clone(), self.image.clone());
+        let default_count = self.rules.default_partition_count(&image);
         self.rt.spawn(TaskClass::Foreground, async move {
+            let topics = room_needed(&rt, &image, default_count, &request.change).await;
+            if topics.is_empty() {
+                let room = None;
+                // It is dropped, and answered by that, when the controller has ended; so below.
+                let _ = ready.try_send(Ready { request, room });
+                return;
+            }
             let held = hold_room(&rt, &shards, ticket, topics.into()).await;
             let refused = match held {
                 Ok(()) => {
                     let room = Some(ticket);
-                    // It is dropped, and answered by that, when the controller has ended.
                     let _ = ready.try_send(Ready { request, room });
                     return;
                 }
@@ -204,7 +218,7 @@ impl<R: Runtime> Controller<R> {
             && let Some(Ready { request, room }) =
                 waiting.pop_front_if(|next| next.request.change.frees_space() == frees_space)
         {
-            let decision = decide(&image, &self.rules, &request.change);
+            let decision = self.decide(&image, &request.change).await;
             if !request.validate_only {
                 image = Arc::new(decision.image.clone());
                 bytes += decision
@@ -222,14 +236,15 @@ impl<R: Runtime> Controller<R> {
             self.rt.yield_now().await;
         }
         let changed = group.iter().filter(|decided| !decided.validate_only);
-        let records = changed.flat_map(|decided| decided.decision.records.iter().cloned());
-        let records: Vec<_> = records.collect();
-        if !records.is_empty() {
+        let mut records = changed
+            .flat_map(|decided| &decided.decision.records)
+            .peekable();
+        if records.peek().is_some() {
             let reserve = match frees_space {
                 true => Reserve::Use,
                 false => Reserve::Keep,
             };
-            if let Err(error) = self.log.append(&records, reserve).await {
+            if let Err(error) = self.log.append(records, reserve).await {
                 let error = ChangeError::from(error);
                 for Decided { reply, room, .. } in group {
                     room.inspect(|ticket| let_go(&self.shards, *ticket));
@@ -243,6 +258,22 @@ impl<R: Runtime> Controller<R> {
         for decided in group {
             self.carry_out(decided, follow_up);
         }
+    }
+
+    /// Decides on a change, and lets the shard's other tasks have their turns meanwhile: of 10,000 new
+    /// topics the decision takes tens of milliseconds. Nobody else decides, so that the image stays as
+    /// it is.
+    async fn decide(&self, image: &Image, change: &Change) -> Decision {
+        let mut deciding = Deciding::begin(image, &self.rules, change);
+        let mut cost = 0;
+        while let Some(more) = deciding.step(&self.rules) {
+            cost += more;
+            if cost >= COST_AT_ONCE {
+                cost = 0;
+                self.rt.yield_now().await;
+            }
+        }
+        deciding.finish()
     }
 
     /// Tells the shards of a change that is durable, and answers behind them.
@@ -291,6 +322,23 @@ impl<R: Runtime> Controller<R> {
             let _ = reply.try_send(answer.behind(reports).await);
         });
     }
+}
+
+/// Of each topic of which a change makes partitions, how many one shard may get at most.
+async fn room_needed<R: Runtime>(
+    rt: &R,
+    image: &Image,
+    default_count: i32,
+    change: &Change,
+) -> Vec<(Arc<str>, usize)> {
+    let mut needed = RoomNeeded::on(image);
+    for (nth, new) in new_partition_counts(image, default_count, change).enumerate() {
+        needed.add(new);
+        if nth % RECKONED_AT_ONCE == RECKONED_AT_ONCE - 1 {
+            rt.yield_now().await;
+        }
+    }
+    needed.per_topic()
 }
 
 /// Has every shard hold room for so many partitions of these topics.

@@ -1,6 +1,7 @@
 //! The metadata log: the records of each change as one stored group, so that a change is durable as
 //! a whole or not at all.
 
+use std::borrow::Borrow;
 use std::path::Path;
 
 use crate::cluster::{ApplyError, Image, Record, RecordError};
@@ -60,12 +61,12 @@ impl<R: Runtime> MetadataLog<R> {
     }
 
     /// Appends records as one group; durable, all of them, when this returns.
-    pub(super) async fn append(
+    pub(super) async fn append<'r>(
         &mut self,
-        records: &[Record],
+        records: impl Iterator<Item = &'r Record>,
         reserve: Reserve,
     ) -> Result<(), RecordLogError> {
-        let group = encode_group(&self.rt, records.iter().cloned()).await;
+        let group = encode_group(&self.rt, records).await;
         self.log.append(&group, reserve).await
     }
 
@@ -84,11 +85,14 @@ impl<R: Runtime> MetadataLog<R> {
 }
 
 /// The stored form of a group. Others run between two records: many are long together.
-async fn encode_group<R: Runtime>(rt: &R, records: impl Iterator<Item = Record>) -> Vec<u8> {
+async fn encode_group<R: Runtime>(
+    rt: &R,
+    records: impl Iterator<Item = impl Borrow<Record>>,
+) -> Vec<u8> {
     let mut group = Vec::new();
     let mut paused_at = 0;
     for record in records {
-        encode_into(&mut group, &record);
+        encode_into(&mut group, record.borrow());
         if group.len() - paused_at > ENCODED_AT_ONCE_BYTES {
             paused_at = group.len();
             rt.yield_now().await;

@@ -29,6 +29,18 @@ pub enum Change {
     AllocateProducerIds,
 }
 
+/// One item of a change.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ChangeItem<'c> {
+    StartNode(&'c NodeStart),
+    CreateTopic(&'c NewTopic),
+    CreatePartitions(&'c NewPartitions),
+    DeleteTopic(&'c TopicKey),
+    PurgeTopic(TopicId),
+    AlterConfig(&'c ConfigAlteration),
+    AllocateProducerIds,
+}
+
 /// What has been made of one item of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Made {
@@ -184,6 +196,19 @@ pub enum AlterOp {
 }
 
 impl Change {
+    /// The item at a place, from 0.
+    pub(super) fn item(&self, at: usize) -> Option<ChangeItem<'_>> {
+        match self {
+            Self::StartNode(start) => (at == 0).then_some(ChangeItem::StartNode(start)),
+            Self::CreateTopics(topics) => topics.get(at).map(ChangeItem::CreateTopic),
+            Self::CreatePartitions(asked) => asked.get(at).map(ChangeItem::CreatePartitions),
+            Self::DeleteTopics(keys) => keys.get(at).map(ChangeItem::DeleteTopic),
+            Self::PurgeTopics(ids) => ids.get(at).copied().map(ChangeItem::PurgeTopic),
+            Self::AlterConfigs(asked) => asked.get(at).map(ChangeItem::AlterConfig),
+            Self::AllocateProducerIds => (at == 0).then_some(ChangeItem::AllocateProducerIds),
+        }
+    }
+
     /// Whether it makes room instead of taking some, or is what that begins with: such a change goes
     /// through when the disk is full.
     pub fn frees_space(&self) -> bool {

@@ -8,6 +8,7 @@
 
 mod change;
 mod configs;
+mod deciding;
 mod error;
 mod names;
 mod node;
@@ -22,14 +23,19 @@ pub use change::{
     AlterOp, Alteration, Assignment, Change, ConfigAlteration, ConfigEdit, ConfigTarget, Made,
     NewPartitions, NewTopic, NodeStart, Outcome, ProducerIdBlock, TopicKey,
 };
+pub use deciding::Deciding;
 pub use error::ControllerError;
 pub use names::check_topic_name;
 pub use producer_ids::PRODUCER_ID_BLOCK_LEN;
 pub use rules::Rules;
-pub use topics::{MAX_NEW_PARTITIONS, MAX_PARTITIONS, most_per_shard};
+pub use topics::{
+    MAX_NEW_PARTITIONS, MAX_PARTITIONS, NewPartitionCount, RoomNeeded, new_partition_counts,
+};
 
 use super::image::Image;
 use super::records::{MAX_RECORD_BYTES, Record};
+use super::topic::PartitionState;
+use crate::model::TopicId;
 
 /// What a change comes to.
 #[derive(Clone, Debug)]
@@ -43,39 +49,47 @@ pub struct Decision {
 }
 
 /// Decides on a change, on the image that all earlier ones lead to. What is refused changes nothing.
+/// [`Deciding`] is the same a step at a time.
 pub fn decide(image: &Image, rules: &impl Rules, change: &Change) -> Decision {
-    let mut draft = Draft {
-        image: image.clone(),
-        records: Vec::new(),
-    };
-    let outcome = match change {
-        Change::StartNode(start) => vec![node::start(&mut draft, start)],
-        Change::CreateTopics(topics) => topics::create_all(&mut draft, rules, topics),
-        Change::CreatePartitions(asked) => topics::grow_all(&mut draft, asked),
-        Change::DeleteTopics(keys) => each(keys, |key| topics::delete(&mut draft, rules, key)),
-        Change::PurgeTopics(ids) => each(ids, |id| topics::purge(&mut draft, *id)),
-        Change::AlterConfigs(asked) => each(asked, |one| configs::alter(&mut draft, rules, one)),
-        Change::AllocateProducerIds => vec![producer_ids::allocate(&mut draft)],
-    };
-    let Draft { image, records } = draft;
-    Decision {
-        records,
-        outcome,
-        image,
-    }
-}
-
-fn each<T>(items: &[T], decide: impl FnMut(&T) -> Result<Made, ControllerError>) -> Outcome {
-    items.iter().map(decide).collect()
+    let mut deciding = Deciding::begin(image, rules, change);
+    while deciding.step(rules).is_some() {}
+    deciding.finish()
 }
 
 /// The records of a decision so far and the image that they lead to.
 struct Draft {
     image: Image,
     records: Vec<Record>,
+    /// Partitions that were made.
+    partitions: usize,
+    /// What the item that was decided last still has to add.
+    further: Option<Further>,
+}
+
+/// Partitions of one topic that are to be added from an index on.
+struct Further {
+    id: TopicId,
+    first: usize,
+    states: Vec<PartitionState>,
 }
 
 impl Draft {
+    fn new(image: &Image) -> Self {
+        Self {
+            image: image.clone(),
+            records: Vec::new(),
+            partitions: 0,
+            further: None,
+        }
+    }
+
+    /// Leaves partitions of a topic to be added from an index on.
+    fn leave(&mut self, id: TopicId, first: usize, states: Vec<PartitionState>) {
+        if !states.is_empty() {
+            self.further = Some(Further { id, first, states });
+        }
+    }
+
     /// One record more. One that could not be read again, or does not apply, is refused.
     fn add(&mut self, record: Record) -> Result<(), ControllerError> {
         if record.estimated_bytes() > MAX_RECORD_BYTES / 2 {
@@ -85,6 +99,11 @@ impl Draft {
         }
         let applied = self.image.apply(&record);
         self.image = applied.map_err(|error| ControllerError::Inconsistent(error.to_string()))?;
+        self.partitions += match &record {
+            Record::TopicCreated { partitions, .. }
+            | Record::PartitionsAdded { partitions, .. } => partitions.len(),
+            _ => 0,
+        };
         self.records.push(record);
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Draft;
-use super::change::{Change, Made, NewPartitions, NewTopic, Outcome, TopicKey};
+use super::change::{Change, Made, NewPartitions, NewTopic, TopicKey};
 use super::error::ControllerError::{self, *};
 use super::names::{check_free, check_topic_name};
 use super::placement::{round, round_after, shard_of};
@@ -20,54 +20,89 @@ pub const MAX_NEW_PARTITIONS: i32 = 10_000;
 /// Partitions that a topic can have: its record stays far below the longest one.
 pub const MAX_PARTITIONS: i32 = 100_000;
 
-/// Of each topic of which a change may make partitions: its name, and how many of them one shard may
-/// get at most, as long as the image stays as it is. Nothing for what is going to be refused.
+/// How many partitions a change may make of one topic.
+#[derive(Clone, Copy, Debug)]
+pub struct NewPartitionCount<'c> {
+    name: &'c str,
+    count: i64,
+    /// Whether the client says which brokers have them.
+    is_assigned: bool,
+}
+
+/// How many partitions a change may make of each topic that it names, as long as the image stays as it
+/// is. A new topic that does not say how many has `default_count`.
+pub fn new_partition_counts<'c>(
+    image: &Image,
+    default_count: i32,
+    change: &'c Change,
+) -> impl Iterator<Item = NewPartitionCount<'c>> {
+    let (created, grown): (&[NewTopic], &[NewPartitions]) = match change {
+        Change::CreateTopics(topics) => (topics, &[]),
+        Change::CreatePartitions(asked) => (&[], asked),
+        _ => (&[], &[]),
+    };
+    let of_new = move |new: &'c NewTopic| NewPartitionCount {
+        name: &new.name,
+        count: count_of(new, default_count),
+        is_assigned: !new.assignments.is_empty(),
+    };
+    let of_grown = |new: &'c NewPartitions| {
+        let now = image.topic(&new.name).map(|topic| topic.partition_count());
+        NewPartitionCount {
+            name: &new.name,
+            count: now.map_or(0, |now| i64::from(new.total_count) - i64::from(now)),
+            is_assigned: new.assignments.is_some(),
+        }
+    };
+    created.iter().map(of_new).chain(grown.iter().map(of_grown))
+}
+
+/// The room that each shard must hold for a change: of each topic, how many partitions one shard may get
+/// at most.
 ///
 /// An example with 3 shards: of a new topic with 7 partitions, which go in turns, one gets 3 at most; of
 /// 7 that are assigned to brokers, one may get all.
-pub fn most_per_shard(
-    image: &Image,
-    rules: &impl Rules,
-    change: &Change,
-) -> Vec<(Arc<str>, usize)> {
-    let shards = image.shards().count().max(1);
-    let most = |name: &str, count: i64, assigned: bool| {
-        let count = usize::try_from(count).unwrap_or(0);
-        let most = if assigned {
-            count
-        } else {
-            count.div_ceil(shards)
+#[derive(Debug)]
+pub struct RoomNeeded {
+    shards: i64,
+    all: i64,
+    topics: Vec<(Arc<str>, usize)>,
+}
+
+impl RoomNeeded {
+    /// None yet, on the shards of an image.
+    pub fn on(image: &Image) -> Self {
+        Self {
+            shards: image.shards().count().max(1) as i64,
+            all: 0,
+            topics: Vec::new(),
+        }
+    }
+
+    /// One topic more.
+    pub fn add(&mut self, new: NewPartitionCount<'_>) {
+        let most = match new.is_assigned {
+            true => new.count,
+            false => (new.count + self.shards - 1) / self.shards,
         };
-        (Arc::from(name), most)
-    };
-    let (counts, most): (Vec<i64>, Vec<_>) = match change {
-        Change::CreateTopics(topics) => {
-            let default_count = rules.default_partition_count(image);
-            let one = |new: &NewTopic| {
-                let count = count_of(new, default_count);
-                (count, most(&new.name, count, !new.assignments.is_empty()))
-            };
-            topics.iter().map(one).unzip()
+        if new.count > 0 {
+            self.all += new.count;
+            let most = usize::try_from(most).unwrap_or(0);
+            self.topics.push((Arc::from(new.name), most));
         }
-        Change::CreatePartitions(asked) => {
-            let one = |new: &NewPartitions| {
-                let now = image.topic(&new.name).map(|topic| topic.partition_count());
-                let count = now.map_or(0, |now| i64::from(new.total_count) - i64::from(now));
-                (count, most(&new.name, count, new.assignments.is_some()))
-            };
-            asked.iter().map(one).unzip()
+    }
+
+    /// Of each topic its name and how many; nothing for what is going to be refused.
+    pub fn per_topic(self) -> Vec<(Arc<str>, usize)> {
+        match check_count(self.all) {
+            Ok(()) => self.topics,
+            Err(_) => Vec::new(),
         }
-        _ => return Vec::new(),
-    };
-    let all = counts.iter().filter(|count| **count > 0).sum();
-    match check_count(all) {
-        Ok(()) => most.into_iter().filter(|(_, count)| *count > 0).collect(),
-        Err(_) => Vec::new(),
     }
 }
 
 /// How many partitions a new topic is to have.
-fn count_of(new: &NewTopic, default_count: i32) -> i64 {
+pub(super) fn count_of(new: &NewTopic, default_count: i32) -> i64 {
     match new.partition_count {
         _ if !new.assignments.is_empty() => new.assignments.len() as i64,
         -1 => i64::from(default_count),
@@ -75,22 +110,8 @@ fn count_of(new: &NewTopic, default_count: i32) -> i64 {
     }
 }
 
-/// Decides on new topics. All are refused where they have too many partitions together.
-pub(super) fn create_all(draft: &mut Draft, rules: &impl Rules, topics: &[NewTopic]) -> Outcome {
-    let default_count = rules.default_partition_count(&draft.image);
-    let count = topics.iter().map(|new| count_of(new, default_count)).sum();
-    if let Err(refusal) = check_count(count) {
-        return topics.iter().map(|_| Err(refusal.clone())).collect();
-    }
-    let times = times_named(topics.iter().map(|new| new.name.as_str()));
-    let create = |new: &NewTopic| {
-        check_named_once(&times, &new.name)?;
-        create(draft, rules, default_count, new)
-    };
-    topics.iter().map(create).collect()
-}
-
-fn create(
+/// Decides on a new topic. What does not fit its first record is left to be added.
+pub(super) fn create(
     draft: &mut Draft,
     rules: &impl Rules,
     default_count: i32,
@@ -109,30 +130,29 @@ fn create(
     };
     let checked = rules.check_topic(&draft.image, &new.configs);
     checked.map_err(InvalidConfig)?;
-    let states = new_states(owners);
-    let (first, further) = states.split_at(states.len().min(PARTITIONS_PER_RECORD));
+    let mut states = new_states(owners);
+    let partition_count = i32::try_from(states.len()).unwrap_or(i32::MAX);
+    let further = states.split_off(states.len().min(PARTITIONS_PER_RECORD));
     draft.add(Record::TopicCreated {
         name: new.name.as_str().into(),
         id: new.id,
-        partitions: first.to_vec(),
+        partitions: states,
         configs: new.configs.clone(),
     })?;
-    add_partitions(draft, new.id, PARTITIONS_PER_RECORD, further)?;
-    named(&draft.image, &new.name).map(|topic| made(topic))
+    draft.leave(new.id, PARTITIONS_PER_RECORD, further);
+    Ok(Made::Topic {
+        id: new.id,
+        partition_count,
+        replication_factor: named(&draft.image, &new.name)?.replication_factor(),
+    })
 }
 
-/// Decides on more partitions for topics.
-pub(super) fn grow_all(draft: &mut Draft, asked: &[NewPartitions]) -> Outcome {
-    let times = times_named(asked.iter().map(|new| new.name.as_str()));
-    let mut left = i64::from(MAX_NEW_PARTITIONS);
-    let grow = |new: &NewPartitions| {
-        check_named_once(&times, &new.name)?;
-        grow(draft, new, &mut left)
-    };
-    asked.iter().map(grow).collect()
-}
-
-fn grow(draft: &mut Draft, new: &NewPartitions, left: &mut i64) -> Result<Made, ControllerError> {
+/// Decides on more partitions for a topic, which are left to be added; all topics have `left` together.
+pub(super) fn grow(
+    draft: &mut Draft,
+    new: &NewPartitions,
+    left: &mut i64,
+) -> Result<Made, ControllerError> {
     let image = &draft.image;
     let topic = named(image, &new.name)?;
     let first = topic.partition_count();
@@ -154,30 +174,12 @@ fn grow(draft: &mut Draft, new: &NewPartitions, left: &mut i64) -> Result<Made, 
     };
     let id = topic.id;
     let first = topic.partitions.len();
-    add_partitions(draft, id, first, &new_states(owners))?;
+    draft.leave(id, first, new_states(owners));
     *left -= added;
     Ok(Made::Partitions {
         id,
         partition_count: new.total_count,
     })
-}
-
-/// Adds partitions from an index on, in records of their length.
-fn add_partitions(
-    draft: &mut Draft,
-    id: TopicId,
-    mut first: usize,
-    states: &[PartitionState],
-) -> Result<(), ControllerError> {
-    for states in states.chunks(PARTITIONS_PER_RECORD) {
-        draft.add(Record::PartitionsAdded {
-            id,
-            first: PartitionIndex(i32::try_from(first).unwrap_or(i32::MAX)),
-            partitions: states.to_vec(),
-        })?;
-        first += states.len();
-    }
-    Ok(())
 }
 
 /// The states of partitions that are created with these owners. Those of one owner share what they
@@ -229,19 +231,6 @@ fn made(topic: &Topic) -> Made {
         id: topic.id,
         partition_count: topic.partition_count(),
         replication_factor: topic.replication_factor(),
-    }
-}
-
-fn times_named<'n>(names: impl Iterator<Item = &'n str>) -> BTreeMap<&'n str, usize> {
-    let mut times = BTreeMap::new();
-    names.for_each(|name| *times.entry(name).or_default() += 1);
-    times
-}
-
-fn check_named_once(times: &BTreeMap<&str, usize>, name: &str) -> Result<(), ControllerError> {
-    match times.get(name) {
-        Some(2..) => Err(InvalidRequest("The request names the topic twice.".into())),
-        _ => Ok(()),
     }
 }
 
@@ -325,7 +314,7 @@ fn check_growth(topic: &Topic, total_count: i32, added: i64) -> Result<(), Contr
     Ok(())
 }
 
-fn check_count(count: i64) -> Result<(), ControllerError> {
+pub(super) fn check_count(count: i64) -> Result<(), ControllerError> {
     if count <= i64::from(MAX_NEW_PARTITIONS) {
         return Ok(());
     }
