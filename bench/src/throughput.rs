@@ -133,7 +133,7 @@ impl Command {
         (report.broker_core, report.generator_core) = (broker_core, own_core);
         report.first_records_seconds = first_records;
         drop(load);
-        report.steps_ns = Some(broker.stop()?);
+        report.steps_ns = broker.stop()?;
         self.broker.print(&report, &report.rows())
     }
 
