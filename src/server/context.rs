@@ -48,10 +48,20 @@ impl<R: Runtime> Clone for Context<R> {
     }
 }
 
+/// Small steps of a long list, such as to look at a partition, before the shard's other tasks have a
+/// turn.
+pub const STEPS_AT_ONCE: usize = 256;
 /// Partitions that are taken down before the shard's other tasks have a turn.
 const TAKEN_DOWN_AT_ONCE: usize = 1024;
 
 impl<R: Runtime> Context<R> {
+    /// Lets the shard's other tasks have a turn before every so many'th of the steps of a list.
+    pub async fn give_way(&self, nth: usize) {
+        if nth % STEPS_AT_ONCE == STEPS_AT_ONCE - 1 {
+            self.shard.rt().yield_now().await;
+        }
+    }
+
     /// Takes down the fetch sessions that have ended.
     pub async fn take_down_sessions(&self) {
         let some = || self.sessions.borrow_mut().take_down(TAKEN_DOWN_AT_ONCE);

@@ -15,7 +15,7 @@ use crate::model::{LeaderEpoch, LookupMap, Offset, PartitionIndex, PartitionSlot
 use crate::partition::{FetchAsk, FetchError, Fetched, Isolation, Partition, Role};
 use crate::rt::{FuturePool, Permit, Runtime};
 use crate::server::connection::Reply;
-use crate::server::context::Context;
+use crate::server::context::{Context, STEPS_AT_ONCE};
 use crate::server::errors::Code;
 use crate::server::fetch_session::{
     FetchPlan, INITIAL_EPOCH, PartitionAnswer, PartitionAsk, Places, Planned,
@@ -37,8 +37,6 @@ const FIRST_VERSION_BY_ID: i16 = 13;
 /// KAFKA_STORAGE_ERROR is known from this version on.
 const FIRST_VERSION_WITH_STORAGE_ERROR: i16 = 6;
 
-/// After so many partitions, the shard's other tasks have a turn.
-const LOOKS_AT_ONCE: usize = 256;
 /// So many answers are looked through for one, instead of kept by their places.
 const FEW_ANSWERS: usize = 8;
 
@@ -154,7 +152,7 @@ async fn walk_through<'a, R: Runtime>(
     let mut extent = Extent::default();
     let mut steps = 0;
     while let Some(item) = walk.step()? {
-        give_way(context, steps).await;
+        context.give_way(steps).await;
         steps += 1;
         match item {
             FetchItem::Topic { name: "", .. } => {}
@@ -208,7 +206,7 @@ async fn planned<R: Runtime>(
         false => usize::MAX,
     };
     let mut due = Places::new();
-    while !plan.gather(&mut due, LOOKS_AT_ONCE, most) {
+    while !plan.gather(&mut due, STEPS_AT_ONCE, most) {
         context.shard.rt().yield_now().await;
     }
     if plan.incremental
@@ -241,7 +239,7 @@ async fn session_plan<R: Runtime>(
     let mut walk = FetchWalk::begin(call.body(), call.header.version)?;
     let mut steps = 0;
     while let Some(item) = walk.step()? {
-        give_way(context, steps).await;
+        context.give_way(steps).await;
         steps += 1;
         match item {
             FetchItem::Topic { name, id } => naming.topic(name, id),
@@ -324,10 +322,10 @@ impl<R: Runtime> PlannedFetch<R> {
 /// Lets go of what the request held, which may be as much as it asked for.
 async fn take_down<R: Runtime>(context: &Context<R>, plan: &FetchPlan, mut round: Round<R>) {
     while !round.answers.is_empty() {
-        give_way(context, round.answers.len()).await;
+        context.give_way(round.answers.len()).await;
         round.answers.pop();
     }
-    while plan.take_down(LOOKS_AT_ONCE) {
+    while plan.take_down(STEPS_AT_ONCE) {
         context.shard.rt().yield_now().await;
     }
 }
@@ -349,7 +347,7 @@ impl<R: Runtime> Round<R> {
     async fn read(&mut self, context: &Context<R>, plan: &FetchPlan, due: &[u32], bounds: Bounds) {
         let image = context.shard.image();
         for (nth, place) in due.iter().enumerate() {
-            give_way(context, nth).await;
+            context.give_way(nth).await;
             let before = self.answer_at(*place);
             let planned = match before.and_then(|at| self.answers.get_mut(at)) {
                 Some(answer) => {
@@ -423,7 +421,7 @@ impl<R: Runtime> Round<R> {
         bounds: Bounds,
     ) {
         for (nth, place) in due.iter().enumerate() {
-            give_way(context, nth).await;
+            context.give_way(nth).await;
             let looked_at = self.answer_at(*place).and_then(|at| self.answers.get(at));
             looked_at.into_iter().for_each(|answer| answer.watch(plan));
         }
@@ -459,13 +457,6 @@ impl<R: Runtime> Round<R> {
                 due.push(answer.planned.place);
             }
         }
-    }
-}
-
-/// Lets the shard's other tasks have a turn before every so many'th of the partitions.
-async fn give_way<R: Runtime>(context: &Context<R>, nth: usize) {
-    if nth % LOOKS_AT_ONCE == LOOKS_AT_ONCE - 1 {
-        context.shard.rt().yield_now().await;
     }
 }
 
@@ -676,7 +667,7 @@ async fn respond<R: Runtime>(
 ) -> ResponseFrame {
     let mut redirects = Redirects::default();
     for (nth, answer) in round.answers.iter_mut().enumerate() {
-        give_way(context, nth).await;
+        context.give_way(nth).await;
         answer.is_told = plan.session_id == 0 || tell_session(plan, answer, bounds.isolation);
         if let Some(leader) = answer.leader.as_ref().filter(|_| answer.is_told) {
             redirects.add(context, &call.session, leader);
@@ -700,7 +691,7 @@ async fn respond<R: Runtime>(
     let with_records = |answer: &&mut Answer<R>| answer.is_told && answer.fetched.bytes > 0;
     let mut records = round.answers.iter_mut().filter(with_records);
     for (nth, piece) in encoded.pieces().enumerate() {
-        give_way(context, nth).await;
+        context.give_way(nth).await;
         match piece {
             Piece::Framing(range) => pieces.push(framing.slice(range)),
             Piece::Records(_) => {
@@ -740,7 +731,7 @@ async fn encode<R: Runtime>(
         let (name, id) = topic[0].planned.key.topic.name_and_id();
         writer.begin_topic(name, id, told(topic));
         for answer in topic.iter().filter(|answer| answer.is_told) {
-            give_way(context, nth).await;
+            context.give_way(nth).await;
             nth += 1;
             writer.partition(&answer.data(version, bounds.isolation));
         }

@@ -45,20 +45,22 @@ pub async fn metadata<'a, R: Runtime>(
         .topics
         .as_ref()
         .is_none_or(|topics| request.header.version == 0 && topics.is_empty());
-    let topics = if asks_all {
+    let mut topics = Vec::new();
+    let mut steps = 0;
+    if asks_all {
         let image = context.shard.image();
-        image
-            .topics()
-            .map(|topic| describe(topic, operations))
-            .collect()
-    } else {
-        let mut topics = Vec::new();
-        for asked in request.topics.iter().flatten() {
-            let may_create = request.allow_auto_topic_creation;
-            topics.push(asked_topic(context, asked, may_create, operations).await);
+        topics.reserve_exact(image.topic_count());
+        for topic in image.topics() {
+            topics.push(describe(context, topic, operations, &mut steps).await);
         }
-        topics
-    };
+    } else {
+        for asked in request.topics.iter().flatten() {
+            context.give_way(steps).await;
+            steps += 1;
+            let may_create = request.allow_auto_topic_creation;
+            topics.push(asked_topic(context, asked, may_create, operations, &mut steps).await);
+        }
+    }
     let image = context.shard.image();
     let brokers =
         endpoints(context, &request.session, &image).map(|endpoint| MetadataResponseBroker {
@@ -87,16 +89,17 @@ async fn asked_topic<R: Runtime>(
     asked: &MetadataRequestTopic<'_>,
     may_create: bool,
     operations: i32,
+    steps: &mut usize,
 ) -> MetadataResponseTopic<'static> {
     let image = context.shard.image();
     let Some(name) = asked.name.as_deref() else {
         return match image.topic_by_id(asked.topic_id) {
-            Some(topic) => describe(topic, operations),
+            Some(topic) => describe(context, topic, operations, steps).await,
             None => missing(None, asked.topic_id, ErrorCode::UnknownTopicId),
         };
     };
     if let Some(topic) = image.topic(name) {
-        return describe(topic, operations);
+        return describe(context, topic, operations, steps).await;
     }
     if !(may_create && context.shard.config().auto_create_topics_enable) {
         let code = match check_topic_name(name) {
@@ -107,15 +110,25 @@ async fn asked_topic<R: Runtime>(
     }
     let created = create_automatically(context, name).await;
     match (created, context.shard.image().topic(name)) {
-        (_, Some(topic)) => describe(topic, operations),
+        (_, Some(topic)) => describe(context, topic, operations, steps).await,
         (Err(error), None) => missing(Some(name), TopicId::ZERO, error.code()),
         (Ok(()), None) => missing(Some(name), TopicId::ZERO, ErrorCode::LeaderNotAvailable),
     }
 }
 
-fn describe(topic: &Arc<Topic>, operations: i32) -> MetadataResponseTopic<'static> {
-    let partition =
-        |(partition_index, state): (PartitionIndex, &PartitionState)| MetadataResponsePartition {
+/// What is to be said of a topic. Others have their turns meanwhile: of 10,000 topics, or partitions of
+/// one, it takes some milliseconds.
+async fn describe<R: Runtime>(
+    context: &Context<R>,
+    topic: &Arc<Topic>,
+    operations: i32,
+    steps: &mut usize,
+) -> MetadataResponseTopic<'static> {
+    let mut partitions = Vec::with_capacity(topic.partitions.len());
+    for (partition_index, state) in topic.indexed() {
+        context.give_way(*steps).await;
+        *steps += 1;
+        partitions.push(MetadataResponsePartition {
             error_code: match state.leader {
                 Some(_) => ErrorCode::None,
                 None => ErrorCode::LeaderNotAvailable,
@@ -126,13 +139,14 @@ fn describe(topic: &Arc<Topic>, operations: i32) -> MetadataResponseTopic<'stati
             replica_nodes: replicas(state),
             isr_nodes: isr(state),
             offline_replicas: Vec::new(),
-        };
+        });
+    }
     MetadataResponseTopic {
         error_code: ErrorCode::None,
         name: Some(topic.name.to_string().into()),
         topic_id: topic.id,
         is_internal: false,
-        partitions: topic.indexed().map(partition).collect(),
+        partitions,
         topic_authorized_operations: operations,
     }
 }
