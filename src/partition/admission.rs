@@ -444,7 +444,13 @@ mod tests {
                 // Without a pause, only the thread can keep it waiting.
                 let (waits, admitted) = match admit.as_mut().now_or_never() {
                     Some(admitted) => (false, admitted),
-                    None => (true, admit.await),
+                    None => {
+                        let context_bytes = rules
+                            .stored_as
+                            .map_or(0, |level| level.context_bytes(plain.len()));
+                        assert!(opener.taken_bytes() >= context_bytes + batch.len());
+                        (true, admit.await)
+                    }
                 };
                 let admitted = admitted.unwrap();
                 let view = BatchView::first_verified(&admitted.batch).unwrap();

@@ -52,3 +52,48 @@ pub async fn open_settled<R: Runtime>(rt: &R, path: &Path, mode: OpenMode) -> io
     }
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rt::{BLOCK_BYTES, WriteMode};
+    use crate::sim::{DiskModel, Sim, SimDisk, SimRuntime};
+
+    async fn read(rt: &SimRuntime, file: &impl File) -> Vec<u8> {
+        let buf = rt.arena().alloc(BLOCK_BYTES).unwrap();
+        file.read_at(buf, 0, BLOCK_BYTES).await.1.to_vec()
+    }
+
+    #[test]
+    fn what_a_start_has_read_outlives_the_power() {
+        let path = Path::new("/f");
+        for seed in 0..20 {
+            let disk = SimDisk::new(DiskModel::default());
+            let mut killed = Sim::new(seed, &disk);
+            let rt = killed.runtime(0);
+            let wrote = killed.run(async {
+                let file = rt.open(path, OpenMode::DIRECT_CREATE).await.unwrap();
+                let mut buf = rt.arena().alloc(BLOCK_BYTES).unwrap();
+                buf.extend_zeroed(BLOCK_BYTES);
+                let zeros = vec![buf.freeze()];
+                file.write_at(zeros, 0, WriteMode::Durable).await.unwrap();
+                rt.sync_dir(Path::new("/")).await.unwrap();
+                let mut buf = rt.arena().alloc(BLOCK_BYTES).unwrap();
+                buf.extend_from_slice(&[7; BLOCK_BYTES]);
+                let sevens = vec![buf.freeze()];
+                file.write_at(sevens, 0, WriteMode::Plain).await.unwrap();
+            });
+            wrote.unwrap();
+            killed.process_kill();
+            let mut next = Sim::new(seed, &disk);
+            let rt = next.runtime(0);
+            let seen = next.run(async {
+                let file = open_settled(&rt, path, OpenMode::DIRECT).await.unwrap();
+                read(&rt, &file).await
+            });
+            next.power_cut();
+            assert_eq!(seen, Ok(vec![7; BLOCK_BYTES]));
+            assert_eq!(disk.read_file("/f"), Some(vec![7; BLOCK_BYTES]), "{seed}");
+        }
+    }
+}

@@ -171,7 +171,13 @@ fn what_is_accepted_in_a_deleted_partition_is_never_acknowledged() {
         });
         rt.sleep(SOON).await;
         let bytes = batch(10);
+        let journaled = shard.0.storage.last_entry();
         let accepted = room.accept(&BatchView::first(&bytes).unwrap());
+        // It is appended nowhere.
+        let (base_offset, end_offset) = (accepted.base_offset, accepted.end_offset);
+        assert_eq!((base_offset, end_offset), (Offset(10), Offset(10)));
+        assert_eq!(log.marks().log_end, Offset(10));
+        assert_eq!(shard.0.storage.last_entry(), journaled);
         let outcome = log.wait_durable(accepted.end_offset).await;
         assert_eq!(outcome, Err(StorageError::Deleted));
         rt.sleep(SOON).await;

@@ -206,4 +206,36 @@ mod tests {
         assert!(!has("/var/lib/my logs/t-0"), "where it is itself mounted");
         assert!(!has("/var/lib/my log"), "a part of a name");
     }
+
+    /// The kinds that are promised for, by what the system says of them itself.
+    #[test]
+    fn a_file_system_is_synced_where_it_is_known_to_do_so() {
+        let dirs = [std::env::temp_dir(), "/dev/shm".into(), "/proc/self".into()];
+        for dir in dirs.iter().filter(|dir| dir.is_dir()) {
+            let file = match dir.starts_with("/proc") {
+                true => dir.join("stat"),
+                false => {
+                    tempfile::NamedTempFile::new_in(dir)
+                        .unwrap()
+                        .keep()
+                        .unwrap()
+                        .1
+                }
+            };
+            let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+            let real = dir.canonicalize().unwrap();
+            let is_within = |line: &&str| {
+                let at = line.split(' ').nth(1).unwrap_or_default();
+                real.starts_with(at)
+            };
+            let longest = |line: &&str| line.split(' ').nth(1).map(str::len);
+            let mount = mounts.lines().filter(is_within).max_by_key(longest);
+            let kind = mount.and_then(|line| line.split(' ').nth(2)).unwrap();
+            let is_known = ["ext4", "ext3", "ext2", "xfs"].contains(&kind);
+            assert_eq!(sync_file_system(&file).unwrap(), is_known, "{kind}");
+            if !dir.starts_with("/proc") {
+                std::fs::remove_file(&file).unwrap();
+            }
+        }
+    }
 }
