@@ -463,6 +463,11 @@ mod tests {
                 assert!(out == plain);
                 let held_bytes = admitted._memory.as_ref().map_or(0, Permit::amount);
                 assert_eq!(opener.taken_bytes(), held_bytes);
+                let made_bytes = match &admitted.batch {
+                    Cow::Owned(batch) => batch.capacity(),
+                    Cow::Borrowed(_) => 0,
+                };
+                assert_eq!(held_bytes, made_bytes);
                 waits
             });
             waited.unwrap()

@@ -143,7 +143,7 @@ mod tests {
     fn memory_is_used_again_and_futures_end_when_they_are_dropped() {
         let pool = FuturePool::new(sum_of);
         let event = Rc::new(Event::new());
-        let mut places = Vec::new();
+        let (mut places, mut takers) = (Vec::new(), Vec::new());
         for byte in 1..4 {
             let mut future = pool.begin(([byte; 100], event.clone()));
             assert!((&mut future).now_or_never().is_none());
@@ -151,9 +151,15 @@ mod tests {
             let (sum, place) = (&mut future).now_or_never().expect("looked at twice");
             assert_eq!(sum, 100 * u32::from(byte));
             places.push(place);
+            drop(future);
+            // Else the allocator would give the same place again.
+            takers.extend((1..200).map(|units| Vec::<u8>::with_capacity(units * 8)));
         }
         assert_eq!(places[1], places[0]);
         assert_eq!(places[2], places[0]);
+        drop(takers);
+        drop(pool.begin(([4; 100], event.clone())));
+        assert_eq!(Rc::strong_count(&event), 1, "what it holds goes with it");
         let both = [1, 2].map(|byte| pool.begin(([byte; 100], event.clone())));
         drop(pool);
         drop(both);

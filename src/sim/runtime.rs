@@ -37,6 +37,11 @@ impl SimRuntime {
         }
     }
 
+    /// Sets the wall clock, from where it goes on.
+    pub fn set_wall_clock_ms(&self, unix_ms: i64) {
+        self.process.set_wall_clock_ms(unix_ms);
+    }
+
     /// Cuts the life here and now, as [`crate::sim::Sim::cut_at_io`] does at a step.
     pub fn cut(&self) {
         self.process.cut();
