@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{CliError, Exit};
+use crate::rt::{LaneReceiver, LaneSender, lane};
 
 /// Bytes read at once, and how many such pieces wait to be taken.
 const PIECE_BYTES: usize = 1 << 20;
@@ -14,7 +15,7 @@ const PIECES_AHEAD: usize = 4;
 
 /// The input in pieces, in order; read by a thread of its own, since a pipe may keep one waiting.
 pub(super) struct Input {
-    pieces: flume::Receiver<Piece>,
+    pieces: LaneReceiver<Piece>,
     is_stopped: Arc<AtomicBool>,
 }
 
@@ -24,7 +25,7 @@ type Piece = Result<Vec<u8>, CliError>;
 impl Input {
     /// Begins to read files one behind the other; `-`, or no file at all, is standard input.
     pub(super) fn open(files: Vec<PathBuf>) -> Result<Self, CliError> {
-        let (sender, pieces) = flume::bounded(PIECES_AHEAD);
+        let (sender, pieces) = lane(PIECES_AHEAD);
         let is_stopped = Arc::new(AtomicBool::new(false));
         let files = if files.is_empty() {
             vec!["-".into()]
@@ -36,7 +37,7 @@ impl Input {
             for file in files {
                 // The other side is gone when the command has failed: then nobody wants more.
                 if let Err(error) = read_file(&file, &sender, &stopped)
-                    && sender.send(Err(error)).is_err()
+                    && sender.send_blocking(Err(error)).is_err()
                 {
                     return;
                 }
@@ -48,8 +49,8 @@ impl Input {
     }
 
     /// The next piece; none when the input has ended.
-    pub(super) async fn next(&self) -> Option<Piece> {
-        self.pieces.recv_async().await.ok()
+    pub(super) async fn next(&mut self) -> Option<Piece> {
+        self.pieces.recv().await
     }
 
     /// Reads no further. What was read already still comes.
@@ -80,7 +81,7 @@ pub(super) fn unreadable(path: &Path, error: &io::Error) -> CliError {
 
 fn read_file(
     path: &Path,
-    sender: &flume::Sender<Piece>,
+    sender: &LaneSender<Piece>,
     is_stopped: &AtomicBool,
 ) -> Result<(), CliError> {
     let failed = |error| unreadable(path, &error);
@@ -105,7 +106,7 @@ fn read_file(
             // The last line of a file is one, line feed or not.
             piece.push(b'\n');
         }
-        if sender.send(Ok(piece)).is_err() || count == 0 {
+        if sender.send_blocking(Ok(piece)).is_err() || count == 0 {
             return Ok(());
         }
     }
@@ -152,6 +153,8 @@ pub(super) fn lines_of(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     fn cut(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
@@ -176,6 +179,17 @@ mod tests {
         assert!(cut(&[b"", b"no end"]).is_empty());
     }
 
+    /// The next piece, as a thread without a runtime waits for it.
+    fn next(input: &mut Input) -> Option<Piece> {
+        let mut piece = std::pin::pin!(input.next());
+        loop {
+            if let Some(piece) = piece.as_mut().now_or_never() {
+                return piece;
+            }
+            std::thread::yield_now();
+        }
+    }
+
     #[test]
     fn the_last_line_needs_no_line_feed() {
         let dir = tempfile::tempdir().unwrap();
@@ -186,8 +200,9 @@ mod tests {
         };
         let files = vec![file("1", "a\nb"), file("2", ""), file("3", "c\n\n")];
         assert_eq!(total_bytes(&files), Some(6));
-        let input = Input::open(files).unwrap();
-        let pieces: Vec<Vec<u8>> = input.pieces.iter().map(Result::unwrap).collect();
+        let mut input = Input::open(files).unwrap();
+        let next = || next(&mut input).map(Result::unwrap);
+        let pieces: Vec<Vec<u8>> = std::iter::from_fn(next).collect();
         let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
         let expected: Vec<&[u8]> = vec![b"a", b"b", b"c", b""];
         assert_eq!(cut(&pieces), expected);
@@ -195,8 +210,8 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_an_error() {
-        let input = Input::open(vec!["/nonexistent".into()]).unwrap();
-        let error = input.pieces.recv().unwrap().unwrap_err();
+        let mut input = Input::open(vec!["/nonexistent".into()]).unwrap();
+        let error = next(&mut input).unwrap().unwrap_err();
         assert_eq!(error.exit_code(), Exit::NotFound as u8);
     }
 }

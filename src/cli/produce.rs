@@ -21,7 +21,7 @@ use crate::client::{
 use crate::compress::Level;
 use crate::model::Codec;
 use crate::model::batch::Header;
-use crate::rt::Runtime;
+use crate::rt::{LaneReceiver, Runtime, lane};
 use crate::wire::ErrorCode;
 
 /// After a batch has failed, answers to others are waited for so long: what was written is to be
@@ -109,10 +109,10 @@ struct Produced {
 impl ProduceArgs {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         let inner = context.clone();
-        let (stop, asked) = flume::bounded(1);
+        let (stop, asked) = lane(1);
         let _watch = watch(move |exit| {
             // It is gone when everything is written.
-            let _ = stop.send(exit);
+            let _ = stop.try_send(exit);
         })?;
         let (produced, stopped) =
             with_client(context, |client| produce(client, self, inner, asked))?;
@@ -155,17 +155,17 @@ async fn produce(
     client: Client<Rt>,
     command: ProduceArgs,
     context: Context,
-    asked: flume::Receiver<Exit>,
+    mut asked: LaneReceiver<Exit>,
 ) -> Result<(Produced, Option<Exit>), CliError> {
     let started = client.rt().now();
     let (producer, batcher) = {
-        let (stop, ready) = (pin!(stopped(&asked)), pin!(prepare(&client, &command)));
+        let (stop, ready) = (pin!(stopped(&mut asked)), pin!(prepare(&client, &command)));
         match select(stop, ready).await {
             Either::Left((exit, _)) => return Err(CliError::stopped(exit)),
             Either::Right((ready, _)) => ready?,
         }
     };
-    let input = Input::open(command.files.clone())?;
+    let mut input = Input::open(command.files.clone())?;
     let what = format!("produce to {}", command.topic);
     let total = total_bytes(&command.files);
     let mut progress = Progress::new(&context, what, total, started);
@@ -176,7 +176,7 @@ async fn produce(
         batcher,
         progress: &mut progress,
     };
-    let outcome = feed.run(&input, &asked).await;
+    let outcome = feed.run(&mut input, &mut asked).await;
     progress.finish();
     producer.close();
     let (deliveries, stopped) = outcome?;
@@ -349,8 +349,8 @@ impl Feed<'_> {
     /// to end with where the user stopped it.
     async fn run(
         mut self,
-        input: &Input,
-        asked: &flume::Receiver<Exit>,
+        input: &mut Input,
+        asked: &mut LaneReceiver<Exit>,
     ) -> Result<(Rc<Deliveries>, Option<Exit>), CliError> {
         let deliveries = self.batcher.deliveries().clone();
         let (rt, command) = (self.rt.clone(), self.command);
@@ -373,8 +373,8 @@ impl Feed<'_> {
 
     async fn take_all(
         &mut self,
-        input: &Input,
-        asked: &flume::Receiver<Exit>,
+        input: &mut Input,
+        asked: &mut LaneReceiver<Exit>,
     ) -> Result<Ending, ClientError> {
         let mut lines = Lines::default();
         let mut taken_bytes = 0;
@@ -429,8 +429,8 @@ impl Feed<'_> {
 
 async fn next(
     rt: &Rt,
-    input: &Input,
-    asked: &flume::Receiver<Exit>,
+    input: &mut Input,
+    asked: &mut LaneReceiver<Exit>,
     due: Option<Duration>,
 ) -> Next {
     let wait = async {
@@ -454,7 +454,7 @@ async fn next(
 }
 
 /// A piece that the input had read before it was stopped.
-async fn last_piece(rt: &Rt, input: &Input) -> Option<Vec<u8>> {
+async fn last_piece(rt: &Rt, input: &mut Input) -> Option<Vec<u8>> {
     match select(pin!(input.next()), pin!(rt.sleep(LAST_PIECE))).await {
         Either::Left((piece, _)) => piece?.ok(),
         Either::Right(_) => None,

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use rustix::fs::{Access, FlockOperation};
@@ -53,7 +54,7 @@ pub(super) fn make(dir: &Path) -> Result<(), CliError> {
 /// Waits until no other broker holds the directory; false when `stopped` says so first.
 pub(super) fn wait_until_free(
     dir: &Path,
-    stopped: &flume::Receiver<()>,
+    stopped: &Receiver<()>,
     context: &Context,
 ) -> Result<bool, CliError> {
     let path = dir.join(LOCK_FILE);

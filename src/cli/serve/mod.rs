@@ -8,6 +8,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
 use self::failure::{launch_error, serve_error};
 use crate::cli::terminal::signals::watch;
@@ -69,7 +70,7 @@ impl ServeArgs {
             context.say(format_args!("{line}"));
         }
         // Whoever waits for the directory and the ports is told, and the node.
-        let (stop, stopped) = flume::bounded(2);
+        let (stop, stopped) = sync_channel(2);
         let (stop_node, node_stopped) = lane(1);
         let _watch = watch(move |_| {
             // They are gone when the broker has stopped by itself.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use crate::cli::{CliError, Exit};
@@ -16,7 +17,7 @@ const RETRY: Duration = Duration::from_millis(100);
 pub(super) fn check(
     listeners: &Listeners,
     shards: u16,
-    stopped: &flume::Receiver<()>,
+    stopped: &Receiver<()>,
 ) -> Result<(), CliError> {
     let mut left = RETRIES;
     loop {

@@ -7,6 +7,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::cli::{CliError, Exit};
+use crate::rt::LaneReceiver;
 
 /// Watches for the signals as long as it lives.
 pub(in crate::cli) struct Watch {
@@ -49,10 +50,10 @@ impl Drop for Watch {
 }
 
 /// The code to end with, once a signal has come.
-pub(in crate::cli) async fn stopped(asked: &flume::Receiver<Exit>) -> Exit {
-    match asked.recv_async().await {
-        Ok(exit) => exit,
+pub(in crate::cli) async fn stopped(asked: &mut LaneReceiver<Exit>) -> Exit {
+    match asked.recv().await {
+        Some(exit) => exit,
         // Nobody watches any more.
-        Err(_) => pending().await,
+        None => pending().await,
     }
 }
