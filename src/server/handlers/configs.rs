@@ -122,24 +122,45 @@ fn shown(
     }
 }
 
+/// What is asked for one resource, if it makes sense.
+struct Asked<'r> {
+    resource_type: i8,
+    name: &'r str,
+    alteration: Result<ConfigAlteration, ControllerError>,
+}
+
+/// Alters the settings of each resource, and says what has become of each.
+async fn alter_each<R: Runtime>(
+    context: &Context<R>,
+    asked: impl Iterator<Item = Asked<'_>>,
+    validate_only: bool,
+) -> Vec<AlterConfigsResourceResponse<'static>> {
+    let named = |asked: Asked<'_>| {
+        (
+            (asked.resource_type, asked.name.to_owned()),
+            asked.alteration,
+        )
+    };
+    let (names, alterations): (Vec<_>, _) = asked.map(named).unzip();
+    let results = change_each(context, alterations, validate_only, Change::AlterConfigs).await;
+    let told = names.into_iter().zip(&results);
+    told.map(|((resource_type, name), result)| altered(resource_type, name, result))
+        .collect()
+}
+
 /// Serves AlterConfigs: the given settings of a resource and no others.
 pub async fn alter_configs<'a, R: Runtime>(
     context: &Context<R>,
     request: &Request<AlterConfigsRequest<'a>>,
 ) -> AlterConfigsResponse<'a> {
-    let asked = request
-        .resources
-        .iter()
-        .map(|asked| replace(context, asked));
-    let (asked, validate_only) = (asked.collect(), request.validate_only);
-    let results = change_each(context, asked, validate_only, Change::AlterConfigs).await;
-    let resources = request.resources.iter().zip(&results);
-    let responses =
-        resources.map(|(asked, result)| altered(asked.resource_type, &asked.resource_name, result));
-    let responses = responses.collect();
+    let asked = request.resources.iter().map(|asked| Asked {
+        resource_type: asked.resource_type,
+        name: &asked.resource_name,
+        alteration: replace(context, asked),
+    });
     AlterConfigsResponse {
         throttle_time_ms: 0,
-        responses,
+        responses: alter_each(context, asked, request.validate_only).await,
     }
 }
 
@@ -161,16 +182,14 @@ pub async fn incremental_alter_configs<'a, R: Runtime>(
     context: &Context<R>,
     request: &Request<IncrementalAlterConfigsRequest<'a>>,
 ) -> IncrementalAlterConfigsResponse<'a> {
-    let asked = request.resources.iter().map(|asked| steps(context, asked));
-    let (asked, validate_only) = (asked.collect(), request.validate_only);
-    let results = change_each(context, asked, validate_only, Change::AlterConfigs).await;
-    let resources = request.resources.iter().zip(&results);
-    let responses =
-        resources.map(|(asked, result)| altered(asked.resource_type, &asked.resource_name, result));
-    let responses = responses.collect();
+    let asked = request.resources.iter().map(|asked| Asked {
+        resource_type: asked.resource_type,
+        name: &asked.resource_name,
+        alteration: steps(context, asked),
+    });
     IncrementalAlterConfigsResponse {
         throttle_time_ms: 0,
-        responses,
+        responses: alter_each(context, asked, request.validate_only).await,
     }
 }
 
@@ -204,16 +223,15 @@ fn steps<R: Runtime>(
 
 fn altered(
     resource_type: i8,
-    resource_name: &str,
+    resource_name: String,
     result: &ItemResult,
 ) -> AlterConfigsResourceResponse<'static> {
     let (error_code, error_message): (ErrorCode, _) = outcome(result);
-    let resource_name = resource_name.to_owned().into();
     AlterConfigsResourceResponse {
         error_code,
         error_message,
         resource_type,
-        resource_name,
+        resource_name: resource_name.into(),
     }
 }
 
