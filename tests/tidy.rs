@@ -103,7 +103,9 @@ fn too_long(source: &Source) -> Option<String> {
 fn functions_fit_on_a_screen() {
     report(
         "too long a function",
-        &sources("src")
+        &["src", "tests", "bench/src", "fuzz/fuzz_targets"]
+            .map(sources)
+            .concat()
             .iter()
             .flat_map(long_functions)
             .collect::<Vec<_>>(),
@@ -142,6 +144,20 @@ fn every_file_says_what_it_is() {
         "no module doc at the top",
         &all.iter().filter_map(silent).collect::<Vec<_>>(),
     );
+}
+
+#[test]
+fn the_files_that_docs_name_are_there() {
+    let documents = ["README.md", "CHANGELOG.md"].map(shape::document);
+    let mut all = sources("src/manual");
+    all.extend(
+        sources("src")
+            .into_iter()
+            .filter(|source| source.path == "src/lib.rs"),
+    );
+    all.extend(documents);
+    let gone: Vec<_> = all.iter().flat_map(shape::missing_paths).collect();
+    report("a file that does not exist", &gone);
 }
 
 #[test]
@@ -244,6 +260,14 @@ fn each_rule_of_many_files_can_fail() {
     };
     assert_eq!((says("The node's id."), says("Its id.")), (1, 1));
     assert_eq!((says("Unique in the cluster."), says("`node.id`.")), (0, 0));
+    let named =
+        |text: &str| shape::missing_paths(&Source::new("README.md".into(), text.into())).len();
+    assert_eq!(
+        named("`log/mod.rs`, `src/log/journal/`, `tests/tidy.rs`"),
+        0
+    );
+    assert_eq!(named("`scan.rs` and\n`log/nowhere/`, `src/nowhere.rs`"), 3);
+    assert_eq!(named("`shard-N/journal/` is on a disk"), 0);
     let nothing = house(&[("src/a.rs", "let uuids: u8;")]);
     assert!(shape::unused_dependencies("Cargo.toml", &nothing).contains(&"uuid".into()));
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::process::{pin, two_cores};
+
 /// Where and how the broker runs.
 #[derive(clap::Args)]
 pub struct BrokerArgs {
@@ -25,8 +27,16 @@ pub struct BrokerArgs {
 }
 
 impl BrokerArgs {
+    /// Keeps this thread on a core of its own and makes the run's directory; gives that, the broker's
+    /// core and this thread's.
+    pub fn set_up(&self) -> Result<(WorkDir, usize, usize)> {
+        let (broker_core, own_core) = two_cores()?;
+        pin(own_core)?;
+        Ok((self.work_dir()?, broker_core, own_core))
+    }
+
     /// A directory of this run alone.
-    pub fn work_dir(&self) -> Result<WorkDir> {
+    fn work_dir(&self) -> Result<WorkDir> {
         let parent = match &self.dir {
             Some(dir) => dir.clone(),
             None => target_dir()?,

@@ -138,6 +138,15 @@ pub struct Steps {
     pub above_1ms: u64,
 }
 
+impl Steps {
+    /// For a row of a table.
+    pub fn text(&self) -> String {
+        let us = [self.p50, self.p99, self.p999, self.longest];
+        let us = us.map(|ns| format!("{:.1}", ns as f64 / 1e3)).join("  ");
+        format!("{us} µs of {}, {} above 1 ms", self.count, self.above_1ms)
+    }
+}
+
 fn steps_in(said: &str) -> Option<Steps> {
     let (_, figures) = said.rsplit_once("figures=")?;
     let figures = serde_json::Deserializer::from_str(figures);

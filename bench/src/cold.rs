@@ -10,7 +10,7 @@ use crate::args::{BrokerArgs, parse_bytes};
 use crate::broker::Broker;
 use crate::clock;
 use crate::load::{Consumer, Load};
-use crate::process::{load_average, pin, read_bytes, two_cores};
+use crate::process::{load_average, read_bytes};
 use crate::restart::{FILL_LIMIT, produce_one};
 use crate::workload::{Named, Workload};
 
@@ -42,9 +42,7 @@ struct Report {
 impl Command {
     /// Runs the benchmark.
     pub fn run(self) -> Result<()> {
-        let cores = two_cores()?;
-        pin(cores.1)?;
-        let dir = self.broker.work_dir()?;
+        let (dir, broker_core, own_core) = self.broker.set_up()?;
         let workload = Workload {
             partitions: 1,
             connections: 1,
@@ -52,13 +50,13 @@ impl Command {
             request_bytes: 100 << 10,
             ..Named::Large.workload()
         };
-        let mut broker = Broker::start_ready(&self.broker, dir.path(), cores.0, cores.1)?.0;
+        let mut broker = Broker::start_ready(&self.broker, dir.path(), broker_core, own_core)?.0;
         let topic = broker.connect()?.create_topic("cold", 1)?;
         let mut load = Load::open(broker.address(), topic, &workload, false)?;
         load.run(clock::now() + FILL_LIMIT, self.bytes)?;
         broker.kill()?;
         drop(load);
-        let mut broker = Broker::start(&self.broker, dir.path(), cores.0, cores.1)?;
+        let mut broker = Broker::start(&self.broker, dir.path(), broker_core, own_core)?;
         let (batch, _) = workload.batch(corelane::model::PartitionIndex(0))?;
         let end = produce_one(&mut broker.connect()?, topic, &batch)?;
         broker.ready_line()?;

@@ -9,7 +9,7 @@ use crate::args::BrokerArgs;
 use crate::broker::Broker;
 use crate::clock;
 use crate::control::Control;
-use crate::process::{cpu_seconds, load_average, pin, resident_bytes, two_cores};
+use crate::process::{cpu_seconds, load_average, resident_bytes};
 
 /// What goes on behind a start (files prepared) is over by then.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -39,9 +39,7 @@ struct Report {
 impl Command {
     /// Runs the benchmark.
     pub fn run(self) -> Result<()> {
-        let (core, own_core) = two_cores()?;
-        pin(own_core)?;
-        let dir = self.broker.work_dir()?;
+        let (dir, core, own_core) = self.broker.set_up()?;
         let mut broker = Broker::start(&self.broker, dir.path(), core, own_core)?;
         broker.connect()?.api_versions()?;
         let first_answer_ms = broker.started().elapsed().as_secs_f64() * 1e3;

@@ -13,7 +13,7 @@ use crate::broker::Broker;
 use crate::clock;
 use crate::control::{Control, produce_request};
 use crate::load::Load;
-use crate::process::{load_average, pin, two_cores};
+use crate::process::load_average;
 use crate::workload::{Named, Workload};
 
 /// How long it may take to write the data.
@@ -61,9 +61,7 @@ struct Round {
 impl Command {
     /// Runs the benchmark.
     pub fn run(self) -> Result<()> {
-        let cores = two_cores()?;
-        pin(cores.1)?;
-        let dir = self.broker.work_dir()?;
+        let (dir, broker_core, own_core) = self.broker.set_up()?;
         let workload = Workload {
             partitions: self.partitions,
             connections: 4,
@@ -71,7 +69,7 @@ impl Command {
             request_bytes: 64 << 10,
             ..Named::Large.workload()
         };
-        let mut broker = Broker::start_ready(&self.broker, dir.path(), cores.0, cores.1)?.0;
+        let mut broker = Broker::start_ready(&self.broker, dir.path(), broker_core, own_core)?.0;
         let mut rounds = Vec::new();
         let mut bytes = self.bytes;
         for number in 0..self.rounds.max(1) {
@@ -87,7 +85,8 @@ impl Command {
             load.run(clock::now() + FILL_LIMIT, bytes)?;
             broker.kill()?;
             drop(load);
-            let (next, round) = self.restart(dir.path(), cores, topic, &workload)?;
+            let (next, round) =
+                self.restart(dir.path(), (broker_core, own_core), topic, &workload)?;
             broker = next;
             rounds.push(round);
             bytes = self.bytes / 10;

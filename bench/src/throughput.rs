@@ -10,7 +10,7 @@ use crate::args::{BrokerArgs, parse_bytes};
 use crate::broker::{Broker, Steps};
 use crate::clock;
 use crate::load::{Load, Totals};
-use crate::process::{cpu_seconds, load_average, pin, two_cores, written_bytes};
+use crate::process::{cpu_seconds, load_average, written_bytes};
 use crate::workload::{Named, Workload};
 
 /// A generator whose core was busier than this is the bottleneck.
@@ -93,9 +93,7 @@ impl Command {
     /// Runs the benchmark.
     pub fn run(self) -> Result<()> {
         let workload = self.workload();
-        let (broker_core, own_core) = two_cores()?;
-        pin(own_core)?;
-        let dir = self.broker.work_dir()?;
+        let (dir, broker_core, own_core) = self.broker.set_up()?;
         let (mut broker, ready) =
             Broker::start_ready(&self.broker, dir.path(), broker_core, own_core)?;
         let topic = broker
@@ -192,80 +190,17 @@ impl Command {
 impl Report {
     fn rows(&self) -> Vec<(&'static str, String)> {
         let mib = |bytes_per_second: f64| format!("{:.0} MiB/s", bytes_per_second / 1048576.0);
-        let Workload {
-            partitions,
-            connections,
-            depth,
-            request_bytes,
-            record_bytes,
-        } = self.shape;
-        let milliseconds = |us: u64| format!("{:.2}", us as f64 / 1e3);
-        let acks = [
-            self.ack_p50_us,
-            self.ack_p99_us,
-            self.ack_p999_us,
-            self.ack_max_us,
-        ];
-        let mut rows = vec![
-            (
-                "workload",
-                format!(
-                    "{request_bytes} B requests of {record_bytes} B records to {partitions} \
-                     partitions, {connections} connections x {depth} under way (closed loop)"
-                ),
-            ),
-            ("durability", self.durability.clone()),
-            (
-                "measured",
-                format!("{:.1} s, {} requests", self.seconds, self.requests),
-            ),
-            (
-                "before that",
-                format!(
-                    "a first record into each partition in {:.2} s, then the warm-up",
-                    self.first_records_seconds
-                ),
-            ),
+        let mut rows = self.rows_of_the_run();
+        rows.extend([
             ("produce", mib(self.produce_bytes_per_second)),
             ("consume", mib(self.consume_bytes_per_second)),
             ("records", format!("{:.0} /s", self.records_per_second)),
-            (
-                "ack p50 p99 p99.9 max",
-                format!("{} ms", acks.map(milliseconds).join("  ")),
-            ),
-            (
-                "broker CPU",
-                format!(
-                    "{:.3} s/GB, {:.2} µs/request, {:.0} % of core {}",
-                    self.broker_cpu_seconds_per_gb,
-                    self.broker_cpu_us_per_request,
-                    self.broker_cpu_percent,
-                    self.broker_core
-                ),
-            ),
-            (
-                "generator CPU",
-                format!(
-                    "{:.0} % of core {}",
-                    self.generator_cpu_percent, self.generator_core
-                ),
-            ),
-            (
-                "written",
-                format!(
-                    "{:.2} bytes to disk per byte sent",
-                    self.bytes_written_by_broker as f64 / self.bytes_sent.max(1) as f64
-                ),
-            ),
-            ("load average", format!("{:.1}", self.load_average)),
-        ];
-        if let Some(steps) = self.steps_ns {
-            let us = [steps.p50, steps.p99, steps.p999, steps.longest];
-            let us = us.map(|ns| format!("{:.1}", ns as f64 / 1e3)).join("  ");
-            let (count, above) = (steps.count, steps.above_1ms);
-            let line = format!("{us} µs of {count}, {above} above 1 ms");
-            rows.push(("steps p50 p99 p99.9 max", line));
-        }
+        ]);
+        rows.extend(self.rows_of_the_cost());
+        rows.extend(
+            self.steps_ns
+                .map(|steps| ("steps p50 p99 p99.9 max", steps.text())),
+        );
         if self.generator_is_bottleneck {
             rows.push(("note", "the generator was the bottleneck".into()));
         }
@@ -273,5 +208,62 @@ impl Report {
             rows.push(("note", "broker and generator share the only core".into()));
         }
         rows
+    }
+
+    /// What was run, and for how long.
+    fn rows_of_the_run(&self) -> Vec<(&'static str, String)> {
+        let Workload {
+            partitions,
+            connections,
+            depth,
+            request_bytes,
+            record_bytes,
+        } = self.shape;
+        let workload = format!(
+            "{request_bytes} B requests of {record_bytes} B records to {partitions} partitions, \
+             {connections} connections x {depth} under way (closed loop)"
+        );
+        let measured = format!("{:.1} s, {} requests", self.seconds, self.requests);
+        let before = format!(
+            "a first record into each partition in {:.2} s, then the warm-up",
+            self.first_records_seconds
+        );
+        vec![
+            ("workload", workload),
+            ("durability", self.durability.clone()),
+            ("measured", measured),
+            ("before that", before),
+        ]
+    }
+
+    /// How long acknowledgements took, and what the machine gave for it all.
+    fn rows_of_the_cost(&self) -> [(&'static str, String); 5] {
+        let milliseconds = |us: u64| format!("{:.2}", us as f64 / 1e3);
+        let acks = [
+            self.ack_p50_us,
+            self.ack_p99_us,
+            self.ack_p999_us,
+            self.ack_max_us,
+        ];
+        let acks = format!("{} ms", acks.map(milliseconds).join("  "));
+        let broker = format!(
+            "{:.3} s/GB, {:.2} µs/request, {:.0} % of core {}",
+            self.broker_cpu_seconds_per_gb,
+            self.broker_cpu_us_per_request,
+            self.broker_cpu_percent,
+            self.broker_core
+        );
+        let (percent, core) = (self.generator_cpu_percent, self.generator_core);
+        let per_byte = self.bytes_written_by_broker as f64 / self.bytes_sent.max(1) as f64;
+        [
+            ("ack p50 p99 p99.9 max", acks),
+            ("broker CPU", broker),
+            ("generator CPU", format!("{percent:.0} % of core {core}")),
+            (
+                "written",
+                format!("{per_byte:.2} bytes to disk per byte sent"),
+            ),
+            ("load average", format!("{:.1}", self.load_average)),
+        ]
     }
 }

@@ -18,7 +18,7 @@ use crate::broker::Broker;
 use crate::clock;
 use crate::control::{Control, produce_request};
 use crate::load::Load;
-use crate::process::{load_average, pin, two_cores, written_bytes};
+use crate::process::{load_average, written_bytes};
 use crate::workload::{Named, Workload};
 
 /// A new producer begins this often while a topic is created.
@@ -75,9 +75,8 @@ struct Restart {
 impl TopicsArgs {
     /// Runs the benchmark.
     pub fn run(self) -> Result<()> {
-        let cores = two_cores()?;
-        pin(cores.1)?;
-        let dir = self.broker.work_dir()?;
+        let (dir, broker_core, own_core) = self.broker.set_up()?;
+        let cores = (broker_core, own_core);
         let (create_seconds, mut waits) = self.create_all(&dir.path().join("create"), cores)?;
         waits.sort_by(f64::total_cmp);
         let at = |part: f64| {

@@ -388,7 +388,12 @@ fn a_bad_key_of_a_topic_loosens_no_other() {
         (0, 5)
     );
     assert_eq!(invalid, ["min.compaction.lag.ms"]);
+}
 
+#[test]
+fn a_bad_key_of_a_topic_is_told_with_the_value_that_holds() {
+    let archive = [("retention.ms", "-1"), ("max.message.bytes", "20000000")];
+    let unknown = [("retention.bytes", "10"), ("key.of.tomorrow", "x")];
     let settings = settings(&["corelane.journal.bytes=32M"]);
     let broker = settings.resolve(&DynamicConfigs::default()).expect("valid");
     let described = describe_topic(

@@ -418,24 +418,25 @@ mod tests {
         assert!(pauses.get() >= expected, "{} of {expected}", pauses.get());
     }
 
+    /// A batch as librdkafka frames snappy, one block, which is decoded whole; and its records.
+    fn raw_snappy(bytes: usize) -> (Vec<u8>, Vec<u8>) {
+        let mut builder = BatchBuilder::new();
+        let value: Vec<u8> = (0..bytes).map(|at| (at * at / 7) as u8).collect();
+        builder.append(NOW_MS, None, Some(&value), &[]).unwrap();
+        let fields = BatchFields {
+            compression: Codec::Snappy,
+            ..builder.fields().unwrap()
+        };
+        let packed = snap::raw::Encoder::new().compress_vec(builder.records());
+        let mut batch = Vec::new();
+        fields.append(&packed.unwrap(), &mut batch).unwrap();
+        (batch, builder.records().to_vec())
+    }
+
     #[test]
     fn what_cannot_be_cut_into_steps_is_done_aside() {
-        // As librdkafka frames it: one block, which is decoded whole.
-        let raw = |bytes: usize| {
-            let mut builder = BatchBuilder::new();
-            let value: Vec<u8> = (0..bytes).map(|at| (at * at / 7) as u8).collect();
-            builder.append(NOW_MS, None, Some(&value), &[]).unwrap();
-            let fields = BatchFields {
-                compression: Codec::Snappy,
-                ..builder.fields().unwrap()
-            };
-            let packed = snap::raw::Encoder::new().compress_vec(builder.records());
-            let mut batch = Vec::new();
-            fields.append(&packed.unwrap(), &mut batch).unwrap();
-            (batch, builder.records().to_vec())
-        };
         let is_aside = |topic: &[(&str, &str)], bytes: usize| {
-            let (batch, plain) = raw(bytes);
+            let (batch, plain) = raw_snappy(bytes);
             let rules = rules(&[topic, &[("max.message.bytes", "10000000")]].concat());
             let waited = crate::rt::run_one(1 << 20, async move |rt| {
                 let opener = BatchOpener::new(1 << 20, rt.aside().clone());

@@ -87,11 +87,8 @@ fn a_full_disk_stops_writing_and_nothing_else() {
     assert!(code.is_retriable(), "{code:?}");
     let created = connection.create_topic(LATE, 4, &[]);
     println!("disk full: CreateTopics says {created:?}");
-    assert_eq!(
-        connection.delete_topic(VICTIM),
-        ErrorCode::None,
-        "deletes go on"
-    );
+    let deleted = connection.delete_topic(VICTIM);
+    assert_eq!(deleted, ErrorCode::None, "deletes go on");
     let resumed = resume(&mut connection, &mut noise);
     println!("disk full: writing resumed {resumed:?} after a topic was deleted");
     if created != ErrorCode::None {

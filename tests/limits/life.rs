@@ -31,6 +31,18 @@ fn a_stop_is_told() {
     );
 }
 
+/// What the broker's first shard tells of at its stop.
+fn figures_at_the_stop(broker: &mut Broker) -> serde_json::Value {
+    broker.signal_stop();
+    assert!(broker.wait(Duration::from_secs(60)).success());
+    let log = broker.log();
+    let figures = log.lines().find_map(|line| {
+        let (_, figures) = line.split_once("what was measured shard=0 figures=")?;
+        serde_json::from_str::<serde_json::Value>(figures).ok()
+    });
+    figures.expect("figures in the log")
+}
+
 /// What was measured is told at the stop: every request once in each stage that it has.
 #[test]
 fn every_request_is_measured() {
@@ -54,14 +66,7 @@ fn every_request_is_measured() {
     for _ in 0..FETCHES {
         connection.fetch("t", 0, 0).expect("read").expect("records");
     }
-    broker.signal_stop();
-    assert!(broker.wait(Duration::from_secs(60)).success());
-    let log = broker.log();
-    let figures = log.lines().find_map(|line| {
-        let (_, figures) = line.split_once("what was measured shard=0 figures=")?;
-        serde_json::from_str::<serde_json::Value>(figures).ok()
-    });
-    let figures = figures.expect("figures in the log");
+    let figures = figures_at_the_stop(&mut broker);
     let counted = |api: &str, what: &str| figures["requests"][api][what].as_u64();
     let sent = u64::try_from(batch.len()).expect("a length");
     assert_eq!(counted("Produce", "requests"), Some(ALONE + TOGETHER));
@@ -312,5 +317,43 @@ fn connections_leave_descriptors_for_files() {
             "no new connection is served"
         );
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What a process takes beside `corelane.memory`: so much with two shards, ...
+const BESIDE_BYTES: u64 = 40 << 20;
+/// ... and so much for each partition, be it one of a thousand or the only one of its topic.
+const BESIDE_PARTITION_BYTES: u64 = 6 << 10;
+
+#[test]
+fn what_lies_beside_the_memory_is_small() {
+    const OF_ONE: i32 = 1_000;
+    const ALONE: usize = 500;
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let broker = Broker::start(&data, &Options::new(2));
+    let empty = broker.resident_bytes();
+    let mut connection = broker.connect();
+    assert_eq!(
+        connection.create_topic("many", OF_ONE, &[]),
+        ErrorCode::None
+    );
+    for nth in 0..ALONE {
+        let created = connection.create_topic(&format!("alone-{nth}"), 1, &[]);
+        assert_eq!(created, ErrorCode::None);
+    }
+    let made = broker.resident_bytes();
+    broker.kill();
+    let broker = Broker::start(&data, &Options::new(2));
+    let recovered = broker.resident_bytes();
+    let partitions = OF_ONE as u64 + ALONE as u64;
+    let of_each = [made, recovered].map(|bytes| bytes.saturating_sub(empty) / partitions);
+    println!(
+        "beside corelane.memory: {:.1} MiB, and {of_each:?} bytes for each partition, made and recovered",
+        empty as f64 / f64::from(1 << 20)
+    );
+    assert!(empty < bound(BESIDE_BYTES, 2 * BESIDE_BYTES), "{empty}");
+    for bytes in of_each {
+        assert!(bytes < BESIDE_PARTITION_BYTES, "{bytes}");
     }
 }

@@ -70,6 +70,41 @@ pub fn scattered_types(sources: &[Source], max: usize) -> Vec<String> {
         .collect()
 }
 
+/// A document at the root, as a source.
+pub fn document(name: &str) -> Source {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let text = fs::read_to_string(path).expect("a document");
+    Source::new(name.into(), text)
+}
+
+/// Files and folders of the tree, from its root or from `src/`, that a text names between backticks and
+/// that do not exist: `shard/mod.rs`, `shard/`. A folder that begins elsewhere is one of a user's.
+pub fn missing_paths(source: &Source) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let is_there = |path: &str| {
+        ["", "src"]
+            .iter()
+            .any(|from| root.join(from).join(path).exists())
+    };
+    let is_path = |word: &str| {
+        word.chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c))
+    };
+    let is_ours = |word: &str| {
+        let first = word.split('/').next().unwrap_or(word);
+        word.ends_with(".rs") || (word.ends_with('/') && first.len() > 1 && is_there(first))
+    };
+    let quoted = source
+        .text
+        .lines()
+        .flat_map(|line| line.split('`').skip(1).step_by(2));
+    let named = quoted.filter(|word| is_path(word) && is_ours(word));
+    named
+        .filter(|word| !is_there(word))
+        .map(|word| format!("{}: {word}", source.path))
+        .collect()
+}
+
 /// Dependencies of the manifest that no file names.
 pub fn unused_dependencies(manifest: &str, sources: &[Source]) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest);

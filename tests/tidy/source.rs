@@ -105,7 +105,7 @@ impl Source {
     /// Name, first line and number of lines of each function, as rustfmt lays them out: the closing
     /// brace stands under the first word.
     pub fn functions(&self) -> Vec<(String, usize, usize)> {
-        let lines = self.production();
+        let lines = &self.code;
         let mut found = Vec::new();
         for (at, line) in lines.iter().enumerate() {
             let Some(name) = function_name(line) else {
@@ -143,7 +143,8 @@ fn function_name(line: &str) -> Option<String> {
     if words.next()? != "fn" {
         return None;
     }
-    let name = words.next()?;
+    // What a macro takes a name for is none.
+    let name = words.next().filter(|name| !name.starts_with('$'))?;
     name.split(['(', '<']).next().map(str::to_string)
 }
 
