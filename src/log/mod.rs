@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `options`, `error` | what it is told from outside, what can go wrong |
 //! | `rules` | the rules that keep acknowledged data, by name |
+//! | `tracked` | values that count their changes |
 //! | `files/` | names, locks, small files, checksummed blocks, directories |
 //! | `journal/` | the shard's stream in which everything accepted becomes durable |
 //! | `segment/` | a segment's facts, indexes and files |
@@ -27,6 +28,7 @@ mod shard;
 pub mod simulation;
 #[cfg(test)]
 mod tests;
+mod tracked;
 
 pub use error::{AppendError, ReadError, ReplaceError, StorageError};
 pub use options::{

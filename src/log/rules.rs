@@ -47,6 +47,10 @@ rules! {
     RecoveryCommitsRunLast,
     /// The newest checkpoint of the committed run is never the one that is overwritten.
     RecoveryKeepsNewestCheckpoint,
+    /// A change of a checkpoint counts only behind the base that it names.
+    ChangesNameTheirBase,
+    /// A checkpoint is flushed before the journal forgets what it says.
+    CheckpointFlushed,
     /// Whoever writes a file holds its lock, and a start waits for it.
     Locks,
     /// A log start is durable in the journal before it is answered or a file is unlinked.

@@ -114,15 +114,16 @@
 //!
 //! # Checkpoint
 //!
-//! Two files, rewritten in place in turns; the newest one of the committed run is never the one that
-//! is overwritten. Room is reserved in steps of 256 KiB before what needs it is made (a partition, a
+//! Two files. A whole checkpoint, the base, goes to them in turns; what has changed since goes behind the
+//! newest base, until such changes take as much as it does, or 32 KiB. What belongs to the newest
+//! checkpoint of the committed run is never overwritten. Room is reserved in steps of 256 KiB before what needs it is made (a partition, a
 //! segment, a producer), so that a checkpoint can be written on a full disk.
 //!
 //! ```text
-//! | block 0: header 64, zeros | content ... |
+//! | block 0: header 64, zeros | content, zeros to a block | header of a change | content | ...
 //!
-//! header   `CLCP`  version 4  run 8 + 16  sequence 8  content bytes 8  content checksum 4
-//!          zeros 8  checksum of the header 4
+//! header   `CLCP`  version 4  run 8 + 16  sequence 8  sequence of its base 8  content bytes 8
+//!          content checksum 4  checksum of the header 4
 //! content  version 3  journal start 64  count 4, then per partition its snapshot: length 4,
 //!          version 2  topic id 16  index 4  name  offline?  log start 8  last event 8
 //!          segment-durable 24  written back 8 + 8  end 24
@@ -137,7 +138,10 @@
 //! `log/partition/snapshot.rs` has every field. A boundary of 24 bytes is an offset, a segment, and a byte
 //! in it. A snapshot describes the log as of its `end`, which was in the journal before the checkpoint was
 //! written, and includes every event up to the last one that it names; recovery goes on from exactly
-//! there. A later build reads the snapshots of this one (`tests/fixtures/partition-snapshot-2.hex` is kept).
+//! there. The content of a change has the same form: its journal start and its snapshots take the place of
+//! those before. A change counts when it names the base, its sequence is the next one, and all before it
+//! are whole: what older bases had behind them is void. A later build reads the snapshots and the headers
+//! of this one (`tests/fixtures/partition-snapshot-2.hex` and `tests/fixtures/checkpoint-slot-2.hex` are kept).
 //!
 //! # Run
 //!

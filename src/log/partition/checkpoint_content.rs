@@ -11,11 +11,13 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use bytes::{Buf, BufMut, TryGetError};
 
 use crate::log::journal::JournalStart;
 use crate::log::partition::snapshot::{Snapshot, SnapshotError};
+use crate::model::PartitionId;
 
 const VERSION: u16 = 3;
 const COUNT_AT: usize = 2 + JournalStart::BYTES;
@@ -52,13 +54,16 @@ pub struct Content {
     pub partitions: Vec<Snapshot>,
 }
 
-/// A checkpoint's bytes, partition by partition: they need not be encoded in one go.
+/// The bytes of a checkpoint, or of a change of one, partition by partition: they need not be encoded in one go.
 pub struct ContentWriter {
     out: Vec<u8>,
     count: u32,
 }
 
 impl ContentWriter {
+    /// What one of no partitions takes.
+    pub const EMPTY_BYTES: usize = COUNT_AT + LENGTH_BYTES;
+
     /// Of no partitions yet; room for about so many bytes.
     pub fn new(journal_start: &JournalStart, capacity_bytes: usize) -> Self {
         let mut out = Vec::with_capacity(capacity_bytes);
@@ -163,6 +168,41 @@ impl Content {
         writer.finish()
     }
 
+    /// What a checkpoint's base says, with the changes behind it, oldest first, which have the same form:
+    /// their journal start counts, and their partitions are as they say.
+    ///
+    /// An example. The base says that the journal is needed from write 10 on, and has partitions 0, 1 and
+    /// 2; a change says 40, and has partitions 1 and 3. Together: from 40 on, 0 and 2 as the base has them,
+    /// 1 and 3 as the change does. Nothing that 0 and 2 lack comes before 40, as the base has all of them.
+    pub fn decode_all<'a>(
+        base: &[u8],
+        changes: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Self, ContentError> {
+        let mut all = Self::decode(base)?;
+        let ids = all.partitions.iter().map(Snapshot::id);
+        let mut places: BTreeMap<PartitionId, usize> = ids.zip(0..).collect();
+        for change in changes {
+            let changed = Self::decode(change)?;
+            all.journal_start = changed.journal_start;
+            for snapshot in changed.partitions {
+                match places.get(&snapshot.id()).copied() {
+                    Some(place) => all.put(place, snapshot),
+                    None => {
+                        places.insert(snapshot.id(), all.partitions.len());
+                        all.partitions.push(snapshot);
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn put(&mut self, place: usize, snapshot: Snapshot) {
+        if let Some(known) = self.partitions.get_mut(place) {
+            *known = snapshot;
+        }
+    }
+
     /// Reads what [`Content::encode`] wrote.
     pub fn decode(mut bytes: &[u8]) -> Result<Self, ContentError> {
         let version = bytes.try_get_u16()?;
@@ -197,6 +237,42 @@ impl Content {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::files::run::RunId;
+    use crate::log::journal::JournalOptions;
+    use crate::log::partition::snapshot::tests::example;
+    use crate::model::PartitionIndex;
+
+    /// What a run says of these partitions, each by its index and its log start.
+    fn content(run: u64, partitions: &[(i32, i64)]) -> Content {
+        let run = RunId { number: run, id: 1 };
+        let snapshot = |(index, log_start)| {
+            let snapshot = example(log_start);
+            let index = PartitionIndex(index);
+            let id = PartitionId {
+                index,
+                ..snapshot.id()
+            };
+            snapshot.renamed(id)
+        };
+        Content {
+            journal_start: JournalOptions::default().first_start(run),
+            partitions: partitions.iter().copied().map(snapshot).collect(),
+        }
+    }
+
+    #[test]
+    fn changes_take_the_place_of_what_was_said_before() {
+        let base = content(1, &[(0, 1), (1, 1), (2, 1)]).encode();
+        let changes = [&[(1, 5), (3, 5)][..], &[(3, 9)], &[]];
+        let changes = changes.map(|partitions| content(2, partitions).encode());
+        let parts = changes.iter().map(Vec::as_slice);
+        let all = Content::decode_all(&base, parts).unwrap();
+        let expected = content(2, &[(0, 1), (1, 5), (2, 1), (3, 9)]);
+        assert_eq!(all.encode(), expected.encode());
+        let cut = changes.iter().filter_map(|change| change.get(1..));
+        assert!(Content::decode_all(&base, cut).is_err());
+        assert_eq!(content(1, &[]).encode().len(), ContentWriter::EMPTY_BYTES);
+    }
 
     #[test]
     fn room_is_taken_before_it_is_needed() {

@@ -48,9 +48,12 @@ use crate::log::partition::write_back_plan::{
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::index::{IndexedBatch, SegmentIndex};
-use crate::log::segment::open_segment::{OpenSegment, Reservation, ReservedFile, ReservedSpace};
+use crate::log::segment::open_segment::{
+    OpenSegment, Reservation, ReservedFile, ReservedSpace, RolledSegment,
+};
 use crate::log::segment::position::{Boundary, Position, block_floor};
 use crate::log::segment::replacement::Replacement;
+use crate::log::tracked::Tracked;
 use crate::model::batch::{BatchView, HEADER_BYTES, stamp};
 use crate::model::{LeaderEpoch, Offset, ProducerId};
 use crate::rt::{Buf, BufMut, Permit};
@@ -58,7 +61,7 @@ use crate::rt::{Buf, BufMut, Permit};
 /// A partition's log.
 pub struct State {
     /// As of the log end.
-    now: Snapshot,
+    now: Tracked<Snapshot>,
     /// The epoch under which it is led.
     leader_epoch: LeaderEpoch,
     config: LogConfig,
@@ -90,13 +93,6 @@ pub struct State {
     replacing: Vec<SegmentId>,
     /// Why it cannot be used: it is offline, or was deleted.
     unusable: Option<StorageError>,
-}
-
-/// One that is complete, and not sealed.
-struct RolledSegment {
-    open: OpenSegment,
-    /// Kafka's producer snapshot as of its end.
-    producers: Vec<u8>,
 }
 
 /// Journal entries up to a byte, and the earliest write that may hold some of them.
@@ -138,7 +134,7 @@ impl State {
             last_event: now.last_event,
             replacing: Vec::new(),
             unusable: now.offline.clone().map(StorageError::PartitionOffline),
-            now,
+            now: Tracked::new(now),
         };
         if state.unusable.is_none() {
             state.check_all();
@@ -147,7 +143,7 @@ impl State {
     }
 
     /// Its durable form, as of the log end.
-    pub fn snapshot(&self) -> &Snapshot {
+    pub fn snapshot(&self) -> &Tracked<Snapshot> {
         &self.now
     }
 
@@ -729,7 +725,9 @@ impl State {
     /// longer keeps by its.
     pub fn retain(&mut self, now_ms: i64, producers_ms: i64) -> RetentionPlan {
         let expiry_ms = self.config.producer_id_expiration_ms;
-        self.now.producers.remove_expired(producers_ms, expiry_ms);
+        if self.now.producers.any_expired(producers_ms, expiry_ms) {
+            self.now.producers.remove_expired(producers_ms, expiry_ms);
+        }
         let limits = RetentionLimits::of(&self.config);
         self.now.plan_retention(self.durable, &limits, now_ms)
     }

@@ -94,8 +94,9 @@ pub async fn load_checkpoint<R: Runtime>(
         .await
         .map_err(|error| failed(error.to_string()))?;
     let checkpoint = found.ok_or_else(|| failed("both slots are damaged or missing".into()))?;
-    let content =
-        Content::decode(&checkpoint.content).map_err(|error| failed(error.to_string()))?;
+    let changes = checkpoint.changes.iter().map(Vec::as_slice);
+    let content = Content::decode_all(&checkpoint.content, changes)
+        .map_err(|error| failed(error.to_string()))?;
     let journaled = CommittedJournal {
         shard,
         start: content.journal_start,

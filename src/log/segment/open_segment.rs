@@ -26,6 +26,13 @@ pub struct OpenSegment {
     prepared: Option<u64>,
 }
 
+/// One that is complete, and not sealed.
+pub struct RolledSegment {
+    pub open: OpenSegment,
+    /// Kafka's producer snapshot as of its end.
+    pub producers: Vec<u8>,
+}
+
 impl OpenSegment {
     /// One whose file has its name.
     pub fn named(index: SegmentIndex) -> Self {

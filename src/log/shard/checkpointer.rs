@@ -8,7 +8,9 @@ use std::time::Duration;
 use futures_util::future::select;
 
 use crate::log::error::StorageError;
+use crate::log::files::checkpoint_slots::{CheckpointError, CheckpointSlots};
 use crate::log::files::partition_files::{SegmentFile, segment_path};
+use crate::log::files::run::RunId;
 use crate::log::journal::Sequence;
 use crate::log::partition::checkpoint_content::ContentWriter;
 use crate::log::rules::{Rule, holds};
@@ -116,15 +118,13 @@ pub async fn write_checkpoint<R: Runtime>(
 ) -> Result<(), StorageError> {
     let _turn = storage.checkpoint_turn.lock().await;
     let asked = storage.checkpoints.asked();
-    let (bytes, start) = capture(storage).await;
+    let (content, start) = capture(storage).await?;
     // What it describes must be in the journal before it may be told.
     wait_last_entry(storage).await?;
     sync_segments(storage).await?;
     grow_indexes(storage, grown_bytes).await?;
     let mut slots = storage.slots.borrow_mut().take().ok_or_else(closed)?;
-    let written = slots
-        .write_next(Some(storage.run), storage.run, &bytes)
-        .await;
+    let written = write(&mut slots, storage.run, &content).await;
     storage.checkpoint_room.set_room(slots.room_bytes());
     storage.slots.replace(Some(slots));
     written?;
@@ -138,10 +138,87 @@ const SLICE_PARTITIONS: usize = 256;
 /// Bytes that are encoded without letting others run.
 const SLICE_BYTES: usize = 64 << 10;
 
-/// Everything that a checkpoint says, taken in slices: each partition's part is of one moment, those of
-/// others may be of another. What the journal must keep is looked up before the first, as it only
-/// becomes less.
-async fn capture<R: Runtime>(storage: &ShardStorage<R>) -> (Vec<u8>, Sequence) {
+/// Which partitions a checkpoint says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    All,
+    /// Those that are no longer as the last one has them.
+    Changed,
+}
+
+/// What a checkpoint is to say.
+struct CheckpointPart {
+    scope: Scope,
+    bytes: Vec<u8>,
+}
+
+/// Everything where much has changed, otherwise that alone.
+async fn capture<R: Runtime>(
+    storage: &ShardStorage<R>,
+) -> Result<(CheckpointPart, Sequence), StorageError> {
+    // What the last one had was not written otherwise.
+    let most_bytes = match storage.checkpoints.is_last_durable() {
+        true => storage
+            .slots
+            .borrow()
+            .as_ref()
+            .ok_or_else(closed)?
+            .change_bytes(storage.run),
+        false => 0,
+    };
+    let number = storage.checkpoints.begin();
+    if most_changed(storage, most_bytes).await <= most_bytes {
+        let (bytes, start) = capture_slices(storage, number, Scope::Changed).await;
+        // More may have changed meanwhile.
+        if bytes.len() <= most_bytes {
+            let scope = Scope::Changed;
+            return Ok((CheckpointPart { scope, bytes }, start));
+        }
+    }
+    let scope = Scope::All;
+    let (bytes, start) = capture_slices(storage, number, scope).await;
+    Ok((CheckpointPart { scope, bytes }, start))
+}
+
+async fn write<R: Runtime>(
+    slots: &mut CheckpointSlots<R>,
+    run: RunId,
+    part: &CheckpointPart,
+) -> Result<(), CheckpointError> {
+    match part.scope {
+        Scope::All => slots.write_next(Some(run), run, &part.bytes).await,
+        Scope::Changed => slots.write_changes(run, &part.bytes).await,
+    }
+    .map(|_| ())
+}
+
+/// What is no longer as the last checkpoint has it takes so many bytes at most; more than `enough` is not
+/// counted to the end.
+async fn most_changed<R: Runtime>(storage: &ShardStorage<R>, enough: usize) -> usize {
+    let mut most_bytes = ContentWriter::EMPTY_BYTES;
+    let slots = storage.logs.borrow().slot_count();
+    for from in (0..slots).step_by(SLICE_PARTITIONS) {
+        if most_bytes > enough {
+            break;
+        }
+        for partition in storage.logs_in(from..from + SLICE_PARTITIONS) {
+            let state = partition.state.borrow();
+            if partition.work.said.get() != state.snapshot().changes() {
+                most_bytes += state.snapshot().most_bytes();
+            }
+        }
+        storage.rt.yield_now().await;
+    }
+    most_bytes
+}
+
+/// Taken in slices: each partition's part is of one moment, those of others may be of another. What the
+/// journal must keep is looked up before the first, as it only becomes less.
+async fn capture_slices<R: Runtime>(
+    storage: &ShardStorage<R>,
+    number: u64,
+    scope: Scope,
+) -> (Vec<u8>, Sequence) {
     let mut start = storage.journal.completed_end();
     if holds(Rule::TrimKeepsUnwritten)
         && let Some(oldest) = storage.backlog.oldest()
@@ -149,8 +226,10 @@ async fn capture<R: Runtime>(storage: &ShardStorage<R>) -> (Vec<u8>, Sequence) {
         start = start.min(oldest);
     }
     storage.checkpoint_room.begin();
-    let number = storage.checkpoints.begin();
-    let capacity = storage.checkpoint_room.needed_bytes();
+    let capacity = match scope {
+        Scope::All => storage.checkpoint_room.needed_bytes(),
+        Scope::Changed => ContentWriter::EMPTY_BYTES,
+    };
     let mut content = ContentWriter::new(&storage.journal.position_of(start), capacity);
     let (mut most_bytes, mut slice_bytes) = (0, 0);
     // Who comes later is in the journal behind the start.
@@ -162,12 +241,16 @@ async fn capture<R: Runtime>(storage: &ShardStorage<R>) -> (Vec<u8>, Sequence) {
                 storage.rt.yield_now().await;
             }
             let state = partition.state.borrow();
-            if !state.is_deleted() {
-                slice_bytes += content.push(state.snapshot());
-                let sealed_end = state.snapshot().sealed_end();
-                partition.work.sealed_in.set((number, sealed_end));
-                most_bytes += state.snapshot().most_bytes();
+            if state.is_deleted() {
+                continue;
             }
+            let changes = state.snapshot().changes();
+            if partition.work.said.replace(changes) != changes || scope == Scope::All {
+                slice_bytes += content.push(state.snapshot());
+            }
+            let sealed_end = state.snapshot().sealed_end();
+            partition.work.sealed_in.set((number, sealed_end));
+            most_bytes += state.snapshot().most_bytes();
         }
         slice_bytes = 0;
         storage.rt.yield_now().await;

@@ -84,6 +84,8 @@ pub struct Work {
     /// The number of the checkpoint that was begun last with the partition in it, and what it says of
     /// where the sealed segments end.
     pub sealed_in: Cell<(u64, Offset)>,
+    /// The change of its state up to which the last checkpoint has it; 0 before the first.
+    pub said: Cell<u64>,
     /// Its place in the backlog.
     pub listed: Cell<Option<Sequence>>,
     /// Notified when nobody works on the files of a partition that cannot be used.

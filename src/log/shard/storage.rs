@@ -184,6 +184,11 @@ impl Checkpoints {
         self.begun.get()
     }
 
+    /// Whether the one begun last is durable; not before the first.
+    pub fn is_last_durable(&self) -> bool {
+        self.begun.get() > 0 && self.is_durable(self.begun.get())
+    }
+
     /// Whether the checkpoint of this number, or one behind it, is durable.
     pub fn is_durable(&self, number: u64) -> bool {
         number <= self.durable.get()

@@ -1,5 +1,6 @@
 //! Single cases of a shard's log on a simulated disk, life after life.
 
+mod checkpoints;
 mod descriptors;
 mod disk_errors;
 mod indexes;

@@ -140,7 +140,12 @@ fn a_rewrite_gives_way_to_deleted_records() {
         let rewrite = drop_others(&log, 2, |base| base % 20 == 0);
         let (replaced, deleted) = join(rewrite, log.delete_records(Offset(310))).await;
         assert_eq!(deleted, Ok(Offset(310)));
-        assert_eq!(replaced, Err(ReplaceError::NotThere));
+        // Which one, says how far it had read by then.
+        let gave_way = [
+            ReplaceError::NotThere,
+            ReplaceError::Read(ReadError::OutOfRange),
+        ];
+        assert!(replaced.is_err_and(|error| gave_way.contains(&error)));
         rt.sleep(Duration::from_secs(1)).await;
         assert_eq!(segments_of_a_rewrite(&scene), [""; 0]);
         assert_eq!(read(&log, 310, 1).await, Ok((320, vec![310])));

@@ -127,6 +127,12 @@ impl ProducerEntry {
         other.unwrap_or(self.newest.timestamp_ms)
     }
 
+    /// Whether it has appended nothing for so long, and has no open transaction.
+    pub fn is_expired(&self, now_ms: i64, expiration_ms: i64) -> bool {
+        self.txn_first_offset().is_none()
+            && now_ms.saturating_sub(self.last_append_ms()) >= expiration_ms
+    }
+
     /// Wall clock of the last append, in Unix milliseconds.
     pub fn last_append_ms(&self) -> i64 {
         let mut bytes = [0; 8];

@@ -217,14 +217,20 @@ impl ProducerStates {
     pub fn remove_expired(&mut self, now_ms: i64, expiration_ms: i64) -> usize {
         let before = self.producers.len();
         self.producers.retain(|_, entry| {
-            let stays = entry.txn_first_offset().is_some()
-                || now_ms.saturating_sub(entry.last_append_ms()) < expiration_ms;
+            let stays = !entry.is_expired(now_ms, expiration_ms);
             if !stays {
                 self.memory_bytes -= entry.memory_bytes();
             }
             stays
         });
         before - self.producers.len()
+    }
+
+    /// Whether [`ProducerStates::remove_expired`] would forget some: where it does not, nothing has changed,
+    /// and the next checkpoint leaves the partition out.
+    pub fn any_expired(&self, now_ms: i64, expiration_ms: i64) -> bool {
+        let mut entries = self.producers.values();
+        entries.any(|entry| entry.is_expired(now_ms, expiration_ms))
     }
 
     /// Number of producers known.
