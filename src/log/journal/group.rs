@@ -31,10 +31,10 @@ pub(super) struct Group<T> {
 }
 
 impl<T> Group<T> {
-    fn new(pieces: Vec<Piece>) -> Self {
+    fn new(pieces: Vec<Piece>, tokens: Vec<T>) -> Self {
         Self {
             pieces,
-            tokens: Vec::new(),
+            tokens,
             inline_bytes: 0,
             block_bytes: 0,
             promised_bytes: 0,
@@ -84,6 +84,7 @@ pub(super) struct Gathering<T> {
     bytes: usize,
     max_write_bytes: usize,
     spare: Vec<Vec<Piece>>,
+    spare_tokens: Vec<Vec<T>>,
 }
 
 impl<T> Gathering<T> {
@@ -94,6 +95,7 @@ impl<T> Gathering<T> {
             bytes: 0,
             max_write_bytes,
             spare: Vec::new(),
+            spare_tokens: Vec::new(),
         }
     }
 
@@ -138,6 +140,14 @@ impl<T> Gathering<T> {
     pub fn recycle(&mut self, mut pieces: Vec<Piece>) {
         pieces.clear();
         self.spare.push(pieces);
+    }
+
+    /// The same of its tokens, which were handed back.
+    pub fn recycle_tokens(&mut self, mut tokens: Vec<T>) {
+        tokens.clear();
+        if tokens.capacity() > 0 {
+            self.spare_tokens.push(tokens);
+        }
     }
 
     /// Adds `entry`, which was promised space; returns the sequence of its last piece.
@@ -252,7 +262,8 @@ impl<T> Gathering<T> {
 
     fn open_group(&mut self) {
         let pieces = self.spare.pop().unwrap_or_default();
-        self.groups.push_back(Group::new(pieces));
+        let tokens = self.spare_tokens.pop().unwrap_or_default();
+        self.groups.push_back(Group::new(pieces, tokens));
     }
 
     fn add(&mut self, piece: Piece, inline: usize, blocks: usize) {

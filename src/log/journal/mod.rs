@@ -35,6 +35,7 @@ mod writer;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
+use std::vec::Drain;
 
 pub use entry::{
     EVENT_BYTES_MAX, Entry, EventChange, JournalIdentity, PartitionEvent, Pieces, Sequence,
@@ -85,7 +86,7 @@ impl<R: Runtime, T: 'static> Journal<R, T> {
         dir: &Path,
         identity: JournalIdentity,
         options: JournalOptions,
-        on_completed: impl Fn(Sequence, Vec<T>) + 'static,
+        on_completed: impl Fn(Sequence, Drain<'_, T>) + 'static,
     ) -> Result<Self, JournalError> {
         let options = options.checked();
         let opened = files::open(&rt, dir, &options).await?;

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
+use std::vec::Drain;
 
 use super::flushes::{Flush, FlushPolicy, Flushes};
 use super::group::{Gathering, worst_case_bytes};
@@ -35,7 +36,7 @@ impl JournalPressure {
 }
 
 /// Takes the tokens of a completed write.
-pub(super) type OnCompleted<T> = Box<dyn Fn(Sequence, Vec<T>)>;
+pub(super) type OnCompleted<T> = Box<dyn Fn(Sequence, Drain<'_, T>)>;
 
 pub(super) struct Shared<R: Runtime, T> {
     pub rt: R,
@@ -347,10 +348,11 @@ impl<R: Runtime, T: 'static> Shared<R, T> {
     pub fn complete_below(&self, end: u64) {
         loop {
             let next = self.state.borrow_mut().complete_next(end);
-            let Some((sequence, tokens)) = next else {
+            let Some((sequence, mut tokens)) = next else {
                 break;
             };
-            (self.on_completed)(Sequence(sequence), tokens);
+            (self.on_completed)(Sequence(sequence), tokens.drain(..));
+            self.state.borrow_mut().gathering.recycle_tokens(tokens);
         }
         self.progress_event.notify();
         let pressure = self.pressure();

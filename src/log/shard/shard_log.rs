@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
+use std::vec::Drain;
 
 use futures_util::future::join_all;
 
@@ -23,7 +24,7 @@ use crate::log::shard::lifecycle;
 use crate::log::shard::open_log::{DirIs, OpenLog, Work};
 use crate::log::shard::partition_log::PartitionLog;
 use crate::log::shard::reader::complete_indexes;
-use crate::log::shard::storage::{HeldRoom, OpenLogs, ShardStorage, hand_back};
+use crate::log::shard::storage::{HeldRoom, OpenLogs, ShardStorage, Token, hand_back};
 use crate::log::shard::write_back::{name_file, run_write_back, write_back_below};
 use crate::model::{Offset, PartitionId, RESERVED_TOPIC_NAME};
 use crate::rt::{File, MarkQueue, Mutex, Runtime, TaskClass};
@@ -69,7 +70,7 @@ impl<R: Runtime> ShardLog<R> {
         let slots = CheckpointSlots::open(&rt, &dir).await?;
         let logs: Rc<OpenLogs<R>> = Rc::default();
         let handed_to = logs.clone();
-        let on_completed = move |_, tokens| hand_back(&handed_to, tokens);
+        let on_completed = move |_, tokens: Drain<'_, Token>| hand_back(&handed_to, tokens);
         let journal_dir = dir.join(JOURNAL_DIR);
         let journal = options.journal();
         let journal =

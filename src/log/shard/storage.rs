@@ -62,7 +62,7 @@ pub enum Journaled {
 
 /// What the journal does with the tokens of a completed write: each partition that still exists
 /// moves its marks and wakes whoever waits for them.
-pub fn hand_back<R: Runtime>(logs: &OpenLogs<R>, tokens: Vec<Token>) {
+pub fn hand_back<R: Runtime>(logs: &OpenLogs<R>, tokens: impl Iterator<Item = Token>) {
     let mut storage = None;
     for token in tokens {
         let log = logs.borrow().at(token.partition).cloned();

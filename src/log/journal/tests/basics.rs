@@ -154,7 +154,7 @@ fn an_entry_beyond_half_of_the_journal_is_refused() {
     let mut sim = Sim::new(1, &disk);
     let rt = sim.runtime(0);
     sim.run(async {
-        let journal = create(&rt, 1, small(), |_, _: Vec<()>| {}).await;
+        let journal = create(&rt, 1, small(), |_, _: Drain<'_, ()>| {}).await;
         let refused = journal.reserve(200_000).await;
         assert!(matches!(
             refused,
@@ -209,7 +209,7 @@ fn a_full_disk_keeps_the_ring_short_until_there_is_room() {
     let mut sim = Sim::new(1, &disk);
     let rt = sim.runtime(0);
     sim.run(async {
-        let journal = create(&rt, 1, small(), |_, _: Vec<()>| {}).await;
+        let journal = create(&rt, 1, small(), |_, _: Drain<'_, ()>| {}).await;
         let mut position = 0;
         let full = loop {
             match journal.reserve(5_000).await {
@@ -246,7 +246,7 @@ fn a_disk_without_room_for_the_beginning_refuses() {
         Path::new(DIR),
         identity(1),
         small(),
-        |_, _: Vec<()>| {},
+        |_, _: Drain<'_, ()>| {},
     ));
     let Err(JournalError::Open { source, .. }) = created.unwrap() else {
         panic!("there is no room");
@@ -265,7 +265,7 @@ fn plain_writes_are_flushed_on_demand() {
         ..small()
     };
     let found = sim.run(async {
-        let journal = create(&rt, 1, options.clone(), |_, _: Vec<()>| {}).await;
+        let journal = create(&rt, 1, options.clone(), |_, _: Drain<'_, ()>| {}).await;
         let mut permit = journal.reserve(10).await.unwrap();
         let sequence = journal.append(&mut permit, data(&rt, 1, 0, 0, 10, ()));
         rt.sleep(Duration::from_millis(50)).await;
@@ -289,8 +289,8 @@ fn a_dropped_journal_lets_go_of_its_files() {
     let mut sim = Sim::new(1, &disk);
     let rt = sim.runtime(0);
     sim.run(async {
-        drop(create(&rt, 1, small(), |_, _: Vec<()>| {}).await);
-        create(&rt, 2, small(), |_, _: Vec<()>| {}).await;
+        drop(create(&rt, 1, small(), |_, _: Drain<'_, ()>| {}).await);
+        create(&rt, 2, small(), |_, _: Drain<'_, ()>| {}).await;
     })
     .unwrap();
 }
@@ -302,7 +302,7 @@ fn the_journal_of_another_node_or_shard_is_refused() {
     let mut sim = Sim::new(1, &disk);
     let rt = sim.runtime(0);
     sim.run(async {
-        let journal = create(&rt, 1, small(), |_, _: Vec<()>| {}).await;
+        let journal = create(&rt, 1, small(), |_, _: Drain<'_, ()>| {}).await;
         let start = journal.position_of(Sequence(0));
         for number in 0..3 {
             let mut permit = journal.reserve(10).await.unwrap();
@@ -332,7 +332,7 @@ fn waiting_for_space_ends_when_it_is_not_wanted_or_cannot_come() {
     let mut sim = Sim::new(1, &disk);
     let rt = sim.runtime(0);
     sim.run(async {
-        let journal = Rc::new(create(&rt, 1, small(), |_, _: Vec<()>| {}).await);
+        let journal = Rc::new(create(&rt, 1, small(), |_, _: Drain<'_, ()>| {}).await);
         let mut held = Vec::new();
         while let Some(permit) = journal.reserve(1_000).now_or_never() {
             held.push(permit.unwrap());

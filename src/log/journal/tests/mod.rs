@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
+use std::vec::Drain;
 
 use super::*;
 use crate::log::files::run::RunId;
@@ -148,7 +149,7 @@ async fn create<T: 'static>(
     rt: &SimRuntime,
     run: u64,
     options: JournalOptions,
-    on_completed: impl Fn(Sequence, Vec<T>) + 'static,
+    on_completed: impl Fn(Sequence, Drain<'_, T>) + 'static,
 ) -> Journal<SimRuntime, T> {
     Journal::create(
         rt.clone(),
@@ -164,8 +165,9 @@ async fn create<T: 'static>(
 type Tokens<T> = Rc<RefCell<Vec<T>>>;
 
 /// Tokens in the order in which they came back.
-fn collect<T: 'static>() -> (Tokens<T>, impl Fn(Sequence, Vec<T>) + 'static) {
+fn collect<T: 'static>() -> (Tokens<T>, impl Fn(Sequence, Drain<'_, T>) + 'static) {
     let tokens = Rc::new(RefCell::new(Vec::new()));
     let to = tokens.clone();
-    (tokens, move |_, durable| to.borrow_mut().extend(durable))
+    let take = move |_, durable: Drain<'_, T>| to.borrow_mut().extend(durable);
+    (tokens, take)
 }

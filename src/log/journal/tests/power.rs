@@ -87,7 +87,7 @@ async fn work(rt: SimRuntime, truth: Rc<RefCell<Truth>>, mut rng: Rng, options: 
     let run = truth.borrow().run;
     let on_completed = {
         let truth = truth.clone();
-        move |_, tokens: Vec<(usize, u64)>| {
+        move |_, tokens: Drain<'_, (usize, u64)>| {
             for (index, end) in tokens {
                 truth.borrow_mut().acknowledged[index] = end;
             }
@@ -221,7 +221,7 @@ fn killed_while_writing(seed: u64) -> bool {
     let disk = SimDisk::new(DiskModel::default());
     let start = |run| small().first_start(run_id(run));
     let write = async |rt: SimRuntime, run: u64, wait: bool| {
-        let journal = create(&rt, run, small(), |_, _: Vec<()>| {}).await;
+        let journal = create(&rt, run, small(), |_, _: Drain<'_, ()>| {}).await;
         let mut permit = journal.reserve(10).await.unwrap();
         let sequence = journal.append(&mut permit, data(&rt, run, 0, 0, 10, ()));
         if wait {

@@ -57,7 +57,7 @@ fn a_journal_that_ends_on_a_full_disk_does_not_wait_for_room() {
     let mut sim = Sim::new(1, &disk);
     let rt = sim.runtime(0);
     sim.run(async {
-        let journal = create(&rt, 1, small(), |_, _: Vec<u64>| {}).await;
+        let journal = create(&rt, 1, small(), |_, _: Drain<'_, u64>| {}).await;
         rt.sleep(Duration::from_millis(200)).await;
         disk.inject(Fault {
             on: FaultOn::Write,
@@ -80,7 +80,7 @@ fn holes_are_filled_while_there_is_room() {
     let mut sim = Sim::new(1, &disk);
     let rt = sim.runtime(0);
     sim.run(async {
-        let journal = create(&rt, 1, small(), |_, _: Vec<u64>| {}).await;
+        let journal = create(&rt, 1, small(), |_, _: Drain<'_, u64>| {}).await;
         rt.sleep(Duration::from_millis(200)).await;
         journal.close(true).await.unwrap();
         drop(journal);
@@ -93,7 +93,7 @@ fn holes_are_filled_while_there_is_room() {
             file.set_len(small().file_bytes).await.unwrap();
         }
         let used = disk.used_bytes();
-        let journal = create(&rt, 1, small(), |_, _: Vec<u64>| {}).await;
+        let journal = create(&rt, 1, small(), |_, _: Drain<'_, u64>| {}).await;
         rt.sleep(Duration::from_millis(200)).await;
         assert!(disk.used_bytes() >= used + ring_bytes);
         disk.set_capacity(Some(disk.used_bytes()));

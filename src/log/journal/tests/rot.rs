@@ -14,7 +14,7 @@ fn written(disk: &SimDisk, closed: bool) -> JournalStart {
     };
     let start = options.first_start(run_id(1));
     sim.run(async {
-        let journal = create(&rt, 1, options, |_, _: Vec<()>| {}).await;
+        let journal = create(&rt, 1, options, |_, _: Drain<'_, ()>| {}).await;
         for number in 0..WRITES {
             let mut permit = journal.reserve(10).await.unwrap();
             let entry = data(&rt, 1, number as i32, 0, 10, ());
@@ -70,7 +70,7 @@ fn an_event_stands_in_the_table_and_outlives_the_payload() {
     let rt = sim.runtime(0);
     let start = small().first_start(run_id(1));
     sim.run(async {
-        let journal = create(&rt, 1, small(), |_, _: Vec<()>| {}).await;
+        let journal = create(&rt, 1, small(), |_, _: Drain<'_, ()>| {}).await;
         let mut permit = journal.reserve(10).await.unwrap();
         let mut second = journal.reserve(0).await.unwrap();
         let mut third = journal.reserve(20).await.unwrap();
