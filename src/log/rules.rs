@@ -61,8 +61,6 @@ rules! {
     MetadataDurableFirst,
     /// Files and entries of another incarnation of a topic are left alone.
     TopicIdCheck,
-    /// A sealed segment's cut is durable before segment-durable passes its last block.
-    SealCutDurable,
     /// A batch is accepted only once the journal and its segment have room for it.
     SpaceReserved,
     /// A segment's file gets its name only once the journal has everything before it.
@@ -86,6 +84,8 @@ rules! {
     RecoveryFlushesFiles,
     /// Replay swaps segments as the events say that it comes upon.
     ReplayReplacesSegments,
+    /// What was written back is durable before a checkpoint tells of it.
+    WriteBacksDurableFirst,
     /// What is to take the place of segments is durable before the event that says so.
     ReplacementDurableFirst,
     /// The files of segments that others replace stay until a checkpoint says so.

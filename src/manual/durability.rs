@@ -11,7 +11,7 @@
 //! | mark | everything below… |
 //! |---|---|
 //! | log start offset | …may be gone; the first offset that may be read |
-//! | segment-durable offset | …is in segment files, durably, so that the journal may forget it |
+//! | segment-durable offset | …is in segment files: durably, once a checkpoint names it, so that the journal may forget it |
 //! | durable offset | …is as safe as the level promises; with one replica the high watermark and the last stable offset |
 //! | log end offset | …has been assigned |
 //!
@@ -26,7 +26,7 @@
 //!
 //! | position | everything below… |
 //! |---|---|
-//! | written back | …is in segment files, durably; the last batch that ends at or below it ends at segment-durable |
+//! | written back | …is in segment files: durably, once a checkpoint names it; the last batch that ends at or below it ends at segment-durable |
 //! | journaled | …survives power loss in the journal, at whatever level, so that it may move |
 //! | completed | …is in completed journal writes; at level `fsync` that is journaled, below it a flush lies between |
 //!
@@ -51,7 +51,11 @@
 //! not stand behind one that was not.
 //!
 //! Below `fsync` nothing reaches a segment before a flush of the journal, so that a segment never
-//! knows more than the journal; segments are flushed before a checkpoint that counts on them.
+//! knows more than the journal.
+//!
+//! **Write-backs are plain at every level.** What they write is in the journal until a checkpoint names
+//! it, and before that all of it is made durable at once: file by file or, where there are many, with a
+//! sync of their file system (`log/shard/unsynced.rs`).
 //!
 //! **How a write becomes durable** depends on the disk, which is looked at when the broker starts
 //! ([`rt::Disk`](crate::rt::Disk)); its start, `corelane info` and `corelane.durable.writes`, which may force one
@@ -59,7 +63,7 @@
 //! with RWF_DSYNC and are durable when they complete. Where the cache is volatile and there is no FUA, the kernel
 //! would flush behind each of them, on whatever core took the interrupt. There the journal's writes
 //! go out plain, and one fdatasync per file with completed writes follows; acknowledged is the flushed
-//! prefix (rule 12, `log/journal/flushes.rs`). Every other durable write (segments, checkpoints, run, metadata)
+//! prefix (rule 12, `log/journal/flushes.rs`). Every other durable write (checkpoints, run, metadata)
 //! is a plain one and a flush of its file, both awaited.
 //!
 //! **Errors.** A failed write or flush, of a file or of the names in a directory, is final: the log
@@ -87,7 +91,7 @@
 //! | 7 | Whoever writes a file holds its lock, on the descriptor that writes. A start waits for it: writes of a killed process may still be in flight | `log/files/lock.rs` | `Locks` |
 //! | 8 | A log start is in the journal, durably and in two writes, before it is answered or a file is unlinked; a checkpoint names the one that it includes | `log/shard/sealed/log_start.rs`, `log/partition/snapshot.rs` | `LogStartJournaled`, `CheckpointNamesFinalMarks` |
 //! | 9 | A metadata change is durable before it is applied. Entries and directories of another topic id are left alone, whatever the topic's name | `log/files/record_log.rs`, `node/controller.rs`, `log/files/partition_dirs.rs`, `log/recovery/mod.rs` | `TopicIdCheck`, `MetadataDurableFirst` |
-//! | 10 | Sealing cuts the segment; the cut is durable before segment-durable passes it, and recovery cuts again. A segment begins in a file that was prepared under a neutral name; it gets that of its base offset once the journal has all before it, and the directory is fsynced before anything is written to it | `log/shard/write_back.rs`, `log/segment/open_segment.rs`, `log/recovery/verify.rs` | `SealCutDurable`, `NameAfterJournaled`, `NameDurable` |
+//! | 10 | Write-backs, and the cuts of segments that are sealed, are durable before a checkpoint names them; recovery cuts again. A segment begins in a file that was prepared under a neutral name; it gets that of its base offset once the journal has all before it, and the directory is fsynced before anything is written to it | `log/shard/unsynced.rs`, `log/shard/write_back.rs`, `log/segment/open_segment.rs`, `log/recovery/verify.rs` | `WriteBacksDurableFirst`, `NameAfterJournaled`, `NameDurable` |
 //! | 11 | A batch is accepted only when its segment has reserved its space, durably from the first write-back of the partition on, and the journal can hold it. (Before that write-back a power cut may take the first 256 KiB or so that were reserved; where the disk is then full, the start waits for room.) Room in the checkpoints is taken before anything is made that they must hold: a partition, a segment, a producer | `log/shard/append.rs`, `log/journal/state.rs`, `log/partition/checkpoint_content.rs` | `SpaceReserved` |
 //! | 12 | A flush covers only writes of its own file that had completed when it was submitted; it counts when all earlier ones have succeeded. A failed one is final, of a full disk too, and for the whole node: no later success makes up for it | `log/journal/flushes.rs`, `rt/ring/file.rs` | `AckWaitsForFlush`, `FlushCoversCompleted`, `FlushEveryFile`, `FlushFailureIsFinal` |
 //! | 14 | What a rewrite has made of sealed segments is durable before the event of the journal that puts it in their place; a replay does the same as the live log. The old files stay until a checkpoint includes that, so that rot of the event loses nothing. Readers hold a segment to what is known of it: gaps are right only where it is not dense | `log/shard/sealed/swap.rs`, `log/partition/snapshot.rs`, `log/recovery/finish.rs`, `log/segment/walk.rs` | `ReplacementDurableFirst`, `ReplayReplacesSegments`, `ReplacedFilesStay`, `GapsOnlyWhereNotDense` |

@@ -173,5 +173,6 @@ fn recovered<R: Runtime>(
         },
         lacks: partition.lacks.clone(),
         has_dir: partition.is_offline() || partition.is_touched(),
+        is_elsewhere: partition.is_elsewhere,
     }
 }

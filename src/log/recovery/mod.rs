@@ -101,6 +101,8 @@ pub struct RecoveredPartition {
     pub(super) lacks: Option<String>,
     /// It has a directory, durably. Nothing was appended yet to one that has none.
     pub(super) has_dir: bool,
+    /// Its directory may be a link to another file system.
+    pub(super) is_elsewhere: bool,
 }
 
 impl RecoveredPartition {

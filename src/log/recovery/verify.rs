@@ -6,7 +6,6 @@ use std::io;
 use crate::log::files::partition_files::SegmentId;
 use crate::log::partition::producers::ProducerBatch;
 use crate::log::partition::snapshot::AppliedBatch;
-use crate::log::rules::{Rule, holds};
 use crate::log::segment::index::{IndexStart, IndexedBatch, SegmentIndex, TimeEntry};
 use crate::log::segment::index_files::IndexTail;
 use crate::log::segment::position::{Boundary, Position};
@@ -182,7 +181,7 @@ async fn cut<R: Runtime>(
     if is_longer {
         file.set_len(end.byte).await?;
     }
-    if (is_longer || is_sealed) && holds(Rule::SealCutDurable) {
+    if is_longer || is_sealed {
         partition.unsynced.insert(end.segment);
     }
     Ok(())

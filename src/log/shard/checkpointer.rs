@@ -9,14 +9,11 @@ use futures_util::future::select;
 
 use crate::log::error::StorageError;
 use crate::log::files::checkpoint_slots::{CheckpointError, CheckpointSlots};
-use crate::log::files::partition_files::{SegmentFile, segment_path};
 use crate::log::files::run::RunId;
 use crate::log::journal::Sequence;
 use crate::log::partition::checkpoint_content::ContentWriter;
 use crate::log::rules::{Rule, holds};
-use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::index_files::IndexTail;
-use crate::log::segment::open_files::SegmentKey;
 use crate::log::shard::open_log::OpenLog;
 use crate::log::shard::storage::{ShardStorage, closed};
 use crate::log::shard::write_back::write_back_below;
@@ -121,7 +118,9 @@ pub async fn write_checkpoint<R: Runtime>(
     let (content, start) = capture(storage).await?;
     // What it describes must be in the journal before it may be told.
     wait_last_entry(storage).await?;
-    sync_segments(storage).await?;
+    if holds(Rule::WriteBacksDurableFirst) {
+        storage.unsynced.make_durable(storage).await?;
+    }
     grow_indexes(storage, grown_bytes).await?;
     let mut slots = storage.slots.borrow_mut().take().ok_or_else(closed)?;
     let written = write(&mut slots, storage.run, &content).await;
@@ -271,55 +270,6 @@ async fn wait_last_entry<R: Runtime>(storage: &ShardStorage<R>) -> Result<(), St
         storage.journal.wait_completed(last).await?;
     }
     Ok(())
-}
-
-/// Below level `fsync` write-backs were not durable by themselves. Those that are not now either are
-/// left for the next checkpoint.
-async fn sync_segments<R: Runtime>(storage: &ShardStorage<R>) -> Result<(), StorageError> {
-    // Write-backs that end meanwhile list their segments again.
-    let mut unsynced = std::mem::take(&mut *storage.unsynced.borrow_mut());
-    while let Some(key) = unsynced.first().copied() {
-        if let Err(error) = sync_segment(storage, key).await {
-            storage.unsynced.borrow_mut().append(&mut unsynced);
-            return Err(error);
-        }
-        unsynced.remove(&key);
-    }
-    Ok(())
-}
-
-async fn sync_segment<R: Runtime>(
-    storage: &ShardStorage<R>,
-    key: SegmentKey,
-) -> Result<(), StorageError> {
-    let Some(partition) = storage.log_of(key.0) else {
-        return Ok(());
-    };
-    // Otherwise its path may be another topic's by the time that the file is opened.
-    let Some(_in_use) = partition.keep_files() else {
-        return Ok(());
-    };
-    let path = || segment_path(&partition.dir, key.1, SegmentFile::Log);
-    let failed = |error| StorageError::Offline(format!("{}: {error}", path().display()));
-    match storage.files.get(key, &partition.dir).await {
-        // Whatever the error, a sync that succeeds later says nothing of what was written before.
-        Ok(file) => file.sync().await.map_err(failed),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let is_listed = |facts: &SegmentFacts| facts.id() == key.1;
-            match partition
-                .state
-                .borrow()
-                .snapshot()
-                .segments()
-                .any(is_listed)
-            {
-                true => Err(failed(error)),
-                // Retention has removed it.
-                false => Ok(()),
-            }
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Index files of active segments get the entries of what is safely in the journal, where they are for so

@@ -334,6 +334,7 @@ impl<R: Runtime> OpenLog<R> {
             made => made?,
         }
         self.dir_is.set(DirIs::Written);
+        storage.fresh_dirs.insert(self.slot);
         Ok(())
     }
 

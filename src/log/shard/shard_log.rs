@@ -332,6 +332,9 @@ fn open_partition<R: Runtime>(
     told: ToldPartition,
 ) -> Option<Rc<OpenLog<R>>> {
     let lacks = found.lacks;
+    if found.is_elsewhere {
+        storage.unsynced.may_be_elsewhere(found.log.snapshot.id());
+    }
     let dir_is = match found.has_dir {
         true => DirIs::Durable,
         false => DirIs::Unmade,

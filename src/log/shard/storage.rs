@@ -16,7 +16,6 @@
 //! | [`Journal::progressed`] | writes have completed or were flushed, the journal has failed or stopped | who waits in the journal, and `watch`, to take the directory offline |
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -33,13 +32,15 @@ use crate::log::partition::producers::ProducerMemory;
 use crate::log::partition::write_back_plan::Urgency;
 use crate::log::segment::damage::Damage;
 use crate::log::segment::index_cache::IndexCache;
-use crate::log::segment::open_files::{OpenFiles, SegmentKey};
+use crate::log::segment::open_files::OpenFiles;
 use crate::log::segment::position::Boundary;
 use crate::log::shard::backlog::Backlog;
+use crate::log::shard::fresh_dirs::FreshDirs;
 use crate::log::shard::open_log::OpenLog;
 use crate::log::shard::tail_memory::TailMemory;
+use crate::log::shard::unsynced::UnsyncedSegments;
 use crate::model::{PartitionId, PartitionSlot, PartitionTable};
-use crate::rt::{Budget, Event, Latch, MarkQueue, Mutex, Permit, Runtime, WriteMode};
+use crate::rt::{Budget, Event, Latch, MarkQueue, Mutex, Permit, Runtime};
 
 /// What the journal hands back once the writes that hold an entry have completed.
 pub struct Token {
@@ -98,8 +99,8 @@ pub struct ShardStorage<R: Runtime> {
     /// Cold reads in flight.
     pub cold_reads: Budget,
     pub backlog: Backlog,
-    /// Segment files written without a promise, to be synced by the next checkpoint.
-    pub unsynced: RefCell<BTreeSet<SegmentKey>>,
+    pub unsynced: UnsyncedSegments,
+    pub fresh_dirs: FreshDirs,
     /// The write to which the last entry of this run went.
     last_entry: Cell<Option<Sequence>>,
     pub checkpoints: Checkpoints,
@@ -265,7 +266,8 @@ impl<R: Runtime> ShardStorage<R> {
             completing: Mutex::new(),
             cold_reads: Budget::new(options.cold_reads.max(1)),
             backlog: Backlog::default(),
-            unsynced: RefCell::default(),
+            unsynced: UnsyncedSegments::default(),
+            fresh_dirs: FreshDirs::default(),
             last_entry: Cell::new(None),
             checkpoints: Checkpoints::default(),
             closing: Cell::new(false),
@@ -290,14 +292,6 @@ impl<R: Runtime> ShardStorage<R> {
     /// Whether bytes are safe only after a flush of their own.
     pub fn needs_flush(&self) -> bool {
         self.options.durability != Durability::Fsync
-    }
-
-    /// How segments are written at this durability level.
-    pub fn write_mode(&self) -> WriteMode {
-        match self.options.durability {
-            Durability::Fsync => WriteMode::Durable,
-            Durability::Written | Durability::Memory => WriteMode::Plain,
-        }
     }
 
     /// Fails when the log directory is offline.

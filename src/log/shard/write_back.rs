@@ -4,8 +4,6 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-
 use crate::log::error::{StorageError, is_disk_full};
 use crate::log::files::partition_files::{SegmentFile, SegmentId, segment_path};
 use crate::log::files::small_file::{sync_names, write_small};
@@ -17,7 +15,7 @@ use crate::log::segment::index_files::IndexTail;
 use crate::log::shard::open_log::OpenLog;
 use crate::log::shard::storage::ShardStorage;
 use crate::model::{Offset, PartitionId, PartitionIndex, TopicId};
-use crate::rt::{BLOCK_BYTES, Buf, File, Runtime};
+use crate::rt::{BLOCK_BYTES, Buf, File, Runtime, WriteMode};
 
 /// Longest write-back. A partition has one under way, so this is what keeps the disk busy: with one busy
 /// partition, 1 MiB gave 842 MiB/s, 4 MiB 1,130, 8 MiB 1,234 (p99 7.8, 8.4, 6.0 ms), 16 MiB no more.
@@ -144,7 +142,7 @@ async fn write_segment<R: Runtime>(
     plan: &WriteBackPlan,
     pieces: Vec<Buf>,
 ) -> io::Result<()> {
-    let durable = partition.make_dir_durable().await;
+    let durable = storage.fresh_dirs.make_durable(storage, partition).await;
     durable.map_err(io::Error::other)?;
     let named = name_file(partition, plan.from.segment).await;
     named.map_err(io::Error::other)?;
@@ -154,16 +152,11 @@ async fn write_segment<R: Runtime>(
     let file = file.await?;
     if !pieces.is_empty() {
         write_retrying(storage, &file, pieces, plan.from.byte).await?;
-        if storage.needs_flush() {
-            storage.unsynced.borrow_mut().insert(key);
-        }
     }
     if plan.seals {
         file.set_len(plan.to).await?;
-        if holds(Rule::SealCutDurable) {
-            file.sync().await?;
-        }
     }
+    storage.unsynced.insert(key);
     Ok(())
 }
 
@@ -225,10 +218,7 @@ async fn write_retrying<R: Runtime>(
 ) -> io::Result<()> {
     const RETRY: Duration = Duration::from_millis(100);
     loop {
-        match file
-            .write_at(pieces.clone(), at, storage.write_mode())
-            .await
-        {
+        match file.write_at(pieces.clone(), at, WriteMode::Plain).await {
             Err(error) if is_disk_full(&error) => storage.rt.sleep(RETRY).await,
             result => return result,
         }
@@ -309,13 +299,7 @@ pub async fn write_back_below<R: Runtime>(
             true => (target, first_id),
             false => *middle,
         };
-        let logs = oldest.iter().filter_map(|(_, slot)| storage.log_at(*slot));
-        let logs: Vec<_> = logs.collect();
-        // All at once, so that they share what a sync costs.
-        let durable = join_all(logs.iter().map(OpenLog::make_dir_durable)).await;
-        let durable = durable.into_iter().collect::<Result<(), _>>();
-        durable.map_err(|error| storage.failed(error))?;
-        for log in logs {
+        for log in oldest.iter().filter_map(|(_, slot)| storage.log_at(*slot)) {
             // One that cannot be used any more leaves the list.
             log.list_waiting();
             log.request_write_back(Urgency::Everything);
