@@ -41,7 +41,7 @@ use crate::log::partition::producers::{ProducerBatch, ProducerError, Verdict};
 use crate::log::partition::retention::{RetentionLimits, RetentionPlan};
 use crate::log::partition::roll_plan::{IncomingBatch, RollLimits, RoomAsk, should_roll};
 use crate::log::partition::snapshot::{AppliedBatch, Snapshot};
-use crate::log::partition::tail::{Tail, TailBatch};
+use crate::log::partition::tail::{ChunkSizes, Tail, TailBatch};
 use crate::log::partition::write_back_plan::{
     Urgency, WriteBackPlan, WriteBackState, plan_write_back,
 };
@@ -687,8 +687,8 @@ impl State {
         }
     }
 
-    /// How many more chunks of the tail than before could be given up.
-    pub fn release_chunks(&mut self) -> usize {
+    /// The sizes of chunks of the tail that could not be given up before.
+    pub fn release_chunks(&mut self) -> ChunkSizes {
         self.tail.release(self.now.written_back)
     }
 

@@ -6,10 +6,15 @@
 
 use std::collections::VecDeque;
 
+use smallvec::SmallVec;
+
 use crate::log::journal::Pieces;
 use crate::log::segment::position::{Position, block_floor};
 use crate::model::Offset;
 use crate::rt::{BLOCK_BYTES, BufMut, Permit};
+
+/// Sizes of some chunks.
+pub type ChunkSizes = SmallVec<[usize; 4]>;
 
 /// A batch in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,12 +185,15 @@ impl Tail {
     }
 
     /// How large the next chunk should be for `missing` bytes: twice the last one, so that idle
-    /// partitions cost little, and no more than `max`.
-    pub fn next_chunk_bytes(&self, missing: usize, max: usize) -> usize {
-        let grown = self
-            .chunks
-            .back()
-            .map_or(BLOCK_BYTES, |last| 2 * last.bytes.capacity());
+    /// partitions cost little, but no more than `growth` where that much is not missing, and no more than
+    /// `max`.
+    ///
+    /// An example. The last chunk has 16 KiB, 1 KiB is missing: 32 KiB, or 8 where growth is 10. Where
+    /// 100 KiB are missing it is 100, whatever the growth.
+    pub fn next_chunk_bytes(&self, missing: usize, growth: usize, max: usize) -> usize {
+        let last = self.chunks.back();
+        let grown = last.map_or(BLOCK_BYTES, |last| 2 * last.bytes.capacity());
+        let grown = grown.min(block_floor(growth as u64) as usize);
         missing
             .max(grown)
             .min(max.max(BLOCK_BYTES))
@@ -304,15 +312,21 @@ impl Tail {
         low
     }
 
-    /// How many more chunks than before could be given up, now that everything below `written_back` is in
-    /// segment files.
-    pub fn release(&mut self, written_back: Position) -> usize {
+    /// The sizes of chunks that could not be given up before, and can now that everything below
+    /// `written_back` is in segment files.
+    pub fn release(&mut self, written_back: Position) -> ChunkSizes {
         let following = self.chunks.iter().skip(self.released);
-        let released = following
-            .take_while(|chunk| chunk.is_below(written_back))
-            .count();
-        self.released += released;
+        let below = following.take_while(|chunk| chunk.is_below(written_back));
+        let released: ChunkSizes = below.map(|chunk| chunk.bytes.capacity()).collect();
+        self.released += released.len();
         released
+    }
+
+    /// The size of its oldest chunk.
+    pub fn oldest_chunk_bytes(&self) -> usize {
+        self.chunks
+            .front()
+            .map_or(0, |chunk| chunk.bytes.capacity())
     }
 
     /// How many chunks could be given up.

@@ -18,6 +18,7 @@ use crate::log::partition::effects::AcceptedEntry;
 use crate::log::partition::producers::{ProducerBatch, Verdict};
 use crate::log::partition::roll_plan::RoomAsk;
 use crate::log::partition::snapshot::{PRODUCER_BYTES, SEGMENT_BYTES};
+use crate::log::partition::state::State;
 use crate::log::partition::write_back_plan::Urgency;
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::open_segment::{Reservation, ReservedFile};
@@ -137,7 +138,8 @@ impl<R: Runtime> Drop for Room<R> {
         let storage = &self.log.storage;
         let is_kept_back = self.log.state.borrow_mut().let_go();
         if is_kept_back {
-            storage.tail.release(self.log.slot, 1);
+            let oldest = self.log.state.borrow().tail().oldest_chunk_bytes();
+            storage.tail.release(self.log.slot, [oldest]);
         }
         let unused = std::mem::take(&mut self.memory);
         if is_kept_back || unused.room > 0 {
@@ -324,7 +326,12 @@ impl<R: Runtime> OpenLog<R> {
     /// two batches that wait with a part each could wait for ever.
     async fn take_chunks(&self, missing: usize, into: &mut Memory) -> Result<(), AppendError> {
         let max = self.storage.options.chunk_bytes.max(BLOCK_BYTES);
-        let first = self.state.borrow().tail().next_chunk_bytes(missing, max);
+        let growth = self.storage.tail.growth_bytes();
+        let tail_of = |state: &State| state.tail().next_chunk_bytes(missing, growth, max);
+        let first = tail_of(&self.state.borrow());
+        if self.storage.tail.is_low() {
+            self.storage.press_write_back(Urgency::Blocks);
+        }
         if missing <= first
             && let Some(memory) = self.storage.try_memory(first)
             && let Ok(buf) = self.storage.rt.arena().alloc(first)
@@ -350,7 +357,7 @@ impl<R: Runtime> OpenLog<R> {
             self.check_usable()?;
             storage.evict(bytes);
             if storage.tail.is_short_of(bytes) {
-                storage.press_write_back();
+                storage.press_write_back(Urgency::Everything);
             }
             Ok(())
         };

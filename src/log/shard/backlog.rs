@@ -77,6 +77,11 @@ impl Backlog {
         self.queued.notify_one();
     }
 
+    /// How many are in the queue.
+    pub fn queue_len(&self) -> usize {
+        self.queue.borrow().len()
+    }
+
     /// The next of the queue; none once `is_over`, which is asked again behind [`Backlog::wake_all`].
     pub async fn next(&self, is_over: impl Fn() -> bool) -> Option<PartitionSlot> {
         let look = || match is_over() {

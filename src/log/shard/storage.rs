@@ -40,7 +40,7 @@ use crate::log::shard::open_log::OpenLog;
 use crate::log::shard::tail_memory::TailMemory;
 use crate::log::shard::unsynced::UnsyncedSegments;
 use crate::model::{PartitionId, PartitionSlot, PartitionTable};
-use crate::rt::{Budget, Event, Latch, MarkQueue, Mutex, Permit, Runtime};
+use crate::rt::{BLOCK_BYTES, Budget, Event, Latch, MarkQueue, Mutex, Permit, Runtime};
 
 /// What the journal hands back once the writes that hold an entry have completed.
 pub struct Token {
@@ -368,13 +368,21 @@ impl<R: Runtime> ShardStorage<R> {
         }
     }
 
-    /// Lets the next partitions that have bytes to write back do so; the others have their turn at the
-    /// next call.
-    pub fn press_write_back(&self) {
+    /// Lets the next partitions that have bytes to write back do so, unless enough are in the queue; the
+    /// others have their turn at the next call. Those with little are passed over, as long as nothing
+    /// waits for memory: with each write-back they would have few bytes more.
+    pub fn press_write_back(&self, urgency: Urgency) {
         const AT_ONCE: usize = 64;
+        const LITTLE_BYTES: u64 = 2 * BLOCK_BYTES as u64;
+        if self.backlog.queue_len() >= AT_ONCE {
+            return;
+        }
         let pressed = self.backlog.next_pressed(AT_ONCE);
         for log in pressed.into_iter().filter_map(|slot| self.log_at(slot)) {
-            log.request_write_back(Urgency::Everything);
+            let bytes = log.state.borrow().write_back_bytes();
+            if urgency == Urgency::Everything || bytes >= LITTLE_BYTES {
+                log.request_write_back(urgency);
+            }
         }
     }
 

@@ -6,12 +6,19 @@ use std::collections::VecDeque;
 use crate::model::PartitionSlot;
 use crate::rt::{Budget, Mutex, Permit};
 
+/// The part of the whole that is to be available.
+const LOW_PART: usize = 4;
+/// The part of what is available that one partition may take ahead.
+const GROWTH_PART: usize = 2048;
+
 /// The memory, and which of it may be given up.
 pub struct TailMemory {
     budget: Budget,
-    /// The owner of each chunk that may be given up, in the order in which their last bytes were written
-    /// back.
-    evictable: RefCell<VecDeque<PartitionSlot>>,
+    /// Chunks that may be given up: the owner and the size of each, in the order in which their last bytes
+    /// were written back.
+    evictable: RefCell<VecDeque<(PartitionSlot, usize)>>,
+    /// Their sizes together. Some may have grown since, and cannot be given up.
+    evictable_bytes: Cell<usize>,
     /// How many of them are of partitions that are gone, at most.
     gone: Cell<usize>,
     /// Whose turn it is to wait for memory piece by piece: two could take each other's last piece.
@@ -24,6 +31,7 @@ impl TailMemory {
         Self {
             budget: Budget::new(total_bytes),
             evictable: RefCell::default(),
+            evictable_bytes: Cell::new(0),
             gone: Cell::new(0),
             turn: Mutex::new(),
         }
@@ -42,18 +50,27 @@ impl TailMemory {
     /// Gives up chunks that may be, until `bytes` are free.
     pub fn evict(&self, bytes: usize, evict: impl Fn(PartitionSlot)) {
         while self.is_short_of(bytes) {
-            let Some(owner) = self.evictable.borrow_mut().pop_front() else {
+            let Some((owner, chunk_bytes)) = self.evictable.borrow_mut().pop_front() else {
                 return;
             };
+            let left = self.evictable_bytes.get() - chunk_bytes;
+            self.evictable_bytes.set(left);
             evict(owner);
         }
     }
 
-    /// So many more chunks of a partition may be given up.
-    pub fn release(&self, owner: PartitionSlot, chunks: usize) {
-        if chunks > 0 {
-            let owners = std::iter::repeat_n(owner, chunks);
-            self.evictable.borrow_mut().extend(owners);
+    /// More chunks of a partition, of these sizes, may be given up.
+    pub fn release(&self, owner: PartitionSlot, chunks: impl IntoIterator<Item = usize>) {
+        let mut evictable = self.evictable.borrow_mut();
+        let before = evictable.len();
+        for chunk_bytes in chunks {
+            evictable.push_back((owner, chunk_bytes));
+            let now = self.evictable_bytes.get() + chunk_bytes;
+            self.evictable_bytes.set(now);
+        }
+        let is_more = evictable.len() > before;
+        drop(evictable);
+        if is_more {
             self.look_again();
         }
     }
@@ -64,7 +81,9 @@ impl TailMemory {
         self.gone.set(self.gone.get() + chunks);
         let mut evictable = self.evictable.borrow_mut();
         if self.gone.get() * 2 >= evictable.len() {
-            evictable.retain(|owner| is_there(*owner));
+            evictable.retain(|(owner, _)| is_there(*owner));
+            let left = evictable.iter().map(|(_, chunk_bytes)| chunk_bytes).sum();
+            self.evictable_bytes.set(left);
             self.gone.set(0);
         }
         drop(evictable);
@@ -82,6 +101,29 @@ impl TailMemory {
         look: impl FnMut() -> Result<(), E>,
     ) -> Result<Permit, E> {
         self.budget.acquire_unless(bytes, look).await
+    }
+
+    /// What is free, or would be once everything is given up that may be.
+    fn available_bytes(&self) -> usize {
+        let kept = self.budget.taken() - self.evictable_bytes.get().min(self.budget.taken());
+        self.budget.total().saturating_sub(kept)
+    }
+
+    /// Whether so little is available that more is to be written back, before anybody has to wait for it.
+    ///
+    /// An example, of 256 MiB: 200 are of chunks that were not written back yet. 56 are available, less than
+    /// a quarter. Where 20 of the 200 are written back, it is 76.
+    pub fn is_low(&self) -> bool {
+        self.available_bytes() < self.budget.total() / LOW_PART
+    }
+
+    /// How large a chunk may be that is taken for batches to come. A part of what is available, so that
+    /// where many partitions share it, each has a few chunks that come and go one by one, and not one
+    /// that all of its batches are in, which cannot be given up while it grows.
+    ///
+    /// An example, of 256 MiB: 128 KiB while all of it is available; of the last 16 MiB 8 KiB.
+    pub fn growth_bytes(&self) -> usize {
+        self.available_bytes() / GROWTH_PART
     }
 
     /// Whether fewer than so many bytes are free.
@@ -109,12 +151,14 @@ mod tests {
     fn what_is_gone_leaves_the_list() {
         let slot = PartitionSlot::of_test;
         let memory = TailMemory::new(100);
-        (0..4).for_each(|at| memory.release(slot(at), 2));
+        (0..4).for_each(|at| memory.release(slot(at), [10, 10]));
         memory.owner_gone(2, |owner| owner != slot(1));
         assert_eq!(memory.evictable.borrow().len(), 8, "it is not worth it yet");
         memory.owner_gone(2, |owner| owner != slot(1) && owner != slot(2));
-        let left: Vec<_> = memory.evictable.borrow().iter().copied().collect();
+        let owners = |(owner, _): &(PartitionSlot, usize)| *owner;
+        let left: Vec<_> = memory.evictable.borrow().iter().map(owners).collect();
         assert_eq!(left, [slot(0), slot(0), slot(3), slot(3)]);
+        assert_eq!(memory.evictable_bytes.get(), 40);
         let held = memory.take(90, |_| unreachable!("there is room")).unwrap();
         let asked = RefCell::new(Vec::new());
         assert!(
@@ -124,5 +168,26 @@ mod tests {
         );
         assert_eq!(asked.take(), left, "none of them had anything");
         drop(held);
+    }
+
+    /// The examples at [`TailMemory::is_low`] and [`TailMemory::growth_bytes`].
+    #[test]
+    fn what_may_be_given_up_is_available() {
+        const MIB: usize = 1 << 20;
+        let slot = PartitionSlot::of_test(1);
+        let memory = TailMemory::new(256 * MIB);
+        assert_eq!((memory.is_low(), memory.growth_bytes()), (false, 128 << 10));
+        let mut taken = vec![memory.take(200 * MIB, |_| ()).unwrap()];
+        assert!(memory.is_low());
+        memory.release(slot, [20 * MIB]);
+        assert!(!memory.is_low());
+        taken.push(memory.take(56 * MIB, |_| ()).unwrap());
+        assert_eq!(memory.growth_bytes(), 10 << 10);
+        memory.evict(1, |_| ());
+        assert_eq!(
+            memory.available_bytes(),
+            0,
+            "it had grown: nothing came back"
+        );
     }
 }

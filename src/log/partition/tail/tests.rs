@@ -125,24 +125,42 @@ fn a_loaded_block_is_continued() {
 
 #[test]
 fn chunks_double() {
+    const MANY: usize = 1 << 20;
     let mut log = Fixture::new(Position::default());
-    assert_eq!(log.tail.next_chunk_bytes(1, 1 << 20), 4096);
-    assert_eq!(log.tail.next_chunk_bytes(5000, 1 << 20), 8192);
+    assert_eq!(log.tail.next_chunk_bytes(1, MANY, MANY), 4096);
+    assert_eq!(log.tail.next_chunk_bytes(5000, MANY, MANY), 8192);
     log.append(1);
-    assert_eq!(log.tail.next_chunk_bytes(1, 1 << 20), 8192);
-    assert_eq!(log.tail.next_chunk_bytes(1, 4096), 4096);
-    assert_eq!(log.tail.next_chunk_bytes(9 << 20, 1 << 20), 1 << 20);
+    assert_eq!(log.tail.next_chunk_bytes(1, MANY, MANY), 8192);
+    assert_eq!(log.tail.next_chunk_bytes(1, MANY, 4096), 4096);
+    assert_eq!(log.tail.next_chunk_bytes(9 << 20, MANY, MANY), MANY);
+}
+
+/// The example at the method.
+#[test]
+fn chunks_double_while_there_is_much_memory() {
+    const KIB: usize = 1 << 10;
+    let mut log = Fixture::new(Position::default());
+    log.append(16 * KIB);
+    let next = |missing, growth| log.tail.next_chunk_bytes(missing, growth, 1 << 20);
+    assert_eq!(
+        (next(KIB, 32 * KIB), next(KIB, 10 * KIB)),
+        (32 * KIB, 8 * KIB)
+    );
+    assert_eq!(
+        (next(100 * KIB, 10 * KIB), next(1, 0)),
+        (100 * KIB, 4 * KIB)
+    );
 }
 
 #[test]
 fn a_chunk_that_has_grown_is_not_given_up() {
     let mut log = Fixture::new(Position::default());
     log.append(3000);
-    assert_eq!(log.tail.release(Position::new(Offset(0), 3000)), 1);
-    assert_eq!(log.tail.release(Position::new(Offset(0), 3000)), 0);
+    assert_eq!(log.tail.release(Position::new(Offset(0), 3000))[..], [4096]);
+    assert!(log.tail.release(Position::new(Offset(0), 3000)).is_empty());
     log.append(500);
     assert!(!log.tail.evict(Position::new(Offset(0), 3000)));
-    assert_eq!(log.tail.release(Position::new(Offset(0), 3500)), 1);
+    assert_eq!(log.tail.release(Position::new(Offset(0), 3500)).len(), 1);
     assert!(log.tail.evict(Position::new(Offset(0), 3500)));
     assert_eq!(log.tail.batches().len(), 0);
 }
