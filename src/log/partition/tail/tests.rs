@@ -140,7 +140,8 @@ fn chunks_double() {
 fn chunks_double_while_there_is_much_memory() {
     const KIB: usize = 1 << 10;
     let mut log = Fixture::new(Position::default());
-    log.append(16 * KIB);
+    log.spare(16 * KIB);
+    log.append(1);
     let next = |missing, growth| log.tail.next_chunk_bytes(missing, growth, 1 << 20);
     assert_eq!(
         (next(KIB, 32 * KIB), next(KIB, 10 * KIB)),
