@@ -70,7 +70,7 @@
 //!    `Connection::write_responses` sends the response, in the order of the requests, and has what
 //!    the request's stages took counted ([`StageTimes`](metrics::StageTimes)).
 //! 8. Later and in the background: when enough has gathered, `OpenLog::request_write_back` puts the
-//!    partition in the write-back queue, whose tasks (`log/shard/write_back.rs`) write it to the
+//!    partition in the write-back queue, whose tasks (`log/shard/write_back/mod.rs`) write it to the
 //!    segment file, a checkpoint (`log/shard/checkpointer.rs`) says so, and the journal may forget
 //!    it.
 //!

@@ -14,7 +14,7 @@
 //! | `shard-N/journal.run-R/` | the journal of run R, renamed: it holds what could not be recovered | at a start that takes a partition offline | `log/recovery/journals.rs` |
 //! | `shard-N/checkpoint-0`, `-1` | the last two checkpoints | after 256 MiB of journal, when its space runs short, at a clean stop | [`crate::log::files::checkpoint_slots`] |
 //! | `TOPIC-P/partition.metadata` | Kafka's: version 0 and the topic id | with the directory, by the partition's first append | `log/shard/open_log.rs` |
-//! | `TOPIC-P/….log` | record batches, as in Kafka | by write-back from the journal | `log/shard/write_back.rs` |
+//! | `TOPIC-P/….log` | record batches, as in Kafka | by write-back from the journal | `log/shard/write_back/mod.rs` |
 //! | `TOPIC-P/N.prepared` | zeros: space for a segment to come | before the segment begins; renamed to its `.log` when the journal has all before it, removed at a clean stop | [`crate::log::segment`] |
 //! | `TOPIC-P/….G.log` and its indexes | what a rewrite has made of sealed segments, as generation G | as a whole, durable before the journal says that it is part of the log; what it replaces is removed behind the next checkpoint | `log/shard/sealed/swap.rs` |
 //! | `TOPIC-P/….index` | offset index, Kafka's format | entries at checkpoints, the rest when the segment is sealed; what a power cut took is walked again, at the latest then | [`crate::log::segment::index`] |

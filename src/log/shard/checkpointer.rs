@@ -16,6 +16,7 @@ use crate::log::rules::{Rule, holds};
 use crate::log::segment::index_files::IndexTail;
 use crate::log::shard::open_log::OpenLog;
 use crate::log::shard::storage::{ShardStorage, closed};
+use crate::log::shard::write_back::barrier::make_segments_durable;
 use crate::log::shard::write_back::write_back_below;
 use crate::rt::{File, Runtime, is_flush_failed};
 
@@ -119,7 +120,7 @@ pub async fn write_checkpoint<R: Runtime>(
     // What it describes must be in the journal before it may be told.
     wait_last_entry(storage).await?;
     if holds(Rule::WriteBacksDurableFirst) {
-        storage.unsynced.make_durable(storage).await?;
+        make_segments_durable(storage).await?;
     }
     grow_indexes(storage, grown_bytes).await?;
     let mut slots = storage.slots.borrow_mut().take().ok_or_else(closed)?;

@@ -9,10 +9,7 @@
 //! | `append` | judged, given room (in the next segment, when it is time), then accepted in one step |
 //! | `tail_memory` | memory for recent bytes, and which go when it is short |
 //! | *to segments* | |
-//! | `backlog` | what is to be written back, and in which order |
-//! | `fresh_dirs` | new directories become durable, all at once |
-//! | `write_back` | what is journaled goes to segment files |
-//! | `unsynced` | what was written back becomes durable, all at once |
+//! | `write_back/` | what is journaled goes to segment files, in which order, and when it is durable there |
 //! | `checkpointer` | what lets the journal forget |
 //! | `sealed/` | what becomes of sealed segments: they go, or others take their place |
 //! | `lifecycle` | a partition's files at its beginning and at its end |
@@ -21,9 +18,7 @@
 //! | `timestamps` | finding records by time |
 
 pub(in crate::log) mod append;
-pub(in crate::log) mod backlog;
 pub(in crate::log) mod checkpointer;
-mod fresh_dirs;
 pub(in crate::log) mod lifecycle;
 pub(in crate::log) mod open_log;
 pub(in crate::log) mod partition_log;
@@ -33,5 +28,4 @@ pub(in crate::log) mod shard_log;
 pub(in crate::log) mod storage;
 pub(in crate::log) mod tail_memory;
 mod timestamps;
-mod unsynced;
 pub(in crate::log) mod write_back;

@@ -334,7 +334,7 @@ impl<R: Runtime> OpenLog<R> {
             made => made?,
         }
         self.dir_is.set(DirIs::Written);
-        storage.fresh_dirs.insert(self.slot);
+        storage.unsynced.add_dir(self.slot);
         Ok(())
     }
 

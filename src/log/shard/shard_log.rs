@@ -333,7 +333,7 @@ fn open_partition<R: Runtime>(
 ) -> Option<Rc<OpenLog<R>>> {
     let lacks = found.lacks;
     if found.is_elsewhere {
-        storage.unsynced.may_be_elsewhere(found.log.snapshot.id());
+        storage.unsynced.add_elsewhere(found.log.snapshot.id());
     }
     let dir_is = match found.has_dir {
         true => DirIs::Durable,

@@ -34,11 +34,10 @@ use crate::log::segment::damage::Damage;
 use crate::log::segment::index_cache::IndexCache;
 use crate::log::segment::open_files::OpenFiles;
 use crate::log::segment::position::Boundary;
-use crate::log::shard::backlog::Backlog;
-use crate::log::shard::fresh_dirs::FreshDirs;
 use crate::log::shard::open_log::OpenLog;
 use crate::log::shard::tail_memory::TailMemory;
-use crate::log::shard::unsynced::UnsyncedSegments;
+use crate::log::shard::write_back::backlog::Backlog;
+use crate::log::shard::write_back::unsynced::Unsynced;
 use crate::model::{PartitionId, PartitionSlot, PartitionTable};
 use crate::rt::{BLOCK_BYTES, Budget, Event, Latch, MarkQueue, Mutex, Permit, Runtime};
 
@@ -99,8 +98,7 @@ pub struct ShardStorage<R: Runtime> {
     /// Cold reads in flight.
     pub cold_reads: Budget,
     pub backlog: Backlog,
-    pub unsynced: UnsyncedSegments,
-    pub fresh_dirs: FreshDirs,
+    pub unsynced: Unsynced,
     /// The write to which the last entry of this run went.
     last_entry: Cell<Option<Sequence>>,
     pub checkpoints: Checkpoints,
@@ -266,8 +264,7 @@ impl<R: Runtime> ShardStorage<R> {
             completing: Mutex::new(),
             cold_reads: Budget::new(options.cold_reads.max(1)),
             backlog: Backlog::default(),
-            unsynced: UnsyncedSegments::default(),
-            fresh_dirs: FreshDirs::default(),
+            unsynced: Unsynced::default(),
             last_entry: Cell::new(None),
             checkpoints: Checkpoints::default(),
             closing: Cell::new(false),

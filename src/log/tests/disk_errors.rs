@@ -203,7 +203,7 @@ fn segments_that_could_not_be_synced_are_synced_by_the_next_checkpoint() {
     let scene = written();
     scene.live(async |rt, shard| {
         let log = fill_unsynced(&scene, &rt, &shard).await;
-        let waiting = log.0.storage.unsynced.keys();
+        let waiting = log.0.storage.unsynced.segments();
         assert!(waiting.len() >= 3);
         log.0.storage.files.clear();
         scene.fails(FaultOn::Names, "300.log", ENOSPC);
@@ -213,10 +213,10 @@ fn segments_that_could_not_be_synced_are_synced_by_the_next_checkpoint() {
             checkpointer::write_checkpoint(shard, 0).await,
             Err(StorageError::DiskFull)
         );
-        let left = storage.unsynced.keys();
+        let left = storage.unsynced.segments();
         assert!(left.is_superset(&waiting), "{left:?}");
         assert_eq!(checkpointer::write_checkpoint(shard, 0).await, Ok(()));
-        assert!(storage.unsynced.keys().is_empty());
+        assert!(storage.unsynced.segments().is_empty());
     });
 }
 

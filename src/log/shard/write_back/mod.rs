@@ -1,4 +1,14 @@
 //! Write-back: what is journaled goes to segment files, and segments that are complete are sealed.
+//!
+//! | file | what |
+//! |---|---|
+//! | `backlog` | what is to be written back, and in which order |
+//! | `unsynced` | what is written and not durable yet |
+//! | `barrier` | becomes durable, all at once |
+
+pub(in crate::log) mod backlog;
+pub(in crate::log) mod barrier;
+pub(in crate::log) mod unsynced;
 
 use std::io;
 use std::rc::Rc;
@@ -16,6 +26,7 @@ use crate::log::shard::open_log::OpenLog;
 use crate::log::shard::storage::ShardStorage;
 use crate::model::{Offset, PartitionId, PartitionIndex, TopicId};
 use crate::rt::{BLOCK_BYTES, Buf, File, Runtime, WriteMode};
+use barrier::make_dirs_durable;
 
 /// Longest write-back. A partition has one under way, so this is what keeps the disk busy: with one busy
 /// partition, 1 MiB gave 842 MiB/s, 4 MiB 1,130, 8 MiB 1,234 (p99 7.8, 8.4, 6.0 ms), 16 MiB no more.
@@ -142,7 +153,7 @@ async fn write_segment<R: Runtime>(
     plan: &WriteBackPlan,
     pieces: Vec<Buf>,
 ) -> io::Result<()> {
-    let durable = storage.fresh_dirs.make_durable(storage, partition).await;
+    let durable = make_dirs_durable(storage, partition).await;
     durable.map_err(io::Error::other)?;
     let named = name_file(partition, plan.from.segment).await;
     named.map_err(io::Error::other)?;
@@ -156,7 +167,7 @@ async fn write_segment<R: Runtime>(
     if plan.seals {
         file.set_len(plan.to).await?;
     }
-    storage.unsynced.insert(key);
+    storage.unsynced.add_segment(key);
     Ok(())
 }
 
