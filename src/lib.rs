@@ -61,7 +61,7 @@
 //! 6. The journal's writer (`log/journal/writer.rs`) writes the group: one direct write for
 //!    everything that the shard has accepted since the last one. When it and every earlier write
 //!    have completed, `Shared::complete` calls the function that `ShardLog::open` gave the journal,
-//!    `hand_back` (`log/shard/storage.rs`): `State::completed` (`log/partition/state.rs`) moves the
+//!    `hand_back` (`log/shard/open_log.rs`): `State::completed` (`log/partition/state.rs`) moves the
 //!    durable offset, and `OpenLog::marks_changed` calls the partition (`RoleState`,
 //!    `partition/role.rs`), whose high watermark follows.
 //! 7. That pops whoever waited for no more from the mark's queue ([`MarkQueue`](rt::MarkQueue)). The

@@ -24,7 +24,6 @@ const FOLDER_ENTRIES_MAX: usize = 14;
 const TYPE_FILES_MAX: usize = 3;
 
 // What breaks a rule that came later than the code. These numbers only fall.
-const FILES_IN_CIRCLES_LEFT: usize = 4;
 const SCATTERED_TYPES_LEFT: usize = 2;
 
 const BANNED: [&str; 4] = ["todo!(", "unimplemented!(", "dbg!(", "#[ignore"];
@@ -184,11 +183,8 @@ fn report_rest(rule: &str, broken: &[String], left: usize) {
 #[test]
 fn imports_go_one_way() {
     let circles = circles::circles(&sources("src"));
-    for circle in &circles {
-        println!("circle: {}", circle.join(", "));
-    }
-    let files = circles.concat();
-    report_rest("files in import circles", &files, FILES_IN_CIRCLES_LEFT);
+    let circles: Vec<_> = circles.iter().map(|circle| circle.join(", ")).collect();
+    report("a circle of imports", &circles);
 }
 
 #[test]

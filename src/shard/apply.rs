@@ -53,7 +53,7 @@ impl<R: Runtime> Shard<R> {
         async move { shard.carry_out(&records, room).await }
     }
 
-    async fn carry_out(&self, records: &[Record], room: Option<HeldRoom<R>>) -> Applied {
+    async fn carry_out(&self, records: &[Record], room: Option<HeldRoom>) -> Applied {
         let mut applied = Applied::default();
         let mut created = Vec::new();
         for record in records {
@@ -114,7 +114,7 @@ impl<R: Runtime> Shard<R> {
     }
 
     /// Makes partitions, a slice at a time, in the room that is held for them, or that is asked for now.
-    async fn make(&self, ids: Vec<PartitionId>, mut held: Option<HeldRoom<R>>) {
+    async fn make(&self, ids: Vec<PartitionId>, mut held: Option<HeldRoom>) {
         for slice in ids.chunks(PARTITIONS_AT_ONCE) {
             let mut found = match held {
                 Some(_) => None,
@@ -137,7 +137,7 @@ impl<R: Runtime> Shard<R> {
     }
 
     /// Room for those of these that have no log yet; none at all where there is too little.
-    async fn find_room(&self, ids: &[PartitionId]) -> HeldRoom<R> {
+    async fn find_room(&self, ids: &[PartitionId]) -> HeldRoom {
         let (image, log) = (self.image(), &self.inner.log);
         let new = ids.iter().filter(|id| log.partition(**id).is_none());
         let topics = new.filter_map(|id| image.topic_by_id(id.topic));
@@ -163,7 +163,7 @@ impl<R: Runtime> Shard<R> {
         &self,
         topic: &Arc<Topic>,
         id: PartitionId,
-        room: &mut HeldRoom<R>,
+        room: &mut HeldRoom,
     ) -> Result<(), StorageError> {
         if self.inner.partitions.borrow().get(id).is_some() || self.offline(id).is_some() {
             return Ok(());

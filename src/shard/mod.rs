@@ -67,7 +67,7 @@ struct Inner<R: Runtime> {
     /// What could not be made.
     unmade: RefCell<BTreeSet<PartitionId>>,
     /// Room for the partitions of changes that are being decided.
-    rooms: RefCell<BTreeMap<RoomTicket, HeldRoom<R>>>,
+    rooms: RefCell<BTreeMap<RoomTicket, HeldRoom>>,
     configs: Rc<ConfigCache>,
     memory: MemoryPlan,
     opener: BatchOpener,

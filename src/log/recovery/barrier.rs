@@ -16,8 +16,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::PARTITIONS_AT_A_TIME;
-use super::partition::{FoundDir, RecoveringPartition};
+use super::partition::{FoundDir, PARTITIONS_AT_A_TIME, RecoveringPartition};
 use crate::log::files::partition_files::{
     PARTITION_METADATA, SegmentFile, SegmentId, segment_path,
 };

@@ -55,13 +55,9 @@ pub use error::RecoveryError;
 use journals::{journal_dir, keep_journals, kept_name, make_journal};
 pub use load::LastTimes;
 use load::{CommittedJournal, load_checkpoint, take_namesake};
-use partition::RecoveringPartition;
+use partition::{PARTITIONS_AT_A_TIME, RecoveringPartition};
 use place::{judge_files, look_at_files, place};
 pub use unknown_dirs::{put_aside_unmarked, refuse_unknown_dirs};
-
-/// Partitions whose files are worked on at the same time: each is a few small operations, one after
-/// the other.
-const PARTITIONS_AT_A_TIME: usize = 64;
 
 /// What recovery found and did.
 #[derive(Clone, Debug, Default)]

@@ -23,6 +23,10 @@ use crate::rt::{BLOCK_BYTES, Buf, Create, File, OpenMode, Runtime, WriteMode};
 
 use super::overlay::{Pending, Placement, Reach};
 
+/// Partitions whose files are worked on at the same time: each is a few small operations, one after
+/// the other.
+pub const PARTITIONS_AT_A_TIME: usize = 64;
+
 const MAX_WRITE_BYTES: usize = 1 << 20;
 
 /// What a partition's directory is, before anything of the journal is laid over its files.

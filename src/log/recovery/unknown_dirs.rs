@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::{PARTITIONS_AT_A_TIME, RecoveryError};
+use super::error::RecoveryError;
+use super::partition::PARTITIONS_AT_A_TIME;
 use crate::log::files::partition_dirs::{take_off_name, topic_of};
 use crate::log::files::partition_files::{
     PartitionDir, SegmentFile, is_shard_dir, partition_dir, segment_path,

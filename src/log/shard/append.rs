@@ -23,12 +23,12 @@ use crate::log::partition::write_back_plan::Urgency;
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::open_segment::{Reservation, ReservedFile};
 use crate::log::segment::position::Position;
-use crate::log::shard::open_log::{DirIs, OpenLog};
+use crate::log::shard::open_log::{DirIs, OpenLog, ShardStorage};
 use crate::log::shard::partition_log::{Appended, PartitionLog};
 use crate::log::shard::storage::{HeldRoom, Journaled, Token};
-use crate::log::shard::write_back::name_file;
-use crate::model::Offset;
+use crate::log::shard::write_back::{name_file, press_write_back};
 use crate::model::batch::{BatchView, TimestampType};
+use crate::model::{Offset, PartitionSlot};
 use crate::rt::{BLOCK_BYTES, Buf, BufMut, File, MutexGuard, Permit, Runtime, TaskClass};
 
 /// Room for one batch: the partition's turn, memory, space in its segment and in the journal, and in the
@@ -41,7 +41,7 @@ pub struct Room<R: Runtime> {
     rolls: bool,
     journal: JournalPermit<R, Token>,
     memory: Memory,
-    checkpoint: Option<HeldRoom<R>>,
+    checkpoint: Option<HeldRoom>,
     _turn: MutexGuard,
 }
 
@@ -330,10 +330,10 @@ impl<R: Runtime> OpenLog<R> {
         let tail_of = |state: &State| state.tail().next_chunk_bytes(missing, growth, max);
         let first = tail_of(&self.state.borrow());
         if self.storage.tail.is_low() {
-            self.storage.press_write_back(Urgency::Blocks);
+            press_write_back(&self.storage, Urgency::Blocks);
         }
         if missing <= first
-            && let Some(memory) = self.storage.try_memory(first)
+            && let Some(memory) = take_memory(&self.storage, first)
             && let Ok(buf) = self.storage.rt.arena().alloc(first)
         {
             into.take(buf, memory);
@@ -355,9 +355,9 @@ impl<R: Runtime> OpenLog<R> {
         let storage = &self.storage;
         let look = || {
             self.check_usable()?;
-            storage.evict(bytes);
+            evict(storage, bytes);
             if storage.tail.is_short_of(bytes) {
-                storage.press_write_back(Urgency::Everything);
+                press_write_back(storage, Urgency::Everything);
             }
             Ok(())
         };
@@ -373,7 +373,7 @@ impl<R: Runtime> OpenLog<R> {
             match self.storage.rt.arena().alloc(bytes) {
                 Ok(buf) => return Ok(buf),
                 Err(_) => {
-                    self.storage.evict(bytes);
+                    evict(&self.storage, bytes);
                     self.storage.rt.sleep(RETRY).await;
                 }
             }
@@ -385,7 +385,7 @@ impl<R: Runtime> OpenLog<R> {
         &self,
         rolls: bool,
         is_new_producer: bool,
-    ) -> Result<Option<HeldRoom<R>>, AppendError> {
+    ) -> Result<Option<HeldRoom>, AppendError> {
         let of = |is_it, bytes| if is_it { bytes } else { 0 };
         let bytes = of(rolls, SEGMENT_BYTES) + of(is_new_producer, PRODUCER_BYTES);
         match bytes > 0 && holds(Rule::SpaceReserved) {
@@ -460,6 +460,22 @@ impl Memory {
     fn take(&mut self, buf: BufMut, permit: Permit) {
         self.room += buf.room();
         self.chunks.push((buf, permit));
+    }
+}
+
+/// Tail memory of `bytes`, if it is there or can be made by giving up what is in segments.
+fn take_memory<R: Runtime>(storage: &ShardStorage<R>, bytes: usize) -> Option<Permit> {
+    storage.tail.take(bytes, |slot| evict_chunk(storage, slot))
+}
+
+/// Gives up chunks that may be, until `bytes` are free.
+pub fn evict<R: Runtime>(storage: &ShardStorage<R>, bytes: usize) {
+    storage.tail.evict(bytes, |slot| evict_chunk(storage, slot));
+}
+
+fn evict_chunk<R: Runtime>(storage: &ShardStorage<R>, slot: PartitionSlot) {
+    if let Some(log) = storage.log_at(slot) {
+        log.state.borrow_mut().evict_chunk();
     }
 }
 

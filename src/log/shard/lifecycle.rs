@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::log::error::StorageError;
 use crate::log::files::partition_dirs::{remove_tree, take_off_name};
 use crate::log::files::partition_files::PartitionDir;
+use crate::log::shard::open_log::ShardStorage;
 use crate::log::shard::open_log::{DirIs, OpenLog};
-use crate::log::shard::storage::ShardStorage;
 use crate::rt::{Runtime, TaskClass};
 
 /// Takes a partition, which is no longer listed, off its name; removes its files behind.

@@ -18,7 +18,7 @@ use crate::log::partition::marks::Marks;
 use crate::log::partition::producers::{KnowsProducers, ProducerAccount, ProducerStates};
 use crate::log::partition::state::State;
 use crate::log::partition::write_back_plan::Urgency;
-use crate::log::shard::storage::{Journaled, ShardStorage, Token};
+use crate::log::shard::storage::{Journaled, Logs, SharedStorage, Token};
 use crate::model::{Offset, PartitionId, PartitionSlot, ProducerId};
 use crate::rt::{
     BLOCK_BYTES, Buf, Create, Event, File, MarkQueue, Mutex, OpenMode, Runtime, WriteMode,
@@ -33,11 +33,17 @@ pub trait LogWatcher {
     fn failed(&self);
 }
 
+/// What the logs of a shard share.
+pub type ShardStorage<R> = SharedStorage<R, OpenLog<R>>;
+
+/// The logs that are open on a shard.
+pub type OpenLogs<R> = Logs<OpenLog<R>>;
+
 /// What the clones of a [`PartitionLog`](super::partition_log::PartitionLog) share.
 pub struct OpenLog<R: Runtime> {
     pub storage: Rc<ShardStorage<R>>,
     pub id: PartitionId,
-    /// Where it stands in [`ShardStorage::logs`].
+    /// Where it stands in [`SharedStorage::logs`].
     pub slot: PartitionSlot,
     pub topic: String,
     pub dir: PathBuf,
@@ -421,6 +427,22 @@ impl<R: Runtime> OpenLog<R> {
             .names
             .sync(&storage.rt, &storage.options.data_dir)
             .await
+    }
+}
+
+/// What the journal does with the tokens of a completed write: each partition that still exists
+/// moves its marks and wakes whoever waits for them.
+pub fn hand_back<R: Runtime>(logs: &OpenLogs<R>, tokens: impl Iterator<Item = Token>) {
+    let mut storage = None;
+    for token in tokens {
+        let log = logs.borrow().at(token.partition).cloned();
+        if let Some(log) = log {
+            log.on_completed(token.what);
+            storage.get_or_insert_with(|| log.storage.clone());
+        }
+    }
+    if let Some(storage) = storage {
+        storage.tail.look_again();
     }
 }
 

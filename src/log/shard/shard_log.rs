@@ -21,10 +21,10 @@ use crate::log::recovery::RecoveredPartition;
 use crate::log::segment::index::SegmentIndex;
 use crate::log::shard::checkpointer::{self, run_checkpointer};
 use crate::log::shard::lifecycle;
-use crate::log::shard::open_log::{DirIs, OpenLog, Work};
+use crate::log::shard::open_log::{DirIs, OpenLog, OpenLogs, ShardStorage, Work, hand_back};
 use crate::log::shard::partition_log::PartitionLog;
 use crate::log::shard::reader::complete_indexes;
-use crate::log::shard::storage::{HeldRoom, OpenLogs, ShardStorage, Token, hand_back};
+use crate::log::shard::storage::{HeldRoom, Token};
 use crate::log::shard::write_back::{name_file, run_write_back, write_back_below};
 use crate::model::{Offset, PartitionId, RESERVED_TOPIC_NAME};
 use crate::rt::{File, MarkQueue, Mutex, Runtime, TaskClass};
@@ -97,7 +97,7 @@ impl<R: Runtime> ShardLog<R> {
     pub async fn reserve_partitions<'t>(
         &self,
         topics: impl IntoIterator<Item = (&'t str, usize)>,
-    ) -> Result<HeldRoom<R>, StorageError> {
+    ) -> Result<HeldRoom, StorageError> {
         let storage = self.0.storage.clone();
         storage.check_online()?;
         let bytes = topics
@@ -108,8 +108,8 @@ impl<R: Runtime> ShardLog<R> {
     }
 
     /// Room for no partition.
-    pub fn no_room(&self) -> HeldRoom<R> {
-        HeldRoom::none(&self.0.storage)
+    pub fn no_room(&self) -> HeldRoom {
+        HeldRoom::none(&self.0.storage.checkpoint_room)
     }
 
     /// Creates a partition, in memory: its directory is made by its first append. One that exists is
@@ -120,7 +120,7 @@ impl<R: Runtime> ShardLog<R> {
     pub fn create_partition(
         &self,
         spec: PartitionSpec,
-        room: &mut HeldRoom<R>,
+        room: &mut HeldRoom,
     ) -> Result<PartitionLog<R>, StorageError> {
         let storage = &self.0.storage;
         storage.check_online()?;

@@ -8,10 +8,9 @@
 //! | [`Checkpoints::wanted`] | one is asked for, the log closes or goes offline | the checkpointer |
 //! | [`Journal::pressed`] | space runs short, or enough was written for a checkpoint | the checkpointer |
 //! | [`Checkpoints::written`], a queue | a checkpoint is durable, or none will be | who has asked for one |
-//! | [`ShardStorage::ended`] | the directory goes offline, the log closes | the shard, to tell the others; `watch` |
-//! | [`OpenLog::durable`], a queue | the durable offset has moved, or it cannot be used | acknowledgements, each until it has passed theirs |
-//! | [`OpenLog::journaled`], a queue | entries are in completed journal writes, or it cannot be used | a roll |
-//! | [`OpenLog::watcher`], a call | marks have moved, or it cannot be used | the partition above |
+//! | [`SharedStorage::ended`] | the directory goes offline, the log closes | the shard, to tell the others; `watch` |
+//! | [`durable`](crate::log::shard::open_log::OpenLog::durable) of a log, a queue | the durable offset has moved, or it cannot be used | acknowledgements, each until it has passed theirs |
+//! | [`watcher`](crate::log::shard::open_log::OpenLog::watcher) of a log, a call | marks have moved, or it cannot be used | the partition above |
 //! | [`Work::idle`](crate::log::shard::open_log::Work) | nobody works on a deleted partition's files any more | its deletion |
 //! | [`Journal::progressed`] | writes have completed or were flushed, the journal has failed or stopped | who waits in the journal, and `watch`, to take the directory offline |
 
@@ -28,18 +27,16 @@ use crate::log::files::small_file::sync_names;
 use crate::log::journal::{Entry, Journal, JournalError, JournalPermit, PartitionEvent, Sequence};
 use crate::log::options::{Durability, LogOptions};
 use crate::log::partition::checkpoint_content::CheckpointRoom;
-use crate::log::partition::producers::ProducerMemory;
-use crate::log::partition::write_back_plan::Urgency;
+use crate::log::partition::producers::{KnowsProducers, ProducerMemory};
 use crate::log::segment::damage::Damage;
 use crate::log::segment::index_cache::IndexCache;
 use crate::log::segment::open_files::OpenFiles;
 use crate::log::segment::position::Boundary;
-use crate::log::shard::open_log::OpenLog;
 use crate::log::shard::tail_memory::TailMemory;
 use crate::log::shard::write_back::backlog::Backlog;
 use crate::log::shard::write_back::unsynced::Unsynced;
 use crate::model::{PartitionId, PartitionSlot, PartitionTable};
-use crate::rt::{BLOCK_BYTES, Budget, Event, Latch, MarkQueue, Mutex, Permit, Runtime};
+use crate::rt::{Budget, Event, Latch, MarkQueue, Mutex, Runtime};
 
 /// What the journal hands back once the writes that hold an entry have completed.
 pub struct Token {
@@ -50,7 +47,7 @@ pub struct Token {
 }
 
 /// The logs that are open on a shard.
-pub type OpenLogs<R> = RefCell<PartitionTable<Rc<OpenLog<R>>>>;
+pub type Logs<L> = RefCell<PartitionTable<Rc<L>>>;
 
 /// What a journal entry holds.
 #[derive(Clone, Debug)]
@@ -60,24 +57,9 @@ pub enum Journaled {
     Event(PartitionEvent),
 }
 
-/// What the journal does with the tokens of a completed write: each partition that still exists
-/// moves its marks and wakes whoever waits for them.
-pub fn hand_back<R: Runtime>(logs: &OpenLogs<R>, tokens: impl Iterator<Item = Token>) {
-    let mut storage = None;
-    for token in tokens {
-        let log = logs.borrow().at(token.partition).cloned();
-        if let Some(log) = log {
-            log.on_completed(token.what);
-            storage.get_or_insert_with(|| log.storage.clone());
-        }
-    }
-    if let Some(storage) = storage {
-        storage.tail.look_again();
-    }
-}
-
-/// The shared parts of a shard's log.
-pub struct ShardStorage<R: Runtime> {
+/// What the logs of a shard share. It keeps them, and knows of them only that they know producers: what
+/// is done with a log stands above both.
+pub struct SharedStorage<R: Runtime, L> {
     pub rt: R,
     pub options: LogOptions,
     opened_at: Duration,
@@ -89,10 +71,10 @@ pub struct ShardStorage<R: Runtime> {
     /// Syncs of the data directory.
     pub names: GroupedSync,
     /// Its partitions.
-    pub logs: Rc<OpenLogs<R>>,
+    pub logs: Rc<Logs<L>>,
     /// Memory of all tails.
     pub tail: TailMemory,
-    pub producer_memory: ProducerMemory<OpenLog<R>>,
+    pub producer_memory: ProducerMemory<L>,
     /// Whose turn it is to complete an index from files that nobody else may cut meanwhile.
     pub completing: Mutex,
     /// Cold reads in flight.
@@ -107,7 +89,7 @@ pub struct ShardStorage<R: Runtime> {
     /// Who writes them.
     pub checkpoint_turn: Mutex,
     /// Room in them.
-    pub checkpoint_room: CheckpointRoom,
+    pub checkpoint_room: Rc<CheckpointRoom>,
     /// The log is being closed: background tasks end.
     pub closing: Cell<bool>,
     offline: RefCell<Option<String>>,
@@ -202,16 +184,16 @@ impl Checkpoints {
 }
 
 /// Room that is held in the checkpoints to come; what was not taken returns when it is dropped.
-pub struct HeldRoom<R: Runtime> {
-    storage: Rc<ShardStorage<R>>,
+pub struct HeldRoom {
+    room: Rc<CheckpointRoom>,
     bytes: usize,
 }
 
-impl<R: Runtime> HeldRoom<R> {
+impl HeldRoom {
     /// Of no bytes.
-    pub(in crate::log) fn none(storage: &Rc<ShardStorage<R>>) -> Self {
+    pub(in crate::log) fn none(room: &Rc<CheckpointRoom>) -> Self {
         Self {
-            storage: storage.clone(),
+            room: room.clone(),
             bytes: 0,
         }
     }
@@ -223,33 +205,33 @@ impl<R: Runtime> HeldRoom<R> {
     pub fn take(&mut self, bytes: usize) -> Result<(), StorageError> {
         let rest = self.bytes.checked_sub(bytes);
         self.bytes = rest.ok_or(StorageError::DiskFull)?;
-        self.storage.checkpoint_room.take_held(bytes);
+        self.room.take_held(bytes);
         Ok(())
     }
 
     /// So is all of it.
     pub fn take_all(mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        self.storage.checkpoint_room.take_held(bytes);
+        self.room.take_held(bytes);
     }
 }
 
-impl<R: Runtime> Drop for HeldRoom<R> {
+impl Drop for HeldRoom {
     fn drop(&mut self) {
-        self.storage.checkpoint_room.let_go(self.bytes);
+        self.room.let_go(self.bytes);
     }
 }
 
-impl<R: Runtime> ShardStorage<R> {
+impl<R: Runtime, L: KnowsProducers> SharedStorage<R, L> {
     pub fn new(
         rt: R,
         options: LogOptions,
         run: RunId,
         journal: Journal<R, Token>,
-        logs: Rc<OpenLogs<R>>,
+        logs: Rc<Logs<L>>,
         slots: CheckpointSlots<R>,
     ) -> Self {
-        let checkpoint_room = CheckpointRoom::default();
+        let checkpoint_room = Rc::<CheckpointRoom>::default();
         checkpoint_room.set_room(slots.room_bytes());
         Self {
             slots: RefCell::new(Some(slots)),
@@ -334,53 +316,19 @@ impl<R: Runtime> ShardStorage<R> {
     }
 
     /// The log that stood at a slot, if it is still open.
-    pub fn log_at(&self, slot: PartitionSlot) -> Option<Rc<OpenLog<R>>> {
+    pub fn log_at(&self, slot: PartitionSlot) -> Option<Rc<L>> {
         self.logs.borrow().at(slot).cloned()
     }
 
     /// The log of a partition.
-    pub fn log_of(&self, id: PartitionId) -> Option<Rc<OpenLog<R>>> {
+    pub fn log_of(&self, id: PartitionId) -> Option<Rc<L>> {
         let logs = self.logs.borrow();
         logs.get(id).map(|(_, log)| log.clone())
     }
 
     /// The logs of some slots.
-    pub fn logs_in(&self, slots: std::ops::Range<usize>) -> Vec<Rc<OpenLog<R>>> {
+    pub fn logs_in(&self, slots: std::ops::Range<usize>) -> Vec<Rc<L>> {
         self.logs.borrow().values_in(slots).cloned().collect()
-    }
-
-    /// Tail memory of `bytes`, if it is there or can be made by giving up what is in segments.
-    pub fn try_memory(&self, bytes: usize) -> Option<Permit> {
-        self.tail.take(bytes, |slot| self.evict_chunk(slot))
-    }
-
-    /// Gives up chunks that may be, until `bytes` are free.
-    pub fn evict(&self, bytes: usize) {
-        self.tail.evict(bytes, |slot| self.evict_chunk(slot));
-    }
-
-    fn evict_chunk(&self, slot: PartitionSlot) {
-        if let Some(log) = self.log_at(slot) {
-            log.state.borrow_mut().evict_chunk();
-        }
-    }
-
-    /// Lets the next partitions that have bytes to write back do so, unless enough are in the queue; the
-    /// others have their turn at the next call. Those with little are passed over, as long as nothing
-    /// waits for memory: with each write-back they would have few bytes more.
-    pub fn press_write_back(&self, urgency: Urgency) {
-        const AT_ONCE: usize = 64;
-        const LITTLE_BYTES: u64 = 2 * BLOCK_BYTES as u64;
-        if self.backlog.queue_len() >= AT_ONCE {
-            return;
-        }
-        let pressed = self.backlog.next_pressed(AT_ONCE);
-        for log in pressed.into_iter().filter_map(|slot| self.log_at(slot)) {
-            let bytes = log.state.borrow().write_back_bytes();
-            if urgency == Urgency::Everything || bytes >= LITTLE_BYTES {
-                log.request_write_back(urgency);
-            }
-        }
     }
 
     /// Gives an error back, and takes the directory offline when it is one that is final.
@@ -421,15 +369,12 @@ impl<R: Runtime> ShardStorage<R> {
     ///
     /// # Errors
     /// `DiskFull`: there is none, and nothing is held. Any other is final.
-    pub async fn hold_checkpoint(
-        self: &Rc<Self>,
-        bytes: usize,
-    ) -> Result<HeldRoom<R>, StorageError> {
+    pub async fn hold_checkpoint(&self, bytes: usize) -> Result<HeldRoom, StorageError> {
         if !self.checkpoint_room.hold(bytes) {
             self.grow_checkpoint(bytes).await?;
         }
         Ok(HeldRoom {
-            storage: self.clone(),
+            room: self.checkpoint_room.clone(),
             bytes,
         })
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::log::journal::Sequence;
 use crate::log::partition::write_back_plan::Urgency;
+use crate::log::shard::append::evict;
 use crate::log::shard::write_back::write_back_below;
 use crate::model::ProducerId;
 use crate::rt::TaskClass;
@@ -83,12 +84,12 @@ fn memory_that_room_counts_on_stays() {
         write_back_below(&log.0.storage, all).await.unwrap();
         let room = log.reserve(ask(1_000)).await.unwrap();
         let all = log.0.storage.tail.budget().total();
-        log.0.storage.evict(all);
+        evict(&log.0.storage, all);
         let bytes = batch(10);
         let accepted = room.accept(&BatchView::first(&bytes).unwrap());
         log.wait_durable(accepted.end_offset).await.unwrap();
         assert_eq!(read(&log, 0, 4_000).await, Ok((20, vec![0, 10])));
-        log.0.storage.evict(all);
+        evict(&log.0.storage, all);
     });
 }
 

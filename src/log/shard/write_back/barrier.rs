@@ -21,8 +21,8 @@ use crate::log::files::partition_files::{SegmentFile, segment_path};
 use crate::log::files::run::RUN_FILE;
 use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::open_files::SegmentKey;
+use crate::log::shard::open_log::ShardStorage;
 use crate::log::shard::open_log::{DirIs, OpenLog};
-use crate::log::shard::storage::ShardStorage;
 use crate::rt::{File, Runtime};
 
 /// Segments that are synced one by one. More are synced with all of their file system, which costs what is

@@ -22,8 +22,7 @@ use crate::log::partition::effects::{SealedSegment, WriteBack};
 use crate::log::partition::write_back_plan::{Urgency, WriteBackPlan};
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::index_files::IndexTail;
-use crate::log::shard::open_log::OpenLog;
-use crate::log::shard::storage::ShardStorage;
+use crate::log::shard::open_log::{OpenLog, ShardStorage};
 use crate::model::{Offset, PartitionId, PartitionIndex, TopicId};
 use crate::rt::{BLOCK_BYTES, Buf, File, Runtime, WriteMode};
 use barrier::make_dirs_durable;
@@ -39,6 +38,24 @@ pub async fn run_write_back<R: Runtime>(storage: Rc<ShardStorage<R>>) {
             write_back_partition(&storage, &partition).await;
         }
         storage.rt.yield_now().await;
+    }
+}
+
+/// Lets the next partitions that have bytes to write back do so, unless enough are in the queue; the
+/// others have their turn at the next call. Those with little are passed over, as long as nothing
+/// waits for memory: with each write-back they would have few bytes more.
+pub fn press_write_back<R: Runtime>(storage: &ShardStorage<R>, urgency: Urgency) {
+    const AT_ONCE: usize = 64;
+    const LITTLE_BYTES: u64 = 2 * BLOCK_BYTES as u64;
+    if storage.backlog.queue_len() >= AT_ONCE {
+        return;
+    }
+    let pressed = storage.backlog.next_pressed(AT_ONCE);
+    for log in pressed.into_iter().filter_map(|slot| storage.log_at(slot)) {
+        let bytes = log.state.borrow().write_back_bytes();
+        if urgency == Urgency::Everything || bytes >= LITTLE_BYTES {
+            log.request_write_back(urgency);
+        }
     }
 }
 
