@@ -6,10 +6,10 @@
 
 use corelane::log::simulation::{
     Ending, Report, commits_over_two_files, count_steps, emptied, failed_flush, full_disk,
-    full_journal, gap_in_a_dense_segment, late_write, lost_metadata, missing_dir, missing_segment,
-    offline_keeps_all, recovery_time, rolls_cut_at_each_step, rotten_checkpoint, rotten_journal,
-    rotten_log_start, run_cut_at, run_failing_disk, swap_cut_at_every_step, try_seed,
-    unflushed_log_start,
+    full_journal, gap_in_a_dense_segment, handed_over, late_write, lost_metadata, missing_dir,
+    missing_segment, offline_keeps_all, recovery_time, rolls_cut_at_each_step, rotten_checkpoint,
+    rotten_journal, rotten_log_start, run_cut_at, run_failing_disk, swap_cut_at_every_step,
+    try_seed, unflushed_log_start,
 };
 use corelane::sim::node::{NodeReport, run_node_seed};
 
@@ -83,6 +83,7 @@ fn directed_lives() {
         lost_metadata(seed).expect("metadata");
         commits_over_two_files(seed).expect("two files");
         failed_flush(seed).expect("a failed flush");
+        handed_over(seed).expect("another owner");
     }
 }
 
@@ -169,6 +170,7 @@ mod planted {
     fn scene(rule: Rule) -> fn(u64) -> Result<(), String> {
         match rule {
             Rule::Locks => late_write,
+            Rule::NewestOwnerSpeaks => handed_over,
             Rule::RotIsNotTorn => rotten_journal,
             Rule::MetadataDurableFirst => lost_metadata,
             Rule::FlushBeforeRecovery => unflushed_log_start,

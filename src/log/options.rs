@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::log::journal::JournalOptions;
-use crate::model::{LeaderEpoch, NodeId, PartitionId, ShardIndex};
+use crate::model::{LeaderEpoch, NodeId, OwnerEpoch, PartitionId, ShardIndex};
 use crate::rt::WriteMode;
 
 /// When a batch counts as safe (`corelane.durability`); one for the whole node.
@@ -147,6 +147,8 @@ pub struct PartitionSpec {
     pub topic: String,
     /// Epoch under which it is led from now on.
     pub leader_epoch: LeaderEpoch,
+    /// The owner epoch of the metadata.
+    pub owner_epoch: OwnerEpoch,
     /// Its topic's values.
     pub config: Rc<LogConfig>,
 }
@@ -169,6 +171,10 @@ pub struct KnownPartition {
     pub topic: String,
     /// The shard that owns it in the run that begins.
     pub shard: ShardIndex,
+    /// The owner epoch of the metadata.
+    pub owner_epoch: OwnerEpoch,
+    /// The owner epoch of the run that begins: a greater one if another shard owns it then.
+    pub next_owner_epoch: OwnerEpoch,
 }
 
 /// Settings of a recovery.

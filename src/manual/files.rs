@@ -75,13 +75,13 @@
 //!
 //! ```text
 //! one write
-//! | header 96 | inline payload | entry table, 48 each | zeros to a block | whole blocks |
+//! | header 96 | inline payload | entry table, 52 each | zeros to a block | whole blocks |
 //! ```
 //!
 //! | header at | bytes | field |
 //! |---|---|---|
 //! | 0 | 4 | `CLJW` |
-//! | 4 | 2 | version, 1 |
+//! | 4 | 2 | version, 3 |
 //! | 6 | 2 | kind: 1 entries, 2 closing (all before was flushed), 3 end of a clean stop |
 //! | 8 | 4 | node |
 //! | 12 | 2 + 2 | shard, zeros |
@@ -103,6 +103,7 @@
 //! | 28 | 4 | length of the payload |
 //! | 32 | 8 | base offset of the segment; for a log start, the offset |
 //! | 40 | 8 | byte position in the segment; for an event, its number: 1, 2, … of the partition |
+//! | 48 | 4 | owner epoch |
 //!
 //! The payload of segments that are replaced is inline, at most 4 KiB: which (a count, 8 + 4 each: base
 //! offset and generation), and what takes their place (a count, 61 each, as in the checkpoint); big-endian.
@@ -124,8 +125,8 @@
 //!
 //! header   `CLCP`  version 4  run 8 + 16  sequence 8  sequence of its base 8  content bytes 8
 //!          content checksum 4  checksum of the header 4
-//! content  version 3  journal start 64  count 4, then per partition its snapshot: length 4,
-//!          version 2  topic id 16  index 4  name  offline?  log start 8  last event 8
+//! content  version 4  journal start 64  count 4, then per partition its snapshot: length 4,
+//!          version 3  topic id 16  index 4  name  owner epoch 4  offline?  log start 8  last event 8
 //!          segment-durable 24  written back 8 + 8  end 24
 //!          leader epochs: count, (epoch 4, start offset 8) each
 //!          segments: count, 61 each, the active one last
@@ -141,7 +142,7 @@
 //! there. The content of a change has the same form: its journal start and its snapshots take the place of
 //! those before. A change counts when it names the base, its sequence is the next one, and all before it
 //! are whole: what older bases had behind them is void. A later build reads the snapshots and the headers
-//! of this one (`tests/fixtures/partition-snapshot-2.hex` and `tests/fixtures/checkpoint-slot-2.hex` are kept).
+//! of this one (`tests/fixtures/partition-snapshot-3.hex` and `tests/fixtures/checkpoint-slot-2.hex` are kept).
 //!
 //! # Run
 //!

@@ -32,6 +32,11 @@ id!(
     LeaderEpoch(i32)
 );
 id!(
+    /// Counts the shards of a node that have owned one partition, from 0: says whose journal and
+    /// checkpoint speak for it.
+    OwnerEpoch(u32)
+);
+id!(
     /// Index of a partition within its topic.
     PartitionIndex(i32)
 );

@@ -9,8 +9,8 @@ mod topic_name;
 
 pub use codec::Codec;
 pub use ids::{
-    BrokerId, DirectoryId, LeaderEpoch, NodeId, NotAnId, Offset, PartitionId, PartitionIndex,
-    ProducerEpoch, ProducerId, ShardIndex, TopicId,
+    BrokerId, DirectoryId, LeaderEpoch, NodeId, NotAnId, Offset, OwnerEpoch, PartitionId,
+    PartitionIndex, ProducerEpoch, ProducerId, ShardIndex, TopicId,
 };
 pub use map::LookupMap;
 pub use partition_table::{PartitionSlot, PartitionTable};

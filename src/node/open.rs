@@ -18,7 +18,7 @@ use crate::log::{
     KnownPartition, Recovered, RecoveryError, RecoveryOptions, RecoveryReport, SYNCS_BY_FILE,
     put_aside_unmarked, recover, refuse_unknown_dirs,
 };
-use crate::model::{DirectoryId, NodeId, PartitionId, ShardIndex, TopicId};
+use crate::model::{DirectoryId, NodeId, OwnerEpoch, PartitionId, ShardIndex, TopicId};
 use crate::rt::{LaneReceiver, LaneSender, OpenMode, Runtime};
 use crate::shard::{
     ChangeError, ChangeRequest, ControlPlane, ShardLanes, ShardSeed, dynamic_configs,
@@ -294,8 +294,8 @@ async fn recover_partitions<R: Runtime>(
 ) -> Result<Recovered, StartError> {
     let node = NodeId(options.config.node_id);
     // With another number of shards the partitions have other owners from now on.
-    let known = partitions_on(node, placed.topics());
-    let leaving = partitions_on(node, image.leaving_topics());
+    let known = partitions_on(node, image, placed.topics());
+    let leaving = partitions_on(node, image, image.leaving_topics());
     let recovery = RecoveryOptions {
         node,
         shards: options.shards,
@@ -309,9 +309,11 @@ async fn recover_partitions<R: Runtime>(
     Ok(recover(rt, dir, recovery, &known).await?)
 }
 
-/// Partitions of these topics that have a replica on the node.
+/// Partitions of these topics that have a replica on the node, as they are to be, and who owns them by
+/// the metadata that there is.
 fn partitions_on<'a>(
     node: NodeId,
+    image: &Image,
     topics: impl Iterator<Item = &'a Arc<Topic>>,
 ) -> Vec<KnownPartition> {
     let mut partitions = Vec::new();
@@ -320,13 +322,17 @@ fn partitions_on<'a>(
             let Some(replica) = state.replica_of(node) else {
                 continue;
             };
+            let id = PartitionId {
+                topic: topic.id,
+                index,
+            };
+            let former = image.partition(id).and_then(|state| state.replica_of(node));
             partitions.push(KnownPartition {
-                id: PartitionId {
-                    topic: topic.id,
-                    index,
-                },
+                id,
                 topic: topic.name.to_string(),
                 shard: replica.placement.shard,
+                owner_epoch: OwnerEpoch(former.unwrap_or(replica).owner_epoch),
+                next_owner_epoch: OwnerEpoch(replica.owner_epoch),
             });
         }
     }

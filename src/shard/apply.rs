@@ -16,7 +16,7 @@ use super::lanes::{Applied, RoomTicket};
 use super::{PARTITIONS_AT_ONCE, Shard};
 use crate::cluster::{Image, PartitionState, Record, Topic};
 use crate::log::{HeldRoom, PartitionSpec, StorageError};
-use crate::model::{PartitionId, PartitionIndex, TopicId};
+use crate::model::{OwnerEpoch, PartitionId, PartitionIndex, TopicId};
 use crate::partition::{Partition, PartitionConfig};
 use crate::rt::Runtime;
 
@@ -179,6 +179,11 @@ impl<R: Runtime> Shard<R> {
                     id,
                     topic: topic.name.to_string(),
                     leader_epoch: state.leader_epoch,
+                    owner_epoch: state
+                        .replica_of(self.inner.place.node)
+                        .map_or(OwnerEpoch::default(), |replica| {
+                            OwnerEpoch(replica.owner_epoch)
+                        }),
                     config: config.log.clone(),
                 };
                 self.inner.log.create_partition(spec, room)?

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use crate::log::files::run::RunId;
-use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, ShardIndex};
+use crate::model::{LeaderEpoch, NodeId, Offset, OwnerEpoch, PartitionId, ShardIndex};
 use crate::rt::{BLOCK_BYTES, Buf};
 
 /// Number of a journal write within its run, from 0.
@@ -32,6 +32,8 @@ pub enum Entry<T> {
     Data {
         /// Whose segment.
         partition: PartitionId,
+        /// The owner epoch that stood when it was appended.
+        owner_epoch: OwnerEpoch,
         /// The leader epoch under which they were accepted.
         leader_epoch: LeaderEpoch,
         /// First offset of the segment.
@@ -47,6 +49,8 @@ pub enum Entry<T> {
     Event {
         /// Whose.
         partition: PartitionId,
+        /// The owner epoch that stood when it was appended.
+        owner_epoch: OwnerEpoch,
         /// What happens.
         event: PartitionEvent,
         /// Handed back.

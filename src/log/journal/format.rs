@@ -1,7 +1,7 @@
 //! How a journal write lies on disk.
 //!
 //! ```text
-//! | header 96 | inline payload | entry table, 48 each | zeros to a block | whole blocks |
+//! | header 96 | inline payload | entry table, 52 each | zeros to a block | whole blocks |
 //! ```
 //!
 //! Payload that is not worth a copy goes as whole blocks behind the rest: of such an entry the
@@ -10,15 +10,17 @@
 
 use crate::log::files::codec::Fields;
 use crate::log::files::run::RunId;
-use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, PartitionIndex, ShardIndex, TopicId};
+use crate::model::{
+    LeaderEpoch, NodeId, Offset, OwnerEpoch, PartitionId, PartitionIndex, ShardIndex, TopicId,
+};
 use crate::rt::BLOCK_BYTES;
 
 use super::JournalIdentity;
 
 pub(super) const HEADER_BYTES: usize = 96;
-pub(super) const ENTRY_BYTES: usize = 48;
+pub(super) const ENTRY_BYTES: usize = 52;
 const MAGIC: u32 = u32::from_le_bytes(*b"CLJW");
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 const CHECKSUM_AT: usize = 84;
 
 const KIND_DATA: u8 = 1;
@@ -165,6 +167,7 @@ impl WriteKind {
 pub(super) enum EntryHead {
     Data {
         partition: PartitionId,
+        owner_epoch: OwnerEpoch,
         leader_epoch: LeaderEpoch,
         segment_base: Offset,
         position: u64,
@@ -174,6 +177,7 @@ pub(super) enum EntryHead {
     },
     Event {
         partition: PartitionId,
+        owner_epoch: OwnerEpoch,
         number: u64,
         change: ChangeHead,
     },
@@ -190,9 +194,19 @@ pub(super) enum ChangeHead {
 }
 
 impl EntryHead {
-    pub fn partition(&self) -> PartitionId {
+    /// Whose it is, and the owner epoch that stood then.
+    pub fn owner(&self) -> (PartitionId, OwnerEpoch) {
         match *self {
-            Self::Data { partition, .. } | Self::Event { partition, .. } => partition,
+            Self::Data {
+                partition,
+                owner_epoch,
+                ..
+            }
+            | Self::Event {
+                partition,
+                owner_epoch,
+                ..
+            } => (partition, owner_epoch),
         }
     }
 
@@ -219,7 +233,7 @@ impl EntryHead {
                 (kind, 0, LeaderEpoch::NONE, offset, number, len)
             }
         };
-        let partition = self.partition();
+        let (partition, owner_epoch) = self.owner();
         table.extend_from_slice(&[kind, flags, 0, 0]);
         table.extend_from_slice(&epoch.0.to_le_bytes());
         table.extend_from_slice(partition.topic.0.as_bytes());
@@ -227,6 +241,7 @@ impl EntryHead {
         table.extend_from_slice(&len.to_le_bytes());
         table.extend_from_slice(&base.0.to_le_bytes());
         table.extend_from_slice(&position.to_le_bytes());
+        table.extend_from_slice(&owner_epoch.0.to_le_bytes());
     }
 
     /// The row at the front of `fields`; none when it is of no known kind.
@@ -240,14 +255,17 @@ impl EntryHead {
         let len = fields.u32()?;
         let base = Offset(fields.i64()?);
         let position = fields.u64()?;
+        let owner_epoch = OwnerEpoch(fields.u32()?);
         let event = |change| Self::Event {
             partition,
+            owner_epoch,
             number: position,
             change,
         };
         match kind {
             KIND_DATA => Some(Self::Data {
                 partition,
+                owner_epoch,
                 leader_epoch,
                 segment_base: base,
                 position,

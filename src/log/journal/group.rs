@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::format::{BlockSplit, ChangeHead, ENTRY_BYTES, EntryHead, HEADER_BYTES};
 use super::{Entry, EventChange, PartitionEvent, Pieces};
-use crate::model::PartitionId;
+use crate::model::{OwnerEpoch, PartitionId};
 use crate::rt::{BLOCK_BYTES, Buf};
 
 /// From this length on, an entry's whole blocks are written from where they lie.
@@ -155,14 +155,16 @@ impl<T> Gathering<T> {
         let token = match entry {
             Entry::Event {
                 partition,
+                owner_epoch,
                 event,
                 token,
             } => {
-                self.append_event(partition, &event);
+                self.append_event((partition, owner_epoch), &event);
                 token
             }
             Entry::Data {
                 partition,
+                owner_epoch,
                 leader_epoch,
                 segment_base,
                 position,
@@ -171,6 +173,7 @@ impl<T> Gathering<T> {
             } => {
                 let head = |position, len, blocks| EntryHead::Data {
                     partition,
+                    owner_epoch,
                     leader_epoch,
                     segment_base,
                     position,
@@ -188,7 +191,11 @@ impl<T> Gathering<T> {
         self.last_sequence()
     }
 
-    fn append_event(&mut self, partition: PartitionId, event: &PartitionEvent) {
+    fn append_event(
+        &mut self,
+        (partition, owner_epoch): (PartitionId, OwnerEpoch),
+        event: &PartitionEvent,
+    ) {
         let mut payload = Pieces::new();
         let change = match &event.change {
             EventChange::LogStart(log_start) => ChangeHead::LogStart(*log_start),
@@ -201,6 +208,7 @@ impl<T> Gathering<T> {
         let number = event.number;
         let head = EntryHead::Event {
             partition,
+            owner_epoch,
             number,
             change,
         };

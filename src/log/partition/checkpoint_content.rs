@@ -19,7 +19,7 @@ use crate::log::journal::JournalStart;
 use crate::log::partition::snapshot::{Snapshot, SnapshotError};
 use crate::model::PartitionId;
 
-const VERSION: u16 = 3;
+const VERSION: u16 = 4;
 const COUNT_AT: usize = 2 + JournalStart::BYTES;
 const LENGTH_BYTES: usize = 4;
 

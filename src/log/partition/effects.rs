@@ -7,7 +7,7 @@ use crate::log::partition::write_back_plan::WriteBackPlan;
 use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::index::SegmentIndex;
 use crate::log::segment::position::{Boundary, Position};
-use crate::model::{LeaderEpoch, Offset};
+use crate::model::{LeaderEpoch, Offset, OwnerEpoch};
 use crate::rt::Buf;
 
 /// What a log is restored from, beside what metadata says of it.
@@ -34,6 +34,8 @@ pub struct AcceptedEntry {
     pub base_offset: Offset,
     /// The log end behind it.
     pub end: Boundary,
+    /// The owner epoch under which it was.
+    pub owner_epoch: OwnerEpoch,
     /// The epoch with which it was stamped.
     pub leader_epoch: LeaderEpoch,
     /// Where in its segment the entry begins.

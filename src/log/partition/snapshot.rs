@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! version u16, then, big-endian:
-//!     topic id u128, index i32, topic name (u16 length), flags u8 (1: offline reason follows)
+//!     topic id u128, index i32, topic name (u16 length), owner epoch u32, flags u8 (1: offline reason follows)
 //!     [offline reason (u16 length)]
 //!     log start i64, last event u64
 //!     segment-durable boundary: offset i64, segment i64, byte u64; written back: segment i64, byte u64
@@ -39,16 +39,16 @@ use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::position::{Boundary, Position};
 use crate::log::segment::replacement::{self, Replacement};
 use crate::model::batch::BatchView;
-use crate::model::{LeaderEpoch, Offset, PartitionId, PartitionIndex, TopicId};
+use crate::model::{LeaderEpoch, Offset, OwnerEpoch, PartitionId, PartitionIndex, TopicId};
 
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 const EPOCH_BYTES: usize = 12;
 /// What one more segment takes of a checkpoint.
 pub const SEGMENT_BYTES: usize = SegmentFacts::BYTES;
 /// What one more producer takes of it, with all the batches that are remembered of it.
 pub const PRODUCER_BYTES: usize = 39 + 24 * REMEMBERED_BATCHES;
 /// All that is always there, and its length.
-const FIXED_BYTES: usize = 192;
+const FIXED_BYTES: usize = 196;
 
 /// Why bytes are not a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -113,6 +113,8 @@ impl<'a> AppliedBatch<'a> {
 pub struct Snapshot {
     pub(super) id: PartitionId,
     pub(super) topic: String,
+    /// Who speaks for it: entries of the journal count from this owner epoch on.
+    pub(super) owner_epoch: OwnerEpoch,
     /// Why it cannot be used, until it is repaired.
     pub(super) offline: Option<String>,
     pub(super) log_start: Offset,
@@ -135,6 +137,7 @@ impl Snapshot {
         Self {
             id,
             topic: topic.to_owned(),
+            owner_epoch: OwnerEpoch::default(),
             offline: None,
             log_start: Offset::ZERO,
             last_event: 0,
@@ -151,6 +154,19 @@ impl Snapshot {
     /// The same under another key, which only a rule that is left out asks for.
     pub fn renamed(self, id: PartitionId) -> Self {
         Self { id, ..self }
+    }
+
+    /// The same, of another owner.
+    pub fn owned_by(self, owner_epoch: OwnerEpoch) -> Self {
+        Self {
+            owner_epoch,
+            ..self
+        }
+    }
+
+    /// The owner epoch that stood when it was made.
+    pub fn owner_epoch(&self) -> OwnerEpoch {
+        self.owner_epoch
     }
 
     /// Its key.
@@ -393,6 +409,7 @@ impl Snapshot {
         out.put_u128(self.id.topic.0.as_u128());
         out.put_i32(self.id.index.0);
         put_text(out, &self.topic);
+        out.put_u32(self.owner_epoch.0);
         out.put_u8(u8::from(self.offline.is_some()));
         if let Some(reason) = &self.offline {
             put_text(out, reason);
@@ -435,6 +452,7 @@ impl Snapshot {
             index: PartitionIndex(bytes.try_get_i32()?),
         };
         let topic = get_text(bytes)?;
+        let owner_epoch = OwnerEpoch(bytes.try_get_u32()?);
         let offline = match bytes.try_get_u8()? {
             0 => None,
             _ => Some(get_text(bytes)?),
@@ -450,6 +468,7 @@ impl Snapshot {
         let mut snapshot = Self {
             id,
             topic,
+            owner_epoch,
             offline,
             log_start,
             last_event,
@@ -557,7 +576,7 @@ pub(in crate::log) mod tests {
     use crate::model::{ProducerEpoch, ProducerId};
 
     /// This version's bytes of [`example`]; later builds must read it.
-    const FIXTURE: &str = include_str!("../../../tests/fixtures/partition-snapshot-2.hex");
+    const FIXTURE: &str = include_str!("../../../tests/fixtures/partition-snapshot-3.hex");
 
     fn batch(base: i64, last: i64, size_bytes: u32, epoch: i32) -> AppliedBatch<'static> {
         AppliedBatch {
@@ -578,7 +597,7 @@ pub(in crate::log) mod tests {
             topic: TopicId::ZERO,
             index: PartitionIndex(3),
         };
-        let mut snapshot = Snapshot::empty(id, "t", 1_700_000_000_000);
+        let mut snapshot = Snapshot::empty(id, "t", 1_700_000_000_000).owned_by(OwnerEpoch(4));
         snapshot.apply_batch(&batch(0, 7, 8_000, 0));
         snapshot.segment_durable = snapshot.end;
         snapshot.written_back = Position::new(Offset(0), 8_192);

@@ -466,6 +466,7 @@ impl State {
         AcceptedEntry {
             base_offset,
             end: self.now.end,
+            owner_epoch: self.now.owner_epoch,
             leader_epoch: self.leader_epoch,
             from,
             payload,

@@ -12,6 +12,7 @@
 //! | `place` | directories of partitions |
 //! | `partition` | a partition on its way: its checkpoint, the journal's bytes on top |
 //! | `overlay` | where an entry goes, pure |
+//! | `ownership` | whose checkpoint and whose entries count, pure |
 //! | `plan`, `verify` | which bytes are walked, and the walk |
 //! | `finish` | what holds stays, other files go |
 //! | `barrier` | the flush before anything tells of it |
@@ -24,6 +25,7 @@ mod finish;
 mod journals;
 mod load;
 mod overlay;
+mod ownership;
 mod partition;
 mod place;
 mod plan;
@@ -48,13 +50,14 @@ use crate::log::partition::effects::Restored;
 use crate::log::partition::snapshot::Snapshot;
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::position::Position;
-use crate::model::{PartitionId, ShardIndex};
+use crate::model::{OwnerEpoch, PartitionId, ShardIndex};
 use crate::rt::Runtime;
 use barrier::make_durable;
 pub use error::RecoveryError;
 use journals::{journal_dir, keep_journals, kept_name, make_journal};
 pub use load::LastTimes;
 use load::{CommittedJournal, load_checkpoint, take_namesake};
+use ownership::keep_newest;
 use partition::{PARTITIONS_AT_A_TIME, RecoveringPartition};
 use place::{judge_files, look_at_files, place};
 pub use unknown_dirs::{put_aside_unmarked, refuse_unknown_dirs};
@@ -212,7 +215,9 @@ impl<R: Runtime> Recovery<R> {
             let run = committed.map(|run| run.id).unwrap_or_default();
             let (journal, partitions) = load_checkpoint(rt, data_dir, shard, run).await?;
             journals.push(journal);
-            contents.extend(partitions.into_iter().map(|p| (p.id(), p)));
+            for content in partitions {
+                keep_newest(&mut contents, content);
+            }
         }
         let (mut last_times, wall_clock_ms) = (LastTimes::default(), rt.wall_clock_ms());
         for content in contents.values() {
@@ -331,8 +336,13 @@ impl<R: Runtime> Recovery<R> {
             }
         };
         for entry in write.entries {
+            if !self.is_of_owner(entry.owner()) {
+                continue;
+            }
             match entry {
-                ScannedEntry::Event { partition, event } => self.take_event(partition, &event),
+                ScannedEntry::Event {
+                    partition, event, ..
+                } => self.take_event(partition, &event),
                 ScannedEntry::Data {
                     partition,
                     segment_base,
@@ -353,6 +363,12 @@ impl<R: Runtime> Recovery<R> {
         self.flush_when_much().await
     }
 
+    /// Whether something that the journal has of a partition counts.
+    fn is_of_owner(&self, (id, epoch): (PartitionId, OwnerEpoch)) -> bool {
+        let partition = self.partitions.get(&id);
+        partition.is_some_and(|partition| partition.ownership.counts(epoch))
+    }
+
     /// One that was taken before does nothing.
     fn take_event(&mut self, id: PartitionId, event: &PartitionEvent) {
         if let Some(partition) = self.partitions.get_mut(&id) {
@@ -362,8 +378,10 @@ impl<R: Runtime> Recovery<R> {
 
     /// Rot: what was flushed cannot be read. Partitions that nothing continues go offline.
     fn take_loss(&mut self, journal: &CommittedJournal, lost: &LostWrites, pass: Pass) {
-        for (id, event) in lost.kept.iter().flat_map(|kept| &kept.events) {
-            self.take_event(*id, event);
+        for (id, epoch, event) in lost.kept.iter().flat_map(|kept| &kept.events) {
+            if self.is_of_owner((*id, *epoch)) {
+                self.take_event(*id, event);
+            }
         }
         let (first, last) = (lost.first.0, lost.end.0.saturating_sub(1));
         let shard = journal.shard;
@@ -383,7 +401,10 @@ impl<R: Runtime> Recovery<R> {
             self.report.warnings.push(format!("{reason}{undone}"));
         }
         let concerned: Vec<PartitionId> = match &lost.kept {
-            Some(kept) => kept.partitions.clone(),
+            Some(kept) => {
+                let counts = |(id, epoch): &(_, _)| self.is_of_owner((*id, *epoch)).then_some(*id);
+                kept.partitions.iter().filter_map(counts).collect()
+            }
             None => self.partitions.keys().copied().collect(),
         };
         for id in concerned {

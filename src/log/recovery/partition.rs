@@ -22,6 +22,7 @@ use crate::model::Offset;
 use crate::rt::{BLOCK_BYTES, Buf, Create, File, OpenMode, Runtime, WriteMode};
 
 use super::overlay::{Pending, Placement, Reach};
+use super::ownership::Ownership;
 
 /// Partitions whose files are worked on at the same time: each is a few small operations, one after
 /// the other.
@@ -47,6 +48,7 @@ pub struct RecoveringPartition<R: Runtime> {
     pub producers_ms: i64,
     pub dir: PathBuf,
     pub snapshot: Snapshot,
+    pub ownership: Ownership,
     /// Nothing of it was in segment files at the last checkpoint: whatever it has is in the journal, and
     /// its directory may not be there, or not be durable.
     pub is_fresh: bool,
@@ -90,6 +92,9 @@ impl<R: Runtime> RecoveringPartition<R> {
     ) -> Self {
         let empty = || Snapshot::empty(known.id, &known.topic, rt.wall_clock_ms());
         let snapshot = snapshot.unwrap_or_else(empty);
+        let ownership = Ownership::new(snapshot.owner_epoch(), known.owner_epoch);
+        // Nothing else of what it says hangs on the owner; from here on it is the next one's.
+        let snapshot = snapshot.owned_by(known.next_owner_epoch);
         Self {
             rt: rt.clone(),
             producers_ms,
@@ -98,6 +103,7 @@ impl<R: Runtime> RecoveringPartition<R> {
             is_fresh: snapshot.written_back() == Position::default(),
             found_dir: FoundDir::Missing,
             snapshot,
+            ownership,
             replayed: BTreeMap::new(),
             pending: None,
             suspect: None,

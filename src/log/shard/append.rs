@@ -419,6 +419,7 @@ impl<R: Runtime> OpenLog<R> {
         }
         let entry = Entry::Data {
             partition: self.id,
+            owner_epoch: accepted.owner_epoch,
             leader_epoch: accepted.leader_epoch,
             segment_base: accepted.from.segment,
             position: accepted.from.byte,

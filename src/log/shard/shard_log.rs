@@ -133,7 +133,8 @@ impl<R: Runtime> ShardLog<R> {
         }
         room.take(Snapshot::most_bytes_of_empty(&spec.topic))?;
         let empty = Restored {
-            snapshot: Snapshot::empty(spec.id, &spec.topic, storage.rt.wall_clock_ms()),
+            snapshot: Snapshot::empty(spec.id, &spec.topic, storage.rt.wall_clock_ms())
+                .owned_by(spec.owner_epoch),
             index: SegmentIndex::new(Offset::ZERO),
         };
         let told = ToldPartition {

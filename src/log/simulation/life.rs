@@ -19,7 +19,7 @@ use super::truth::Truth;
 use super::work;
 
 /// Where everything is.
-const DATA_DIR: &str = "/data";
+pub const DATA_DIR: &str = "/data";
 
 /// What a life is like.
 #[derive(Clone, Debug)]
@@ -175,7 +175,9 @@ pub async fn recover_unchecked(
         ..RecoveryOptions::new(&plan.options, plan.shards)
     };
     let recovered = recover(rt, data_dir, options, &known).await;
-    recovered.map_err(|error| format!("recovery: {error}"))
+    let recovered = recovered.map_err(|error| format!("recovery: {error}"))?;
+    truth.borrow_mut().owned(&known);
+    Ok(recovered)
 }
 
 /// Opens what was recovered, reads all of it, and begins new leader epochs.

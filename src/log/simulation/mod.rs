@@ -9,6 +9,7 @@ mod damage;
 mod directed;
 mod failure;
 mod flushes;
+mod handover;
 mod life;
 mod rewrite;
 mod truth;
@@ -35,6 +36,7 @@ pub use directed::{
     rotten_journal, unflushed_log_start,
 };
 pub use flushes::{commits_over_two_files, failed_flush};
+pub use handover::handed_over;
 pub use rewrite::{gap_in_a_dense_segment, swap_cut_at_every_step};
 
 /// How lives end.

@@ -11,7 +11,7 @@ use crate::log::partition::snapshot::Snapshot;
 use crate::log::recovery::RecoveredPartition;
 use crate::log::segment::facts::SegmentFacts;
 use crate::model::batch::{BatchView, stamp};
-use crate::model::{LeaderEpoch, Offset, PartitionId, ShardIndex};
+use crate::model::{LeaderEpoch, Offset, OwnerEpoch, PartitionId, ShardIndex};
 
 /// A batch as it must be read back; none when a rewrite has dropped it.
 pub type Stored = Option<Vec<u8>>;
@@ -55,6 +55,8 @@ pub struct PartitionTruth {
     /// Log starts that were asked for since and not answered.
     pub asked_log_starts: BTreeSet<Offset>,
     pub leader_epoch: LeaderEpoch,
+    /// Who owns it by the metadata, once a run has begun with it, and since which owner epoch.
+    pub owner: (Option<ShardIndex>, OwnerEpoch),
     /// Batches that were handed in and perhaps accepted, by producer: to be retried after a crash.
     pub unanswered: BTreeMap<i64, Vec<Vec<u8>>>,
     /// The next sequence of each producer.
@@ -75,6 +77,7 @@ impl PartitionTruth {
             log_start: Offset::ZERO,
             asked_log_starts: BTreeSet::new(),
             leader_epoch: LeaderEpoch(0),
+            owner: (None, OwnerEpoch::default()),
             unanswered: BTreeMap::new(),
             next_sequence: BTreeMap::new(),
             rewrite: None,
@@ -319,12 +322,18 @@ pub struct Truth {
 impl Truth {
     /// The known partitions, spread over the shards of a run.
     pub fn known(&self, shards: u16) -> Vec<KnownPartition> {
-        let known =
-            |(number, (id, truth)): (usize, (&PartitionId, &PartitionTruth))| KnownPartition {
+        let known = |(number, (id, truth)): (usize, (&PartitionId, &PartitionTruth))| {
+            let shard = ShardIndex((number % usize::from(shards)) as u16);
+            let (owner, owner_epoch) = truth.owner;
+            let is_moved = owner.is_some_and(|owner| owner != shard);
+            KnownPartition {
                 id: *id,
                 topic: truth.topic.clone(),
-                shard: ShardIndex((number % usize::from(shards)) as u16),
-            };
+                shard,
+                owner_epoch,
+                next_owner_epoch: OwnerEpoch(owner_epoch.0 + u32::from(is_moved)),
+            }
+        };
         // Names are in no order that ids have: recovery must not count on one.
         self.partitions
             .iter()
@@ -332,6 +341,15 @@ impl Truth {
             .map(known)
             .rev()
             .collect()
+    }
+
+    /// The metadata has who owns what from the start on of which these were told.
+    pub fn owned(&mut self, known: &[KnownPartition]) {
+        for known in known {
+            if let Some(truth) = self.partitions.get_mut(&known.id) {
+                truth.owner = (Some(known.shard), known.next_owner_epoch);
+            }
+        }
     }
 
     /// How many rewrites have swapped segments, in the partitions that there are.

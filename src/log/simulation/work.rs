@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::log::options::PartitionSpec;
 use crate::log::{AppendError, PartitionLog, ReadError, StorageError};
 use crate::model::batch::{BatchBuilder, BatchFields, BatchView};
-use crate::model::{Offset, PartitionId, PartitionIndex, ProducerEpoch, ProducerId, TopicId};
+use crate::model::{
+    Offset, PartitionId, PartitionIndex, ProducerEpoch, ProducerId, ShardIndex, TopicId,
+};
 use crate::rt::{Runtime, TaskClass};
 use crate::sim::{Rng, SimRuntime};
 
@@ -237,14 +239,17 @@ pub async fn create_named(
         topic: TopicId(uuid::Uuid::from_u128(bits)),
         index: PartitionIndex(0),
     };
-    let shard = &node.shards[rng.index(node.shards.len())];
-    let known = PartitionTruth::new(topic);
-    let leader_epoch = known.leader_epoch;
+    let number = rng.index(node.shards.len());
+    let shard = &node.shards[number];
+    let mut known = PartitionTruth::new(topic);
+    known.owner.0 = Some(ShardIndex(number as u16));
+    let (leader_epoch, owner_epoch) = (known.leader_epoch, known.owner.1);
     node.truth.borrow_mut().partitions.insert(id, known);
     let spec = PartitionSpec {
         id,
         topic: topic.to_owned(),
         leader_epoch,
+        owner_epoch,
         config: node.config.clone(),
     };
     let failed = |error| format!("create {topic}: {error}");

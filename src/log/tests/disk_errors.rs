@@ -368,6 +368,8 @@ fn what_checkpoints_have_no_room_for_is_not_made() {
             id: id(number + 1),
             topic: format!("{}{number}", "x".repeat(200)),
             shard: ShardIndex(0),
+            owner_epoch: OwnerEpoch::default(),
+            next_owner_epoch: OwnerEpoch::default(),
         });
     }
     scene.live(async |_, shard| assert_eq!(shard.partitions().len() as u128, made - 1));

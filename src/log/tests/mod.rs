@@ -14,7 +14,9 @@ use std::rc::Rc;
 
 use super::*;
 use crate::model::batch::{BatchBuilder, BatchView};
-use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, PartitionIndex, ShardIndex, TopicId};
+use crate::model::{
+    LeaderEpoch, NodeId, Offset, OwnerEpoch, PartitionId, PartitionIndex, ShardIndex, TopicId,
+};
 use crate::rt::Runtime;
 use crate::sim::{DiskModel, Sim, SimDisk, SimRuntime};
 
@@ -92,6 +94,7 @@ impl Scene {
             id,
             topic: TOPIC.into(),
             leader_epoch: LeaderEpoch(3),
+            owner_epoch: OwnerEpoch::default(),
             config: Rc::new(self.config.clone()),
         }
     }
@@ -114,6 +117,8 @@ impl Scene {
             id,
             topic: TOPIC.into(),
             shard: ShardIndex(0),
+            owner_epoch: OwnerEpoch::default(),
+            next_owner_epoch: OwnerEpoch::default(),
         });
     }
 

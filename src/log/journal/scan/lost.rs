@@ -2,7 +2,7 @@
 
 use crate::log::journal::format::{ChangeHead, EntryHead};
 use crate::log::journal::{EventChange, PartitionEvent, Sequence};
-use crate::model::PartitionId;
+use crate::model::{OwnerEpoch, PartitionId};
 
 /// Rot: writes that had been flushed are not whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,10 +19,10 @@ pub struct LostWrites {
 /// What the table of a write says whose payload is lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// Whose bytes it carried.
-    pub partitions: Vec<PartitionId>,
+    /// Whose bytes it carried, and the owner epoch that stood then.
+    pub partitions: Vec<(PartitionId, OwnerEpoch)>,
     /// Events, which stand in the table.
-    pub events: Vec<(PartitionId, PartitionEvent)>,
+    pub events: Vec<(PartitionId, OwnerEpoch, PartitionEvent)>,
 }
 
 impl Kept {
@@ -30,15 +30,16 @@ impl Kept {
         let mut kept = Self::default();
         for head in heads {
             match *head {
-                EntryHead::Data { partition, .. } => kept.partitions.push(partition),
+                EntryHead::Data { .. } => kept.partitions.push(head.owner()),
                 EntryHead::Event {
                     partition,
+                    owner_epoch,
                     number,
                     change: ChangeHead::LogStart(log_start),
                 } => {
                     let change = EventChange::LogStart(log_start);
                     kept.events
-                        .push((partition, PartitionEvent { number, change }));
+                        .push((partition, owner_epoch, PartitionEvent { number, change }));
                 }
                 // Without it the segments that were to be replaced are those of the log: their files
                 // are there until a checkpoint says otherwise.

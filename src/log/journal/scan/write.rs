@@ -6,7 +6,7 @@ use crate::log::journal::format::{
 };
 use crate::log::journal::{EventChange, PartitionEvent, Pieces, Sequence};
 use crate::log::rules::{Rule, holds};
-use crate::model::{LeaderEpoch, Offset, PartitionId};
+use crate::model::{LeaderEpoch, Offset, OwnerEpoch, PartitionId};
 use crate::rt::Buf;
 
 /// A whole write of the journal.
@@ -25,6 +25,8 @@ pub enum ScannedEntry {
     Data {
         /// Whose segment.
         partition: PartitionId,
+        /// The owner epoch that stood when it was appended.
+        owner_epoch: OwnerEpoch,
         /// The leader epoch under which they were accepted.
         leader_epoch: LeaderEpoch,
         /// First offset of the segment.
@@ -38,9 +40,29 @@ pub enum ScannedEntry {
     Event {
         /// Whose.
         partition: PartitionId,
+        /// The owner epoch that stood when it was appended.
+        owner_epoch: OwnerEpoch,
         /// What happens.
         event: PartitionEvent,
     },
+}
+
+impl ScannedEntry {
+    /// Whose it is, and the owner epoch that stood then.
+    pub fn owner(&self) -> (PartitionId, OwnerEpoch) {
+        match *self {
+            Self::Data {
+                partition,
+                owner_epoch,
+                ..
+            }
+            | Self::Event {
+                partition,
+                owner_epoch,
+                ..
+            } => (partition, owner_epoch),
+        }
+    }
 }
 
 /// How many entries the journal write at the front of `bytes` has, and whether its checksums hold;
@@ -121,6 +143,7 @@ fn read_entry(
     match *head {
         EntryHead::Event {
             partition,
+            owner_epoch,
             number,
             change,
         } => {
@@ -134,10 +157,15 @@ fn read_entry(
                 }
             };
             let event = PartitionEvent { number, change };
-            Some(ScannedEntry::Event { partition, event })
+            Some(ScannedEntry::Event {
+                partition,
+                owner_epoch,
+                event,
+            })
         }
         EntryHead::Data {
             partition,
+            owner_epoch,
             leader_epoch,
             segment_base,
             position,
@@ -155,6 +183,7 @@ fn read_entry(
             }
             Some(ScannedEntry::Data {
                 partition,
+                owner_epoch,
                 leader_epoch,
                 segment_base,
                 position,

@@ -69,9 +69,10 @@ fn events_come_back() {
     let found = sim.run(async {
         let (tokens, on_completed) = collect();
         let journal = create(&rt, 1, small(), on_completed).await;
-        for event in events.clone() {
+        for (number, event) in (6..).zip(events.clone()) {
             let entry = Entry::Event {
                 partition: partition(4),
+                owner_epoch: OwnerEpoch(number),
                 event,
                 token: "event",
             };
@@ -86,11 +87,14 @@ fn events_come_back() {
     let found = found.unwrap();
     assert!(!found.end.clean);
     let entries = found.entries().map(|entry| match entry {
-        ScannedEntry::Event { partition, event } => (*partition, event.clone()),
+        ScannedEntry::Event { event, .. } => (entry.owner(), event.clone()),
         other => panic!("{other:?}"),
     });
-    let expected = events.map(|event| (partition(4), event));
-    assert_eq!(Vec::from_iter(entries), expected);
+    let owners = [6, 7].map(|epoch| (partition(4), OwnerEpoch(epoch)));
+    assert_eq!(
+        Vec::from_iter(entries),
+        Vec::from_iter(owners.into_iter().zip(events))
+    );
 }
 
 #[test]

@@ -13,7 +13,9 @@ use std::vec::Drain;
 
 use super::*;
 use crate::log::files::run::RunId;
-use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, PartitionIndex, ShardIndex, TopicId};
+use crate::model::{
+    LeaderEpoch, NodeId, Offset, OwnerEpoch, PartitionId, PartitionIndex, ShardIndex, TopicId,
+};
 use crate::rt::BLOCK_BYTES;
 use crate::sim::{DiskModel, Sim, SimDisk, SimRuntime};
 
@@ -107,6 +109,7 @@ fn payload(rt: &SimRuntime, run: u64, index: i32, position: u64, len: usize) -> 
 fn data<T>(rt: &SimRuntime, run: u64, index: i32, position: u64, len: usize, token: T) -> Entry<T> {
     Entry::Data {
         partition: partition(index),
+        owner_epoch: OwnerEpoch(6),
         leader_epoch: LeaderEpoch(3),
         segment_base: Offset(0),
         position,

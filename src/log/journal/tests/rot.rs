@@ -42,7 +42,7 @@ fn scanned(disk: &SimDisk, start: JournalStart) -> Found {
 
 fn lost(first: u64, end: u64, partitions: Option<Vec<PartitionId>>) -> LostWrites {
     let kept = partitions.map(|partitions| Kept {
-        partitions,
+        partitions: Vec::from_iter(partitions.into_iter().map(|id| (id, OwnerEpoch(6)))),
         ..Kept::default()
     });
     LostWrites {
@@ -77,6 +77,7 @@ fn an_event_stands_in_the_table_and_outlives_the_payload() {
         journal.append(&mut permit, data(&rt, 1, 0, 0, 10, ()));
         let event = Entry::Event {
             partition: partition(1),
+            owner_epoch: OwnerEpoch(6),
             event: log_start(1, 300),
             token: (),
         };
@@ -85,6 +86,7 @@ fn an_event_stands_in_the_table_and_outlives_the_payload() {
         // What it would have replaced is still there.
         let event = Entry::Event {
             partition: partition(2),
+            owner_epoch: OwnerEpoch(6),
             event: replaced(1, 20),
             token: (),
         };
@@ -97,8 +99,8 @@ fn an_event_stands_in_the_table_and_outlives_the_payload() {
     sim.power_cut();
     rotten(&disk, 0, 96..106);
     let kept = Kept {
-        partitions: vec![partition(0)],
-        events: vec![(partition(1), log_start(1, 300))],
+        partitions: vec![(partition(0), OwnerEpoch(6))],
+        events: vec![(partition(1), OwnerEpoch(6), log_start(1, 300))],
     };
     assert_eq!(scanned(&disk, start).lost[0].kept, Some(kept));
 }

@@ -99,6 +99,7 @@ impl<R: Runtime> OpenLog<R> {
     ) -> Sequence {
         let entry = Entry::Event {
             partition: self.id,
+            owner_epoch: self.state.borrow().snapshot().owner_epoch(),
             event: event.clone(),
             token: Token {
                 partition: self.slot,
