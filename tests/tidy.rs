@@ -23,9 +23,6 @@ const FOLDER_ENTRIES_MAX: usize = 14;
 /// Files in which the methods of a type stand.
 const TYPE_FILES_MAX: usize = 3;
 
-// What breaks a rule that came later than the code. These numbers only fall.
-const SCATTERED_TYPES_LEFT: usize = 2;
-
 const BANNED: [&str; 4] = ["todo!(", "unimplemented!(", "dbg!(", "#[ignore"];
 
 /// Prints what breaks a rule, and fails if anything does.
@@ -170,16 +167,6 @@ fn docs_say_more_than_the_name() {
     report("a doc that only repeats a name", &repeating);
 }
 
-/// Prints what breaks a rule, and fails if that is more than was left when the rule came.
-fn report_rest(rule: &str, broken: &[String], left: usize) {
-    println!("{rule}:\n  {}", broken.join("\n  "));
-    assert!(
-        broken.len() <= left,
-        "{rule}: {} instead of {left}",
-        broken.len()
-    );
-}
-
 #[test]
 fn imports_go_one_way() {
     let circles = circles::circles(&sources("src"));
@@ -203,7 +190,7 @@ fn names_are_unique_below_a_module() {
 #[test]
 fn methods_of_a_type_stand_together() {
     let scattered = shape::scattered_types(&sources("src"), TYPE_FILES_MAX);
-    report_rest("types in many files", &scattered, SCATTERED_TYPES_LEFT);
+    report("methods of a type in many files", &scattered);
 }
 
 #[test]

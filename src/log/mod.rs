@@ -43,9 +43,9 @@ pub use recovery::{
     recover, refuse_unknown_dirs,
 };
 pub use segment::facts::SegmentFacts;
-pub use shard::append::Room;
+pub use shard::append::{Appended, Room};
 pub use shard::open_log::LogWatcher;
-pub use shard::partition_log::{Appended, PartitionLog};
+pub use shard::partition_log::PartitionLog;
 pub use shard::sealed::swap::Rewritten;
 pub use shard::shard_log::ShardLog;
 pub use shard::storage::HeldRoom;

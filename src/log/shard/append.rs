@@ -1,7 +1,7 @@
 //! Appending a batch: judged, given room, then accepted in one step.
 //!
 //! Everything that can wait or fail comes before the step in which offsets are assigned:
-//! [`PartitionLog::reserve`] gives a [`Room`] that holds all that a batch can need, and
+//! [`OpenLog::reserve`] gives a [`Room`] that holds all that a batch can need, and
 //! [`Room::accept`] neither waits nor fails. Whoever decides and appends in one step, so that nothing
 //! comes between the two, reserves first.
 
@@ -24,12 +24,24 @@ use crate::log::rules::{Rule, holds};
 use crate::log::segment::open_segment::{Reservation, ReservedFile};
 use crate::log::segment::position::Position;
 use crate::log::shard::open_log::{DirIs, OpenLog, ShardStorage};
-use crate::log::shard::partition_log::{Appended, PartitionLog};
 use crate::log::shard::storage::{HeldRoom, Journaled, Token};
 use crate::log::shard::write_back::{name_file, press_write_back};
 use crate::model::batch::{BatchView, TimestampType};
 use crate::model::{Offset, PartitionSlot};
 use crate::rt::{BLOCK_BYTES, Buf, BufMut, File, MutexGuard, Permit, Runtime, TaskClass};
+
+/// Where a batch went. It is safe once [`PartitionLog::wait_durable`](crate::log::PartitionLog::wait_durable) of its end has completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of the first record.
+    pub base_offset: Offset,
+    /// Offset behind the last record.
+    pub end_offset: Offset,
+    /// The records' timestamp, where the broker set it.
+    pub log_append_time_ms: Option<i64>,
+    /// The batch was in the log already; these are its original offsets.
+    pub duplicate: bool,
+}
 
 /// Room for one batch: the partition's turn, memory, space in its segment and in the journal, and in the
 /// checkpoints to come. What is not used returns when it is dropped; until then nobody else appends to
@@ -56,36 +68,32 @@ struct Memory {
 
 type Chunks = SmallVec<[(BufMut, Permit); 1]>;
 
-impl<R: Runtime> PartitionLog<R> {
-    /// Appends `batch`, exactly one that was checked at the gateway. Waits for room (memory, space
-    /// in the segment and the journal), then assigns offsets; first come, first served.
-    ///
-    /// A retry of a batch that is in the log already gets its first offsets; the caller waits for
-    /// them to be durable all the same.
-    pub async fn append(&self, batch: &[u8], now_ms: i64) -> Result<Appended, AppendError> {
+impl<R: Runtime> OpenLog<R> {
+    /// As [`crate::log::PartitionLog::append`].
+    pub async fn append(
+        self: &Rc<Self>,
+        batch: &[u8],
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
         let batch = match BatchView::first(batch) {
             Ok(view) if view.bytes().len() == batch.len() => view,
             _ => return Err(AppendError::NotABatch),
         };
-        let turn = self.0.turn.lock().await;
-        self.0.check_usable()?;
-        if let Some(duplicate) = self.0.judge(&batch)? {
+        let turn = self.turn.lock().await;
+        self.check_usable()?;
+        if let Some(duplicate) = self.judge(&batch)? {
             return Ok(duplicate);
         }
         let ask = RoomAsk::of(&batch, now_ms);
-        let room = self.0.make_room(ask, turn).await?;
+        let room = self.make_room(ask, turn).await?;
         Ok(room.accept(&batch))
     }
 
-    /// Room for a batch of at most what is asked for. Waits for the partition's turn, first come, first
-    /// served, then for memory, space in the segment, and space in the journal.
-    ///
-    /// # Errors
-    /// `TooLarge`, `DiskFull`; that the partition cannot be used. Then nothing is held.
-    pub async fn reserve(&self, ask: RoomAsk) -> Result<Room<R>, AppendError> {
-        let turn = self.0.turn.lock().await;
-        self.0.check_usable()?;
-        self.0.make_room(ask, turn).await
+    /// As [`crate::log::PartitionLog::reserve`].
+    pub async fn reserve(self: &Rc<Self>, ask: RoomAsk) -> Result<Room<R>, AppendError> {
+        let turn = self.turn.lock().await;
+        self.check_usable()?;
+        self.make_room(ask, turn).await
     }
 }
 
@@ -406,6 +414,24 @@ impl<R: Runtime> OpenLog<R> {
         self.check_usable()?;
         self.request_write_back(Urgency::Everything);
         Ok(())
+    }
+
+    /// Begins a new segment if the active one still ends at `end`.
+    pub(in crate::log) async fn roll_before(
+        self: &Rc<Self>,
+        end: Offset,
+        now_ms: i64,
+    ) -> Result<(), StorageError> {
+        let _turn = self.turn.lock().await;
+        self.check_usable()?;
+        if self.state.borrow().marks().log_end != end {
+            return Ok(());
+        }
+        match self.roll(now_ms).await {
+            Ok(()) => Ok(()),
+            Err(AppendError::Storage(error)) => Err(error),
+            Err(_) => Err(StorageError::DiskFull),
+        }
     }
 
     /// What was accepted goes to the journal, and whoever looks at the marks is told.

@@ -21,7 +21,7 @@ use crate::log::partition::write_back_plan::Urgency;
 use crate::log::shard::storage::{Journaled, Logs, SharedStorage, Token};
 use crate::model::{Offset, PartitionId, PartitionSlot, ProducerId};
 use crate::rt::{
-    BLOCK_BYTES, Buf, Create, Event, File, MarkQueue, Mutex, OpenMode, Runtime, WriteMode,
+    BLOCK_BYTES, Buf, Create, Event, File, Latch, MarkQueue, Mutex, OpenMode, Runtime, WriteMode,
 };
 
 /// Whoever is told of what happens to a partition's log, in the same step, so that nobody sees the one
@@ -222,6 +222,19 @@ impl<R: Runtime> OpenLog<R> {
     pub fn check_usable(&self) -> Result<(), StorageError> {
         self.state.borrow().check_usable()?;
         self.storage.check_online()
+    }
+
+    /// Completes when everything below `end_offset` is as safe as the durability level promises.
+    pub async fn wait_durable(&self, end_offset: Offset) -> Result<(), StorageError> {
+        loop {
+            self.check_usable()?;
+            if self.state.borrow().marks().durable >= end_offset {
+                return Ok(());
+            }
+            let latch = Latch::default();
+            self.durable.join(end_offset, &latch);
+            latch.wait().await;
+        }
     }
 
     /// Marks were changed: whoever waits for them goes on. Where they are out of order, here or in the

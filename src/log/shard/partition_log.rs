@@ -2,27 +2,23 @@
 
 use std::rc::Rc;
 
-use crate::log::error::{ReadError, StorageError};
+use crate::log::error::{AppendError, ReadError, ReplaceError, StorageError};
+use crate::log::files::partition_files::SegmentId;
 use crate::log::options::LogConfig;
 use crate::log::partition::marks::Marks;
 use crate::log::partition::producers::ProducerStates;
+use crate::log::partition::roll_plan::RoomAsk;
 use crate::log::partition::tail::{ReadAsk, ReadBatches};
+use crate::log::segment::facts::SegmentFacts;
+use crate::log::segment::replacement::Replacement;
+use crate::log::shard::append::{Appended, Room};
 use crate::log::shard::open_log::{LogWatcher, OpenLog};
+use crate::log::shard::sealed::log_start;
+use crate::log::shard::sealed::swap::{self, Rewritten};
+use crate::log::shard::timestamps::{self, Found};
+use crate::model::batch::BatchView;
 use crate::model::{LeaderEpoch, Offset, PartitionId, ProducerId};
 use crate::rt::{Budget, Latch, Runtime};
-
-/// Where a batch went. It is safe once [`PartitionLog::wait_durable`] of its end has completed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// Offset of the first record.
-    pub base_offset: Offset,
-    /// Offset behind the last record.
-    pub end_offset: Offset,
-    /// The records' timestamp, where the broker set it.
-    pub log_append_time_ms: Option<i64>,
-    /// The batch was in the log already; these are its original offsets.
-    pub duplicate: bool,
-}
 
 /// One partition's log. Clones are the same log. Lives on its shard.
 pub struct PartitionLog<R: Runtime>(pub(in crate::log) Rc<OpenLog<R>>);
@@ -51,15 +47,7 @@ impl<R: Runtime> PartitionLog<R> {
 
     /// Completes when everything below `end_offset` is as safe as the durability level promises.
     pub async fn wait_durable(&self, end_offset: Offset) -> Result<(), StorageError> {
-        loop {
-            self.0.check_usable()?;
-            if self.marks().durable >= end_offset {
-                return Ok(());
-            }
-            let latch = Latch::default();
-            self.0.durable.join(end_offset, &latch);
-            latch.wait().await;
-        }
+        self.0.wait_durable(end_offset).await
     }
 
     /// Has `latch` wait until everything below `end_offset`, which is not so yet, is as safe as the
@@ -170,5 +158,76 @@ impl<R: Runtime> PartitionLog<R> {
     /// The idempotent producers that the partition knows.
     pub fn producers(&self) -> ProducerStates {
         self.0.state.borrow().snapshot().producers().clone()
+    }
+
+    /// Appends `batch`, exactly one that was checked at the gateway. Waits for room (memory, space
+    /// in the segment and the journal), then assigns offsets; first come, first served.
+    ///
+    /// A retry of a batch that is in the log already gets its first offsets; the caller waits for
+    /// them to be durable all the same.
+    pub async fn append(&self, batch: &[u8], now_ms: i64) -> Result<Appended, AppendError> {
+        self.0.append(batch, now_ms).await
+    }
+
+    /// Room for a batch of at most what is asked for. Waits for the partition's turn, first come, first
+    /// served, then for memory, space in the segment, and space in the journal.
+    ///
+    /// # Errors
+    /// `TooLarge`, `DiskFull`; that the partition cannot be used. Then nothing is held.
+    pub async fn reserve(&self, ask: RoomAsk) -> Result<Room<R>, AppendError> {
+        self.0.reserve(ask).await
+    }
+
+    /// The first record by offset, below `end`, whose timestamp is `at_ms` or later: its
+    /// timestamp, offset and leader epoch.
+    pub async fn offset_for_timestamp(
+        &self,
+        at_ms: i64,
+        end: Offset,
+    ) -> Result<Option<Found>, ReadError> {
+        timestamps::offset_for_timestamp(&self.0, at_ms, end).await
+    }
+
+    /// The first record with the largest timestamp: its timestamp, offset and leader epoch.
+    pub async fn max_timestamp(&self) -> Result<Option<Found>, ReadError> {
+        timestamps::max_timestamp(&self.0).await
+    }
+
+    /// Raises the log start to `before` (at most the durable offset); durable when it returns.
+    /// Returns the log start then; segments wholly below it are removed.
+    pub async fn delete_records(&self, before: Offset) -> Result<Offset, ReadError> {
+        log_start::delete_records(&self.0, before).await
+    }
+
+    /// Removes whole segments that `retention.ms` and `retention.bytes` no longer keep; returns
+    /// how many. Producers that have been silent for `producer.id.expiration.ms` are forgotten, whatever
+    /// `now_ms` says.
+    pub async fn enforce_retention(&self, now_ms: i64) -> Result<usize, StorageError> {
+        log_start::enforce_retention(&self.0, now_ms).await
+    }
+
+    /// The segments that are whole in their files, oldest first: those that can be rewritten.
+    pub fn sealed_segments(&self) -> Vec<SegmentFacts> {
+        let state = self.0.state.borrow();
+        let sealed = state.snapshot().complete().range(..state.sealed_count());
+        sealed.copied().collect()
+    }
+
+    /// Rewrites sealed segments, one behind the other, batch by batch. What comes of them takes their
+    /// place, durably, when this returns; their files are removed behind. Readers see the one or the
+    /// other. One rewrite of a partition at a time: another one waits.
+    ///
+    /// A reader that stands where nothing was left goes on with the batch behind; with none there is, it
+    /// waits where it stands, below the high watermark, for what is appended next. Kafka's cleaner keeps
+    /// the last batch of what it cleans, without records, so that consumers come to the end.
+    ///
+    /// # Errors
+    /// After any but `Unknown` the log is as it was.
+    pub async fn replace_segments(
+        &self,
+        inputs: &[SegmentId],
+        rewrite: impl FnMut(&BatchView<'_>) -> Rewritten,
+    ) -> Result<Replacement, ReplaceError> {
+        swap::replace_segments(&self.0, inputs, rewrite).await
     }
 }

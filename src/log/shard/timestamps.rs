@@ -9,7 +9,6 @@ use crate::log::segment::index::{OffsetEntry, SegmentIndex, TimeEntry};
 use crate::log::segment::position::{Boundary, Position};
 use crate::log::segment::walk::WalkError;
 use crate::log::shard::open_log::OpenLog;
-use crate::log::shard::partition_log::PartitionLog;
 use crate::log::shard::reader::{FilePart, file_part};
 use crate::model::batch::{BatchView, MalformedRecord, RecordFront, RecordWalk, TimestampType};
 use crate::model::{LeaderEpoch, Offset};
@@ -32,64 +31,63 @@ struct Wanted {
     end: Offset,
 }
 
-impl<R: Runtime> PartitionLog<R> {
-    /// The first record by offset, below `end`, whose timestamp is `at_ms` or later: its
-    /// timestamp, offset and leader epoch.
-    pub async fn offset_for_timestamp(
-        &self,
-        at_ms: i64,
-        end: Offset,
-    ) -> Result<Option<Found>, ReadError> {
-        let _in_use = self.0.use_files()?;
-        let (wanted, parts) = {
-            let state = self.0.state.borrow();
-            let wanted = Wanted {
-                at_ms,
-                from: state.marks().log_start,
-                end: end.min(state.marks().durable),
-            };
-            let reaches = |facts: &&crate::log::SegmentFacts| {
-                facts.max_timestamp_ms >= at_ms && facts.end_offset > wanted.from
-            };
-            let segments = state.snapshot().segments().filter(reaches);
-            let parts = segments.map(|facts| file_part(&state, facts));
-            (wanted, parts.collect::<Vec<_>>())
+/// The first record by offset, below `end`, whose timestamp is `at_ms` or later: its
+/// timestamp, offset and leader epoch.
+pub async fn offset_for_timestamp<R: Runtime>(
+    log: &Rc<OpenLog<R>>,
+    at_ms: i64,
+    end: Offset,
+) -> Result<Option<Found>, ReadError> {
+    let _in_use = log.use_files()?;
+    let (wanted, parts) = {
+        let state = log.state.borrow();
+        let wanted = Wanted {
+            at_ms,
+            from: state.marks().log_start,
+            end: end.min(state.marks().durable),
         };
-        for part in parts {
-            if let Some(found) = self.0.find_in_segment(part, wanted).await? {
-                return Ok(Some(found));
-            }
+        let reaches = |facts: &&crate::log::SegmentFacts| {
+            facts.max_timestamp_ms >= at_ms && facts.end_offset > wanted.from
+        };
+        let segments = state.snapshot().segments().filter(reaches);
+        let parts = segments.map(|facts| file_part(&state, facts));
+        (wanted, parts.collect::<Vec<_>>())
+    };
+    let search = Search { log, wanted };
+    for part in parts {
+        if let Some(found) = search.in_segment(part).await? {
+            return Ok(Some(found));
         }
-        Ok(None)
     }
+    Ok(None)
+}
 
-    /// The first record with the largest timestamp: its timestamp, offset and leader epoch.
-    pub async fn max_timestamp(&self) -> Result<Option<Found>, ReadError> {
-        self.0.check_usable()?;
-        let swaps = self.0.work.users.swap_count();
-        let (largest, last_offset) = {
-            let state = self.0.state.borrow();
-            let log_start = state.marks().log_start;
-            let reachable = state
-                .snapshot()
-                .segments()
-                .filter(|facts| facts.end_offset > log_start);
-            let Some(facts) = reachable.rev_max() else {
-                return Ok(None);
-            };
-            (facts.max_timestamp_ms, facts.max_timestamp_offset)
-        };
-        if largest < 0 {
+/// The first record with the largest timestamp: its timestamp, offset and leader epoch.
+pub async fn max_timestamp<R: Runtime>(log: &Rc<OpenLog<R>>) -> Result<Option<Found>, ReadError> {
+    log.check_usable()?;
+    let swaps = log.work.users.swap_count();
+    let (largest, last_offset) = {
+        let state = log.state.borrow();
+        let log_start = state.marks().log_start;
+        let reachable = state
+            .snapshot()
+            .segments()
+            .filter(|facts| facts.end_offset > log_start);
+        let Some(facts) = reachable.rev_max() else {
             return Ok(None);
-        }
-        self.wait_durable(last_offset.plus(1)).await?;
-        let found = self.offset_for_timestamp(largest, last_offset.plus(1));
-        let found = found.await?;
-        match found.is_none() && self.0.work.users.swap_count() != swaps {
-            // A rewrite has dropped it meanwhile.
-            true => Box::pin(self.max_timestamp()).await,
-            false => Ok(found),
-        }
+        };
+        (facts.max_timestamp_ms, facts.max_timestamp_offset)
+    };
+    if largest < 0 {
+        return Ok(None);
+    }
+    log.wait_durable(last_offset.plus(1)).await?;
+    let found = offset_for_timestamp(log, largest, last_offset.plus(1));
+    let found = found.await?;
+    match found.is_none() && log.work.users.swap_count() != swaps {
+        // A rewrite has dropped it meanwhile.
+        true => Box::pin(max_timestamp(log)).await,
+        false => Ok(found),
     }
 }
 
@@ -109,13 +107,15 @@ impl<'a, I: Iterator<Item = &'a crate::log::SegmentFacts>> RevMax<'a> for I {
     }
 }
 
-impl<R: Runtime> OpenLog<R> {
+/// A search in the segments of a log.
+struct Search<'a, R: Runtime> {
+    log: &'a Rc<OpenLog<R>>,
+    wanted: Wanted,
+}
+
+impl<R: Runtime> Search<'_, R> {
     /// Looks in a segment's file, then in what is still in memory of it.
-    async fn find_in_segment(
-        self: &Rc<Self>,
-        mut part: FilePart,
-        wanted: Wanted,
-    ) -> Result<Option<Found>, ReadError> {
+    async fn in_segment(&self, mut part: FilePart) -> Result<Option<Found>, ReadError> {
         let base = part.facts.base_offset;
         let mut from = Boundary {
             offset: base,
@@ -123,7 +123,7 @@ impl<R: Runtime> OpenLog<R> {
         };
         loop {
             if part.limit > from.at.byte
-                && let Some(found) = self.find_in_file(&part, from, wanted).await?
+                && let Some(found) = self.in_file(&part, from).await?
             {
                 return Ok(Some(found));
             }
@@ -136,9 +136,9 @@ impl<R: Runtime> OpenLog<R> {
             }
             let at = from.at;
             let candidate = {
-                let state = self.state.borrow();
+                let state = self.log.state.borrow();
                 match state.tail().batches().iter().find(|batch| batch.end() > at) {
-                    Some(next) if next.at == at => candidate_in_tail(state.tail(), at, wanted),
+                    Some(next) if next.at == at => candidate_in_tail(state.tail(), at, self.wanted),
                     // What was in memory has left it while something else was looked at.
                     _ if file_part(&state, &part.facts).limit > at.byte => {
                         part = file_part(&state, &part.facts);
@@ -150,62 +150,56 @@ impl<R: Runtime> OpenLog<R> {
             let Some((batch, end)) = candidate else {
                 return Ok(None);
             };
-            let pause = async || self.storage.rt.yield_now().await;
-            if let Some(found) = find_in_batch(&batch, wanted, pause).await? {
+            let pause = async || self.log.storage.rt.yield_now().await;
+            if let Some(found) = find_in_batch(&batch, self.wanted, pause).await? {
                 return Ok(Some(found));
             }
             from = end;
         }
     }
 
-    async fn find_in_file(
-        self: &Rc<Self>,
-        part: &FilePart,
-        from: Boundary,
-        wanted: Wanted,
-    ) -> Result<Option<Found>, ReadError> {
-        let _permit = self.storage.cold_reads.acquire(1).await;
-        let _in_use = self.use_files()?;
+    async fn in_file(&self, part: &FilePart, from: Boundary) -> Result<Option<Found>, ReadError> {
+        let _permit = self.log.storage.cold_reads.acquire(1).await;
+        let _in_use = self.log.use_files()?;
         let look = |index: &SegmentIndex| {
             // One before: an entry with that very timestamp names the batch that brought it.
-            let time = index.times().floor(wanted.at_ms.saturating_sub(1));
+            let time = index.times().floor(self.wanted.at_ms.saturating_sub(1));
             (time, index.floor_offset(time.offset))
         };
-        let hint = self.with_index(part, look).await;
-        let hint = hint.map_err(|error| self.read_failed(error.into(), part))?;
+        let hint = self.log.with_index(part, look).await;
+        let hint = hint.map_err(|error| self.log.read_failed(error.into(), part))?;
         // What was searched before is not searched again, and the hint not needed.
         let hint = Some(hint).filter(|(_, entry)| u64::from(entry.position) > from.at.byte);
-        let found = match self.search(part, hint, from, wanted).await {
+        let found = match self.in_batches(part, hint, from).await {
             // The index lied, or the batch that it named is damaged: without it.
             Err(error) if hint.is_some_and(|(_, entry)| error.concerns(&entry)) => {
-                let key = (self.id, part.facts.id());
-                self.storage.indexes.remove(key);
-                self.search(part, None, from, wanted).await
+                let key = (self.log.id, part.facts.id());
+                self.log.storage.indexes.remove(key);
+                self.in_batches(part, None, from).await
             }
             found => found,
         };
         found.map_err(|error| match error {
-            SearchError::Walk(error) => self.read_failed(error, part),
+            SearchError::Walk(error) => self.log.read_failed(error, part),
             SearchError::Read(error) => error,
             SearchError::Index => corrupt("an index that was not used".into()),
         })
     }
 
-    async fn search(
+    async fn in_batches(
         &self,
         part: &FilePart,
         mut hint: Option<(TimeEntry, OffsetEntry)>,
         from: Boundary,
-        wanted: Wanted,
     ) -> Result<Option<Found>, SearchError> {
         let start = hint.map_or(from.at.byte, |(_, entry)| u64::from(entry.position));
-        let walk = self.open_walk(part, start, READ_BYTES).await;
+        let walk = self.log.open_walk(part, start, READ_BYTES).await;
         let mut walk = walk.map_err(WalkError::from)?;
         walk.verify();
         if hint.is_none() {
             walk.count_from(from.offset);
         }
-        while let Some(batch) = self.next_checked(&mut walk).await? {
+        while let Some(batch) = self.log.next_checked(&mut walk).await? {
             let view = BatchView::first(&batch).map_err(|error| corrupt(error.to_string()))?;
             if let Some((time, entry)) = hint {
                 if walk.next_offset().is_none() {
@@ -221,8 +215,8 @@ impl<R: Runtime> OpenLog<R> {
                     hint = None;
                 }
             }
-            let pause = async || self.storage.rt.yield_now().await;
-            if let Some(found) = find_in_batch(&batch, wanted, pause).await? {
+            let pause = async || self.log.storage.rt.yield_now().await;
+            if let Some(found) = find_in_batch(&batch, self.wanted, pause).await? {
                 return Ok(Some(found));
             }
         }

@@ -5,5 +5,5 @@
 //! | `log_start` | the log start rises and segments go |
 //! | `swap` | segments are rewritten, and the new ones take the place of the old |
 
-mod log_start;
+pub(in crate::log) mod log_start;
 pub(in crate::log) mod swap;

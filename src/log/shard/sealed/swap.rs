@@ -31,8 +31,8 @@ use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::output::SegmentOutput;
 use crate::log::segment::replacement::Replacement;
 use crate::log::shard::open_log::OpenLog;
-use crate::log::shard::partition_log::PartitionLog;
 use crate::log::shard::reader::file_part;
+use crate::log::shard::sealed::log_start::{append_event, remove_files};
 use crate::log::shard::storage::closed;
 use crate::model::Offset;
 use crate::model::batch::BatchView;
@@ -53,63 +53,44 @@ pub enum Rewritten {
     As(Vec<u8>),
 }
 
-impl<R: Runtime> PartitionLog<R> {
-    /// The segments that are whole in their files, oldest first: those that can be rewritten.
-    pub fn sealed_segments(&self) -> Vec<SegmentFacts> {
-        let state = self.0.state.borrow();
-        let sealed = state.snapshot().complete().range(..state.sealed_count());
-        sealed.copied().collect()
-    }
-
-    /// Rewrites sealed segments, one behind the other, batch by batch. What comes of them takes their
-    /// place, durably, when this returns; their files are removed behind. Readers see the one or the
-    /// other. One rewrite of a partition at a time: another one waits.
-    ///
-    /// A reader that stands where nothing was left goes on with the batch behind; with none there is, it
-    /// waits where it stands, below the high watermark, for what is appended next. Kafka's cleaner keeps
-    /// the last batch of what it cleans, without records, so that consumers come to the end.
-    ///
-    /// # Errors
-    /// After any but `Unknown` the log is as it was.
-    pub async fn replace_segments(
-        &self,
-        inputs: &[SegmentId],
-        rewrite: impl FnMut(&BatchView<'_>) -> Rewritten,
-    ) -> Result<Replacement, ReplaceError> {
-        let log = &self.0;
-        let _turn = log.rewrite_turn.lock().await;
-        let _in_use = log.use_files()?;
-        let sealed = log.state.borrow().snapshot().sealed(inputs);
-        let sealed = sealed.ok_or(ReplaceError::NotThere)?;
-        let mut outputs = Outputs {
-            log,
-            generation: next_generation(inputs)?,
-            begun: Vec::new(),
-            finished: Vec::new(),
-        };
-        let checkpointed = log.sealed_in_checkpoint(&sealed);
-        let written = try_join(outputs.write(&sealed, rewrite), checkpointed).await;
-        let replacement = Replacement {
-            inputs: inputs.to_vec(),
-            outputs: std::mem::take(&mut outputs.finished),
-        };
-        let swapped = match written {
-            Ok(_) => log.swap(&replacement).await,
-            Err(error) => Err(error),
-        };
-        match swapped {
-            Ok(()) => {
-                let before = log.work.users.swapped();
-                let let_go = let_go(log.clone(), replacement.inputs.clone(), before);
-                log.storage.rt.spawn(TaskClass::Background, let_go);
-                Ok(replacement)
+/// As [`crate::log::PartitionLog::replace_segments`].
+pub async fn replace_segments<R: Runtime>(
+    log: &Rc<OpenLog<R>>,
+    inputs: &[SegmentId],
+    rewrite: impl FnMut(&BatchView<'_>) -> Rewritten,
+) -> Result<Replacement, ReplaceError> {
+    let _turn = log.rewrite_turn.lock().await;
+    let _in_use = log.use_files()?;
+    let sealed = log.state.borrow().snapshot().sealed(inputs);
+    let sealed = sealed.ok_or(ReplaceError::NotThere)?;
+    let mut outputs = Outputs {
+        log,
+        generation: next_generation(inputs)?,
+        begun: Vec::new(),
+        finished: Vec::new(),
+    };
+    let checkpointed = sealed_in_checkpoint(log, &sealed);
+    let written = try_join(outputs.write(&sealed, rewrite), checkpointed).await;
+    let replacement = Replacement {
+        inputs: inputs.to_vec(),
+        outputs: std::mem::take(&mut outputs.finished),
+    };
+    let swapped = match written {
+        Ok(_) => swap(log, &replacement).await,
+        Err(error) => Err(error),
+    };
+    match swapped {
+        Ok(()) => {
+            let before = log.work.users.swapped();
+            let let_go = let_go(log.clone(), replacement.inputs.clone(), before);
+            log.storage.rt.spawn(TaskClass::Background, let_go);
+            Ok(replacement)
+        }
+        Err(error) => {
+            if !matches!(error, ReplaceError::Unknown(_)) {
+                remove_segments_of(log, &outputs.begun).await;
             }
-            Err(error) => {
-                if !matches!(error, ReplaceError::Unknown(_)) {
-                    log.remove_segments_of(&outputs.begun).await;
-                }
-                Err(error)
-            }
+            Err(error)
         }
     }
 }
@@ -154,7 +135,7 @@ impl<R: Runtime> Outputs<'_, R> {
             walk.verify();
             walk.count_from(facts.base_offset);
             while let Some(batch) = log.next_checked(&mut walk).await.map_err(failed)? {
-                log.check_goes_on()?;
+                check_goes_on(log)?;
                 let Some(batch) = rewritten(&batch, &mut rewrite)? else {
                     continue;
                 };
@@ -260,65 +241,69 @@ fn rewritten(
     }
 }
 
-impl<R: Runtime> OpenLog<R> {
-    /// Fails when work that takes long is no longer wanted.
-    fn check_goes_on(&self) -> Result<(), ReplaceError> {
-        self.check_usable()?;
-        match self.storage.closing.get() {
-            true => Err(closed().into()),
-            false => Ok(()),
-        }
+/// Fails when work that takes long is no longer wanted.
+fn check_goes_on<R: Runtime>(log: &OpenLog<R>) -> Result<(), ReplaceError> {
+    log.check_usable()?;
+    match log.storage.closing.get() {
+        true => Err(closed().into()),
+        false => Ok(()),
     }
+}
 
-    /// Completes when a durable checkpoint has these segments as sealed.
-    async fn sealed_in_checkpoint(&self, segments: &[SegmentFacts]) -> Result<(), ReplaceError> {
-        let (storage, (number, sealed_end)) = (&self.storage, self.work.sealed_in.get());
-        let are_sealed = segments.iter().all(|facts| facts.end_offset <= sealed_end);
-        match are_sealed && storage.checkpoints.is_durable(number) {
-            true => Ok(()),
-            false => Ok(storage.checkpointed().await?),
-        }
+/// Completes when a durable checkpoint has these segments as sealed.
+async fn sealed_in_checkpoint<R: Runtime>(
+    log: &OpenLog<R>,
+    segments: &[SegmentFacts],
+) -> Result<(), ReplaceError> {
+    let (storage, (number, sealed_end)) = (&log.storage, log.work.sealed_in.get());
+    let are_sealed = segments.iter().all(|facts| facts.end_offset <= sealed_end);
+    match are_sealed && storage.checkpoints.is_durable(number) {
+        true => Ok(()),
+        false => Ok(storage.checkpointed().await?),
     }
+}
 
-    /// Journals the event; it is applied as soon as the journal has it.
-    async fn swap(self: &Rc<Self>, replacement: &Replacement) -> Result<(), ReplaceError> {
-        let (storage, bytes) = (&self.storage, replacement.encode().len());
-        if bytes > EVENT_BYTES_MAX {
-            return Err(ReplaceError::TooMany);
-        }
-        let (inputs, outputs) = (&replacement.inputs, &replacement.outputs);
-        let more = outputs.len().saturating_sub(inputs.len());
-        let held = storage.hold_checkpoint(more * SEGMENT_BYTES).await?;
-        if !holds(Rule::ReplacedFilesStay) {
-            self.remove_segments_of(inputs).await;
-        }
-        let permit = self.reserve_journal(bytes).await;
-        self.check_goes_on()?;
-        let mut permit = permit.map_err(StorageError::from)?;
-        let event = self.state.borrow_mut().replace(replacement);
-        let event = event.ok_or(ReplaceError::NotThere)?;
-        let sequence = self.append_event(&mut permit, event);
-        held.take_all();
-        // From here on the outputs may be what the log has.
-        let unknown = |error: JournalError| ReplaceError::Unknown(error.into());
-        storage
-            .journal
-            .wait_completed(sequence)
-            .await
-            .map_err(unknown)?;
-        if storage.needs_flush() {
-            storage.journal.flush().await.map_err(unknown)?;
-        }
-        Ok(())
+/// Journals the event; it is applied as soon as the journal has it.
+async fn swap<R: Runtime>(
+    log: &Rc<OpenLog<R>>,
+    replacement: &Replacement,
+) -> Result<(), ReplaceError> {
+    let (storage, bytes) = (&log.storage, replacement.encode().len());
+    if bytes > EVENT_BYTES_MAX {
+        return Err(ReplaceError::TooMany);
     }
+    let (inputs, outputs) = (&replacement.inputs, &replacement.outputs);
+    let more = outputs.len().saturating_sub(inputs.len());
+    let held = storage.hold_checkpoint(more * SEGMENT_BYTES).await?;
+    if !holds(Rule::ReplacedFilesStay) {
+        remove_segments_of(log, inputs).await;
+    }
+    let permit = log.reserve_journal(bytes).await;
+    check_goes_on(log)?;
+    let mut permit = permit.map_err(StorageError::from)?;
+    let event = log.state.borrow_mut().replace(replacement);
+    let event = event.ok_or(ReplaceError::NotThere)?;
+    let sequence = append_event(log, &mut permit, event);
+    held.take_all();
+    // From here on the outputs may be what the log has.
+    let unknown = |error: JournalError| ReplaceError::Unknown(error.into());
+    storage
+        .journal
+        .wait_completed(sequence)
+        .await
+        .map_err(unknown)?;
+    if storage.needs_flush() {
+        storage.journal.flush().await.map_err(unknown)?;
+    }
+    Ok(())
+}
 
-    /// Removes the files of segments that are not part of the log. What cannot be removed is at the next
-    /// start.
-    async fn remove_segments_of(&self, ids: &[SegmentId]) {
-        for id in ids {
-            if let Err(error) = self.remove_files(*id).await {
-                tracing::warn!(dir = %self.dir.display(), %error, "segment not removed");
-            }
+/// Removes the files of segments that are not part of the log. What cannot be removed is at the next
+/// start.
+async fn remove_segments_of<R: Runtime>(log: &OpenLog<R>, ids: &[SegmentId]) {
+    for id in ids {
+        if let Err(error) = remove_files(log, *id).await {
+            tracing::warn!(dir = %log.dir.display(), %error, "segment not removed");
         }
     }
 }
@@ -334,8 +319,8 @@ async fn let_go<R: Runtime>(log: Rc<OpenLog<R>>, replaced: Vec<SegmentId>, swap:
         log.storage.rt.sleep(LOOK_AGAIN).await;
     }
     if let Ok(_in_use) = log.use_files()
-        && log.check_goes_on().is_ok()
+        && check_goes_on(&log).is_ok()
     {
-        log.remove_segments_of(&replaced).await;
+        remove_segments_of(&log, &replaced).await;
     }
 }
