@@ -10,6 +10,7 @@ use crate::log::journal::JournalStart;
 use crate::log::options::{KnownPartition, shard_dir};
 use crate::log::partition::checkpoint_content::Content;
 use crate::log::partition::snapshot::Snapshot;
+use crate::log::segment::facts::SegmentFacts;
 use crate::model::{PartitionId, ShardIndex};
 use crate::rt::Runtime;
 
@@ -31,8 +32,8 @@ pub struct LastTimes {
     /// By the producers' time, in milliseconds; see
     /// [`ProducerStates::apply`](crate::log::partition::producers::ProducerStates::apply).
     pub producers_ms: i64,
-    /// By records and segments, in Unix milliseconds, and no later than the wall clock says; none where
-    /// there are none.
+    /// By records, or segments where they have no times, in Unix milliseconds, and no later than the wall
+    /// clock says; none where there are none.
     pub written_ms: Option<i64>,
 }
 
@@ -42,7 +43,10 @@ impl LastTimes {
         let appended = snapshot.producers().iter();
         let appended = appended.map(|(_, entry)| entry.last_append_ms());
         self.producers_ms = appended.fold(self.producers_ms, i64::max);
-        for facts in snapshot.segments() {
+        // Where records have no times of their own, that of their segment. Others were begun by a clock that
+        // may have been wrong in the last run as it is now: it must not vouch for itself.
+        let untimed = |facts: &&SegmentFacts| facts.size_bytes > 0 && facts.max_timestamp_ms < 0;
+        for facts in snapshot.segments().filter(untimed) {
             self.written(facts.created_ms, wall_clock_ms);
         }
         self.replayed(snapshot, wall_clock_ms);
@@ -103,4 +107,25 @@ pub async fn load_checkpoint<R: Runtime>(
         damaged: slots.damaged().map(Path::to_owned),
     };
     Ok((journaled, content.partitions))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{PartitionIndex, TopicId};
+
+    /// A segment without records was begun at 9,000 by a clock that was ahead; it still is at the start.
+    #[test]
+    fn a_clock_does_not_vouch_for_itself() {
+        let id = PartitionId {
+            topic: TopicId::ZERO,
+            index: PartitionIndex(0),
+        };
+        let mut times = LastTimes::default();
+        times.checkpointed(&Snapshot::empty(id, "t", 9_000), 10_000);
+        assert_eq!(times.written_ms, None);
+        times.written(4_000, 10_000);
+        times.written(11_000, 10_000);
+        assert_eq!(times.written_ms, Some(4_000));
+    }
 }
