@@ -63,6 +63,9 @@ pub struct LogOptions {
     pub reserve_max_bytes: u64,
     /// Most files kept open.
     pub open_files: usize,
+    /// More segments than these, or directories than a quarter of them, are made durable with their whole
+    /// file system, where that is possible: each takes three syncs.
+    pub syncs_by_file: usize,
     /// Most cold reads in flight.
     pub cold_reads: usize,
 }
@@ -92,6 +95,7 @@ impl LogOptions {
             reserve_bytes: 256 << 10,
             reserve_max_bytes: 64 << 20,
             open_files: 4096,
+            syncs_by_file: SYNCS_BY_FILE,
             cold_reads: 4,
         }
     }

@@ -70,5 +70,5 @@
 //! # Leader epochs
 //!
 //! After a stop that was not clean, the leader epoch of every partition is raised, in the metadata
-//! and durably in the partition, before the first append: below level `fsync`, offsets that a client
+//! and durably, before the first append: below level `fsync`, offsets that a client
 //! has seen may be given out again, and the epoch tells the two apart (KIP-320).

@@ -59,6 +59,7 @@ impl Plan {
             reserve_bytes: [8, 32][rng.index(2)] << 10,
             reserve_max_bytes: 64 << 10,
             open_files: [2, 4, 100][rng.index(3)],
+            syncs_by_file: [0, usize::MAX][rng.index(2)],
             cold_reads: 1 + rng.index(2),
             ..LogOptions::new(DATA_DIR.into(), NodeId(1), ShardIndex(0))
         };

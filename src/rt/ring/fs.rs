@@ -152,10 +152,10 @@ pub fn disk_space(path: &Path) -> io::Result<DiskSpace> {
 pub fn sync_file_system(path: &Path) -> io::Result<bool> {
     const EXT4: u64 = 0xef53;
     const XFS: u64 = 0x5846_5342;
-    let file = std::fs::File::open(path)?;
+    let file = std::fs::File::open(path).map_err(open_error)?;
     let kind = rustix::fs::fstatfs(&file)?.f_type as u64;
     let dir = path.parent().unwrap_or(Path::new(".")).canonicalize()?;
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(open_error)?;
     if ![EXT4, XFS].contains(&kind) || has_mount_below(&mounts, &dir) {
         return Ok(false);
     }

@@ -23,14 +23,9 @@ use crate::log::segment::facts::SegmentFacts;
 use crate::log::segment::open_files::SegmentKey;
 use crate::log::shard::open_log::ShardStorage;
 use crate::log::shard::open_log::{DirIs, OpenLog};
-use crate::rt::{File, Runtime};
+use crate::rt::{File, Runtime, is_open_refused};
 
-/// Segments that are synced one by one. More are synced with all of their file system, which costs what is
-/// unsynced there, and not a flush for every few of them.
-const BY_FILE: usize = 256;
-/// The same of directories, each of which takes three syncs.
-const BY_DIR: usize = 64;
-/// Of these, at a time: they share flushes.
+/// Files that are synced at a time: they share flushes.
 const AT_A_TIME: usize = 16;
 
 /// Makes durable what was written to segments when this is called. After an error everything is unsynced as
@@ -54,7 +49,7 @@ async fn sync_segments<R: Runtime>(
     segments: &BTreeSet<SegmentKey>,
 ) -> Result<(), StorageError> {
     let mut by_file: Vec<SegmentKey> = segments.iter().copied().collect();
-    if by_file.len() > BY_FILE && sync_file_system(storage).await? {
+    if by_file.len() > storage.options.syncs_by_file && sync_file_system(storage).await? {
         by_file.retain(|(partition, _)| storage.unsynced.may_be_elsewhere(*partition));
     }
     let syncs = by_file.into_iter().map(|key| sync_segment(storage, key));
@@ -120,7 +115,7 @@ async fn sync_dirs<R: Runtime>(
     storage: &ShardStorage<R>,
     logs: &[Rc<OpenLog<R>>],
 ) -> Result<(), StorageError> {
-    if logs.len() > BY_DIR && sync_file_system(storage).await? {
+    if logs.len() > storage.options.syncs_by_file / 4 && sync_file_system(storage).await? {
         for log in logs {
             log.dir_is.set(DirIs::Durable);
         }
@@ -130,10 +125,15 @@ async fn sync_dirs<R: Runtime>(
     synced.buffer_unordered(AT_A_TIME).try_collect().await
 }
 
-/// Syncs the file system of the data directory; false where that is not to be relied on.
+/// Syncs the file system of the data directory, which costs what is unsynced there, and not a flush for every
+/// few files; false where that is not to be relied on, or there is no descriptor for it now.
 async fn sync_file_system<R: Runtime>(storage: &ShardStorage<R>) -> Result<bool, StorageError> {
     let path = storage.options.data_dir.join(RUN_FILE);
-    let synced = storage.rt.sync_file_system(&path).await;
-    // Whatever the error, a sync that succeeds later says nothing of what was written before.
-    synced.map_err(|error| StorageError::Offline(format!("{}: {error}", path.display())))
+    match storage.rt.sync_file_system(&path).await {
+        Err(error) if is_open_refused(&error) => Ok(false),
+        // Whatever the error, a sync that succeeds later says nothing of what was written before.
+        synced => {
+            synced.map_err(|error| StorageError::Offline(format!("{}: {error}", path.display())))
+        }
+    }
 }

@@ -41,13 +41,14 @@ pub async fn run_write_back<R: Runtime>(storage: Rc<ShardStorage<R>>) {
     }
 }
 
-/// Lets the next partitions that have bytes to write back do so, unless enough are in the queue; the
-/// others have their turn at the next call. Those with little are passed over, as long as nothing
-/// waits for memory: with each write-back they would have few bytes more.
+/// Lets the next partitions that have bytes to write back do so; the others have their turn at the next
+/// call. As long as nothing waits for memory, that is where whole blocks are asked for, no more are than
+/// are in the queue already, and those with little are passed over: with each write-back they would
+/// have few bytes more. Who waits always has others asked: those in the queue may give nothing.
 pub fn press_write_back<R: Runtime>(storage: &ShardStorage<R>, urgency: Urgency) {
     const AT_ONCE: usize = 64;
     const LITTLE_BYTES: u64 = 2 * BLOCK_BYTES as u64;
-    if storage.backlog.queue_len() >= AT_ONCE {
+    if urgency == Urgency::Blocks && storage.backlog.queue_len() >= AT_ONCE {
         return;
     }
     let pressed = storage.backlog.next_pressed(AT_ONCE);
