@@ -39,8 +39,8 @@ pub use partition::marks::Marks;
 pub use partition::roll_plan::RoomAsk;
 pub use partition::tail::{ReadAsk, ReadBatches};
 pub use recovery::{
-    LastTimes, Recovered, RecoveredPartition, RecoveryError, RecoveryReport, put_aside_unmarked,
-    recover, refuse_unknown_dirs,
+    FoundDirs, LastTimes, Recovered, RecoveredPartition, Recovery, RecoveryError, RecoveryReport,
+    ShardPart, ShardRecovery, ShardReport,
 };
 pub use segment::facts::SegmentFacts;
 pub use shard::append::{Appended, Room};

@@ -175,6 +175,9 @@ pub struct KnownPartition {
     pub topic: String,
     /// The shard that owns it in the run that begins.
     pub shard: ShardIndex,
+    /// The shard that owns it by the metadata: what its newest owner has said of it is in the journal of that
+    /// one.
+    pub former_shard: ShardIndex,
     /// The owner epoch of the metadata.
     pub owner_epoch: OwnerEpoch,
     /// The owner epoch of the run that begins: a greater one if another shard owns it then.
@@ -192,7 +195,7 @@ pub struct RecoveryOptions {
     pub journal_bytes: u64,
     /// Size of one journal file.
     pub journal_file_bytes: u64,
-    /// Memory for bytes on their way from journals to segments.
+    /// Memory of each shard for bytes on their way from journals to segments.
     pub memory_bytes: usize,
     /// Up to so many files and directories are synced each by itself; more by a sync of their file
     /// system, where that can be relied on.

@@ -43,8 +43,10 @@ rules! {
     RotIsNotTorn,
     /// Journal writes and checkpoints count only within the run that made them.
     RunCheck,
-    /// Of a partition only its newest owner speaks: checkpoints and entries of earlier ones do not count.
+    /// Of a partition only its newest owner speaks: checkpoints of earlier ones do not count.
     NewestOwnerSpeaks,
+    /// Nor do entries of earlier owners, whole or lost, in the journal of the newest.
+    EarlierEntriesVoid,
     /// Recovery commits the new run after everything else it writes.
     RecoveryCommitsRunLast,
     /// The newest checkpoint of the committed run is never the one that is overwritten.

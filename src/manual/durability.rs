@@ -87,10 +87,10 @@
 //! | 3 | The journal keeps every entry that reaches beyond what is written back in a checkpoint that was flushed. Replay writes nothing below the block of the written-back position | `log/shard/checkpointer.rs`, `log/recovery/overlay.rs` | `TrimKeepsUnwritten`, `ReplayNotBelowMark`, `CheckpointFlushed` |
 //! | 4 | A journal write has checksums, its predecessor's checksum, and what was flushed before it. Behind a break the rest of the ring is searched: if anything says that the broken write was flushed, it is rot, and its partitions go offline; otherwise the tail was torn | `log/journal/format.rs`, `log/journal/scan/mod.rs`, `log/journal/scan/sweep.rs` | `JournalChecksums`, `RotIsNotTorn` |
 //! | 5 | Runs are ordered. Writes and checkpoints of any run but the committed one are void, and so are changes of a checkpoint that do not follow their base | `log/files/run.rs`, `log/journal/scan/reader.rs`, `log/files/checkpoint_slots.rs` | `RunCheck`, `ChangesNameTheirBase` |
-//! | 6 | A start flushes journals, checkpoints, `run` and the metadata log before it reads them, as a power cut could still take what a killed process left there. Recovery writes segments, never journals, flushes them and their names all at once, then writes checkpoints that leave the newest of the committed run alone, and commits the new run last. Checkpoints and entries carry the owner epoch that stood when they were written; those of a partition's earlier owners do not count | `log/journal/scan/reader.rs`, `log/recovery/mod.rs`, `log/recovery/ownership.rs`, `log/recovery/barrier.rs`, `log/files/checkpoint_slots.rs` | `NewestOwnerSpeaks`, `FlushBeforeRecovery`, `RecoveryFlushesFiles`, `RecoveryCommitsRunLast`, `RecoveryKeepsNewestCheckpoint` |
+//! | 6 | A start flushes journals, checkpoints, `run` and the metadata log before it reads them, as a power cut could still take what a killed process left there. Recovery writes segments, never journals, flushes them and their names all at once, then writes checkpoints that leave the newest of the committed run alone, and commits the new run last. Of each partition one journal is read, that of its owner by the metadata. Checkpoints and entries carry the owner epoch that stood when they were written; those of a partition's earlier owners do not count | `log/journal/scan/reader.rs`, `log/recovery/mod.rs`, `log/recovery/shard_part.rs`, `log/recovery/ownership.rs`, `log/recovery/barrier.rs`, `log/files/checkpoint_slots.rs` | `NewestOwnerSpeaks`, `EarlierEntriesVoid`, `FlushBeforeRecovery`, `RecoveryFlushesFiles`, `RecoveryCommitsRunLast`, `RecoveryKeepsNewestCheckpoint` |
 //! | 7 | Whoever writes a file holds its lock, on the descriptor that writes. A start waits for it: writes of a killed process may still be in flight | `log/files/lock.rs` | `Locks` |
 //! | 8 | A log start is in the journal, durably and in two writes, before it is answered or a file is unlinked; a checkpoint names the one that it includes | `log/shard/sealed/log_start.rs`, `log/partition/snapshot.rs` | `LogStartJournaled`, `CheckpointNamesFinalMarks` |
-//! | 9 | A metadata change is durable before it is applied. Entries and directories of another topic id are left alone, whatever the topic's name | `log/files/record_log.rs`, `node/controller.rs`, `log/files/partition_dirs.rs`, `log/recovery/mod.rs` | `TopicIdCheck`, `MetadataDurableFirst` |
+//! | 9 | A metadata change is durable before it is applied. Entries and directories of another topic id are left alone, whatever the topic's name | `log/files/record_log.rs`, `node/controller.rs`, `log/files/partition_dirs.rs`, `log/recovery/found_dirs.rs`, `log/recovery/shard_part.rs` | `TopicIdCheck`, `MetadataDurableFirst` |
 //! | 10 | Write-backs, and the cuts of segments that are sealed, are durable before a checkpoint names them; recovery cuts again. A segment begins in a file that was prepared under a neutral name; it gets that of its base offset once the journal has all before it, and the directory is fsynced before anything is written to it | `log/shard/write_back/barrier.rs`, `log/shard/write_back/mod.rs`, `log/segment/open_segment.rs`, `log/recovery/verify.rs` | `WriteBacksDurableFirst`, `NameAfterJournaled`, `NameDurable` |
 //! | 11 | A batch is accepted only when its segment has reserved its space, durably from the first write-back of the partition on, and the journal can hold it. (Before that write-back a power cut may take the first 256 KiB or so that were reserved; where the disk is then full, the start waits for room.) Room in the checkpoints is taken before anything is made that they must hold: a partition, a segment, a producer | `log/shard/append.rs`, `log/journal/state.rs`, `log/partition/checkpoint_content.rs` | `SpaceReserved` |
 //! | 12 | A flush covers only writes of its own file that had completed when it was submitted; it counts when all earlier ones have succeeded. A failed one is final, of a full disk too, and for the whole node: no later success makes up for it | `log/journal/flushes.rs`, `rt/ring/file.rs` | `AckWaitsForFlush`, `FlushCoversCompleted`, `FlushEveryFile`, `FlushFailureIsFinal` |
@@ -115,11 +115,19 @@
 //!    damaged refuses the start, and so does none committed where metadata knows topics.
 //!    A partition's directory whose topic the metadata neither knows nor has deleted of late
 //!    refuses it, too: metadata was lost, or the directory is another broker's.
-//! 3. Reads each of those shards' newest whole checkpoint of that run; without one, refuses.
-//! 4. Renames directories of topics that are no more, by one listing. A directory that should be there,
-//!    because something of the partition was written back, and is not refuses the start; an empty one in
+//! 3. Reads each of those shards' newest whole checkpoint of that run; without one, refuses. Waits for the
+//!    locks of its journal's files, and flushes them. Renames directories of topics that are no more, by one
+//!    listing.
+//!
+//! So far shard 0 alone. It tells each shard which partitions it owns from now on, what the checkpoints say of
+//! them, and which journals they need. Every shard does the next four steps and its share of the eighth on its
+//! own core and in its own memory, and the ninth waits for all of them:
+//!
+//! 4. Looks at the directories. One that should be there, because something of the partition was written back, and is not refuses the start; an empty one in
 //!    its place takes the partition offline. Where nothing was written back, the journal makes it anew.
-//! 5. One ordered pass over the journals, each from where its checkpoint says: entries are laid over the
+//! 5. One ordered pass over the journals that its partitions need, mostly one, each from where its checkpoint
+//!    says: entries of earlier owners, and of partitions that another shard owns from now on, are passed
+//!    over, all others are laid over the
 //!    segments, each partition from the block of its written-back position on, and events are applied. A
 //!    gap, or rot that no later entry makes good, takes the partition offline, with all that is whole
 //!    before it in its segments, and the journals are kept as `shard-N/journal.run-R`. A journal file that
@@ -136,11 +144,12 @@
 //!    had not got its name is in a file that was prepared, with the space that was reserved for it; those
 //!    that are left go. A segment
 //!    before the log start may be gone, and counts only behind the checkpoint's end; a log without
-//!    records goes on in a new segment. The directory of a partition that has nothing is removed.
+//!    records goes on in a new segment. The directory of a partition that has nothing is removed. All that
+//!    was written is flushed.
 //! 8. Writes the next run's checkpoints beside the newest of the committed one, and makes the files of
 //!    its journals where they are not there.
-//! 9. Writes the next run into `run`. Only this counts; interrupted anywhere before, a start begins
-//!    again to the same result.
+//! 9. Writes the next run into `run`. Only this counts; interrupted anywhere before, or failed on any
+//!    shard, a start begins again to the same result.
 //! 10. Proposes the start to the controller, which records it in the metadata: raised leader epochs unless the stop was clean, new owners
 //!     where the number of shards has changed. Then shards open, told of the epochs (nothing more is
 //!     written for them), and connections are accepted.
@@ -155,7 +164,7 @@
 //!   error. The window is short: a shard that has been idle for 100 ms writes a closing record that
 //!   says so, and a clean stop does.
 //! - **Rot under an unreadable entry table.** Whose records were lost cannot be told, so every partition
-//!   of the node for which no later entry is replayed goes offline. An offline partition stays so over
+//!   of that journal's shard for which no later entry is replayed goes offline. An offline partition stays so over
 //!   restarts; there is no command yet that repairs it. Its files and the journals are kept. A log
 //!   start is written twice; one that is lost all the same, and that later records follow, is told
 //!   by a warning alone. Each start logs its reason once,

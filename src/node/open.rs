@@ -1,28 +1,28 @@
-//! The start of a node, on the runtime of shard 0: from a data directory to a seed for every shard.
+//! The start of a node, on the runtime of shard 0: from a data directory to what every shard recovers, and
+//! from what all have recovered to a seed for each of them.
 //! Who calls it, and starts the shards from their seeds, is [`run_node`](super::run_node).
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::controller::Controller;
-use super::metadata_log::{MetadataError, MetadataLog};
+use super::error::StartError;
+use super::metadata_log::MetadataLog;
 use super::rules::NodeRules;
 use crate::cluster::controller::{Change, NodeStart, decide};
 use crate::cluster::{Image, Placement, Topic};
 use crate::config::{BrokerConfig, Settings};
 use crate::log::files::lock;
-use crate::log::files::partition_files::{META_PROPERTIES, MetaProperties, SmallFileError};
+use crate::log::files::partition_files::{META_PROPERTIES, MetaProperties};
+use crate::log::files::run::RunId;
 use crate::log::files::small_file::{read_small, replace_small};
 use crate::log::{
-    KnownPartition, Recovered, RecoveryError, RecoveryOptions, RecoveryReport, SYNCS_BY_FILE,
-    put_aside_unmarked, recover, refuse_unknown_dirs,
+    FoundDirs, KnownPartition, Recovery, RecoveryOptions, RecoveryReport, SYNCS_BY_FILE, ShardPart,
+    ShardReport,
 };
 use crate::model::{DirectoryId, NodeId, OwnerEpoch, PartitionId, ShardIndex, TopicId};
 use crate::rt::{LaneReceiver, LaneSender, OpenMode, Runtime};
-use crate::shard::{
-    ChangeError, ChangeRequest, ControlPlane, ShardLanes, ShardSeed, dynamic_configs,
-};
+use crate::shard::{ChangeRequest, ControlPlane, ShardLanes, ShardSeed, dynamic_configs};
 
 /// Kafka's name for the file whose lock says that a process uses the directory.
 const LOCK_FILE: &str = ".lock";
@@ -39,12 +39,12 @@ pub struct NodeOptions {
     pub config: Arc<BrokerConfig>,
     /// Number of shards.
     pub shards: u16,
-    /// Memory that recovery may use, in bytes.
+    /// Memory that recovery may use on each shard, in bytes.
     pub memory_bytes: usize,
 }
 
-/// A node whose data directory is in order and that nobody else uses.
-pub struct OpenedNode<R: Runtime> {
+/// A node whose data directory is in order.
+pub(super) struct OpenedNode<R: Runtime> {
     /// One for each shard, in order.
     pub seeds: Vec<ShardSeed>,
     /// What recovery did.
@@ -52,122 +52,120 @@ pub struct OpenedNode<R: Runtime> {
     /// Whether the run before ended cleanly.
     pub clean: bool,
     /// Stops the shard of that index.
-    pub(super) stops: Vec<LaneSender<()>>,
+    pub stops: Vec<LaneSender<()>>,
     controller: Controller<R>,
     requests: LaneReceiver<ChangeRequest>,
-    /// Held for as long as the node lives.
-    lock: R::File,
 }
 
-/// Why a node does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A file or directory of the start cannot be used.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// `meta.properties` does not parse.
-    #[error("{}: {source}", path.display())]
-    Meta {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: SmallFileError,
-    },
-    /// The directory is another node's.
-    #[error("{} belongs to node {found}, but node.id is {configured}", path.display())]
-    OtherNode {
-        /// The directory.
-        path: PathBuf,
-        /// Whose it is.
-        found: NodeId,
-        /// Who we are.
-        configured: NodeId,
-    },
-    /// The start cannot be written into the metadata.
-    #[error("metadata: {0}")]
-    Change(#[from] ChangeError),
-    /// The metadata log cannot be read or written.
-    #[error("metadata log: {0}")]
-    Metadata(#[from] MetadataError),
-    /// The partitions cannot be brought back.
-    #[error("recovery: {0}")]
-    Recovery(#[from] RecoveryError),
-    /// A setting that was accepted at run time no longer holds.
-    #[error("{0}")]
-    Config(#[from] crate::config::ConfigError),
-}
-
-/// Opens a data directory: locks it, brings metadata and partitions back, commits a new run.
-pub async fn open_node<R: Runtime>(
-    rt: &R,
+/// A node whose partitions are being recovered, by all of its shards.
+pub(super) struct OpeningNode<R: Runtime> {
+    rt: R,
     options: NodeOptions,
-) -> Result<OpenedNode<R>, StartError> {
-    let dir = options.config.log_dir().to_owned();
-    let node = NodeId(options.config.node_id);
-    create_dirs(rt, &dir).await?;
-    let lock_path = dir.join(LOCK_FILE);
-    let lock = lock::open_locked(rt, &lock_path, OpenMode::BUFFERED_CREATE)
-        .await
-        .map_err(|source| StartError::Io {
-            path: lock_path,
-            source,
-        })?;
-    let (meta, log, image) = open_metadata(rt, &dir, node).await?;
-    let rules = NodeRules::new(node, options.settings.clone(), options.config.clone());
-    let mut start = NodeStart {
-        cluster_id: meta.cluster_id.into(),
-        node,
-        shards: options.shards,
-        // What is so far is only a guess; placement does not depend on it.
-        after_clean_stop: true,
-    };
-    let placed = decide(&image, &rules, &Change::StartNode(start.clone())).image;
-    let recovered = recover_partitions(rt, &dir, &options, &image, &placed).await?;
-    start.after_clean_stop = recovered.clean;
-    let mut controller = Controller::new(rt, log, Arc::new(image), rules);
-    controller.propose(Change::StartNode(start)).await?;
-    let image = controller.image().clone();
-    let config = Arc::new(options.settings.resolve(&dynamic_configs(&image, node))?);
-    let (requests, inbox) = rt.lane(CONTROL_QUEUE);
-    let (mut links, mut stops, mut received) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..options.shards {
-        let (link, stop, lanes) = ShardLanes::new(rt);
-        links.push(link);
-        stops.push(stop);
-        received.push(lanes);
-    }
-    let to_shards = links.iter().map(|link| link.control.clone()).collect();
-    controller.set_shards(links);
-    let control = ControlPlane::new(requests, to_shards);
-    let seed = |((partitions, lanes), index)| ShardSeed {
-        place: Placement {
+    log: MetadataLog<R>,
+    image: Image,
+    rules: NodeRules,
+    start: NodeStart,
+    recovery: Recovery<R>,
+}
+
+/// Makes the data directory where it is not there, and takes its lock, waiting for a predecessor. Held for
+/// as long as anything of the node is at work.
+pub(super) async fn lock_dir<R: Runtime>(
+    rt: &R,
+    options: &NodeOptions,
+) -> Result<R::File, StartError> {
+    let dir = options.config.log_dir();
+    create_dirs(rt, dir).await?;
+    let path = dir.join(LOCK_FILE);
+    let locked = lock::open_locked(rt, &path, OpenMode::BUFFERED_CREATE).await;
+    locked.map_err(|source| StartError::Io { path, source })
+}
+
+impl<R: Runtime> OpeningNode<R> {
+    /// Brings the metadata back, and finds out what each shard has to recover.
+    pub async fn prepare(
+        rt: &R,
+        options: NodeOptions,
+    ) -> Result<(Self, Vec<ShardPart>), StartError> {
+        let dir = options.config.log_dir();
+        let node = NodeId(options.config.node_id);
+        let (meta, log, image) = open_metadata(rt, dir, node).await?;
+        let rules = NodeRules::new(node, options.settings.clone(), options.config.clone());
+        let start = NodeStart {
+            cluster_id: meta.cluster_id.into(),
             node,
-            shard: ShardIndex(index),
-        },
-        settings: options.settings.clone(),
-        config: config.clone(),
-        image: image.clone(),
-        run: recovered.run,
-        last_times: recovered.last_times,
-        recovered: partitions,
-        control: control.clone(),
-        lanes,
-    };
-    let shards = recovered.shards.into_iter().zip(received).zip(0..);
-    Ok(OpenedNode {
-        seeds: shards.map(seed).collect(),
-        report: recovered.report,
-        clean: recovered.clean,
-        stops,
-        controller,
-        requests: inbox,
-        lock,
-    })
+            shards: options.shards,
+            // What is so far is only a guess; placement does not depend on it.
+            after_clean_stop: true,
+        };
+        let placed = decide(&image, &rules, &Change::StartNode(start.clone())).image;
+        let (recovery, parts) = prepare_partitions(rt, &options, &image, &placed).await?;
+        let opening = Self {
+            rt: rt.clone(),
+            options,
+            log,
+            image,
+            rules,
+            start,
+            recovery,
+        };
+        Ok((opening, parts))
+    }
+
+    /// Takes in what all shards have recovered; gives the run for which they write their checkpoints.
+    pub async fn gather(&mut self, reports: Vec<ShardReport>) -> Result<RunId, StartError> {
+        Ok(self.recovery.gather(reports).await?)
+    }
+
+    /// Commits the run, for which all shards have written their checkpoints, and has the metadata say that
+    /// the node has started.
+    pub async fn commit(self) -> Result<OpenedNode<R>, StartError> {
+        let Self {
+            rt,
+            options,
+            mut start,
+            ..
+        } = self;
+        let recovered = self.recovery.commit().await?;
+        start.after_clean_stop = recovered.clean;
+        let mut controller = Controller::new(&rt, self.log, Arc::new(self.image), self.rules);
+        let node = start.node;
+        controller.propose(Change::StartNode(start)).await?;
+        let image = controller.image().clone();
+        let config = Arc::new(options.settings.resolve(&dynamic_configs(&image, node))?);
+        let (requests, inbox) = rt.lane(CONTROL_QUEUE);
+        let (mut links, mut stops, mut received) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..options.shards {
+            let (link, stop, lanes) = ShardLanes::new(&rt);
+            links.push(link);
+            stops.push(stop);
+            received.push(lanes);
+        }
+        let to_shards = links.iter().map(|link| link.control.clone()).collect();
+        controller.set_shards(links);
+        let control = ControlPlane::new(requests, to_shards);
+        let seed = |(lanes, index)| ShardSeed {
+            place: Placement {
+                node,
+                shard: ShardIndex(index),
+            },
+            settings: options.settings.clone(),
+            config: config.clone(),
+            image: image.clone(),
+            run: recovered.run,
+            last_times: recovered.last_times,
+            control: control.clone(),
+            lanes,
+        };
+        Ok(OpenedNode {
+            seeds: received.into_iter().zip(0..).map(seed).collect(),
+            report: recovered.report,
+            clean: recovered.clean,
+            stops,
+            controller,
+            requests: inbox,
+        })
+    }
 }
 
 impl<R: Runtime> OpenedNode<R> {
@@ -175,10 +173,9 @@ impl<R: Runtime> OpenedNode<R> {
         self.controller.cluster_id()
     }
 
-    /// Runs the controller until `stop` says so or hangs up, then lets go of the directory.
+    /// Runs the controller until `stop` says so or hangs up.
     pub async fn run_controller(self, stop: LaneReceiver<()>) {
         self.controller.run(self.requests, stop).await;
-        drop(self.lock);
     }
 }
 
@@ -285,13 +282,12 @@ fn random_bytes<R: Runtime>(rt: &R) -> [u8; 16] {
     bytes
 }
 
-async fn recover_partitions<R: Runtime>(
+async fn prepare_partitions<R: Runtime>(
     rt: &R,
-    dir: &Path,
     options: &NodeOptions,
     image: &Image,
     placed: &Image,
-) -> Result<Recovered, StartError> {
+) -> Result<(Recovery<R>, Vec<ShardPart>), StartError> {
     let node = NodeId(options.config.node_id);
     // With another number of shards the partitions have other owners from now on.
     let known = partitions_on(node, image, placed.topics());
@@ -304,9 +300,10 @@ async fn recover_partitions<R: Runtime>(
         memory_bytes: options.memory_bytes,
         syncs_by_file: SYNCS_BY_FILE,
     };
-    refuse_unknown_dirs(rt, dir, &known, &leaving).await?;
-    put_aside_unmarked(rt, dir, &leaving).await?;
-    Ok(recover(rt, dir, recovery, &known).await?)
+    let mut dirs = FoundDirs::read(rt, options.config.log_dir()).await?;
+    dirs.refuse_unknown(&known, &leaving).await?;
+    dirs.put_aside_unmarked(&leaving).await?;
+    Ok(Recovery::prepare(dirs, recovery, &known).await?)
 }
 
 /// Partitions of these topics that have a replica on the node, as they are to be, and who owns them by
@@ -327,11 +324,13 @@ fn partitions_on<'a>(
                 index,
             };
             let former = image.partition(id).and_then(|state| state.replica_of(node));
+            let former = former.unwrap_or(replica);
             partitions.push(KnownPartition {
                 id,
                 topic: topic.name.to_string(),
                 shard: replica.placement.shard,
-                owner_epoch: OwnerEpoch(former.unwrap_or(replica).owner_epoch),
+                former_shard: former.placement.shard,
+                owner_epoch: OwnerEpoch(former.owner_epoch),
                 next_owner_epoch: OwnerEpoch(replica.owner_epoch),
             });
         }

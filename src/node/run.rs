@@ -1,30 +1,21 @@
-//! A node from its data directory to its last shard, and a shard from its seed to its end.
+//! A node from its data directory to its last shard, and a shard from its first step to its end.
 
 use std::cell::Cell;
+use std::mem;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::open::{NodeOptions, OpenedNode, StartError, open_node};
-use crate::log::{RecoveryReport, StorageError};
+use super::error::{ServeError, StartError};
+use super::open::{NodeOptions, OpenedNode, OpeningNode, lock_dir};
+use super::roster::{Roster, ShardSetup, Step};
+use crate::log::files::run::RunId;
+use crate::log::{RecoveryReport, ShardPart, ShardRecovery, ShardReport};
 use crate::metrics::tell;
-use crate::rt::{Event, LaneReceiver, LaneSender, Listener, Runtime, TaskClass, UNBOUNDED};
+use crate::rt::{Event, LaneReceiver, LaneSender, Listener, Runtime, TaskClass};
 use crate::server::{bind, request_metrics, serve};
 use crate::shard::{ControlMessage, Shard, ShardCall, ShardLanes, ShardSeed, Topology};
-
-/// What a shard's thread waits for before it can start.
-pub struct ShardSetup {
-    /// Everything that it is opened with.
-    seed: ShardSeed,
-    /// Where to tell what it has bound.
-    started: LaneSender<ShardStart>,
-    /// Where it learns where the others listen.
-    topology: LaneReceiver<Arc<Topology>>,
-}
-
-/// What a shard has bound, by its index, or why it does not serve.
-type ShardStart = (usize, Result<Vec<SocketAddr>, ServeError>);
 
 /// A node that serves.
 #[derive(Debug)]
@@ -38,191 +29,127 @@ pub struct Started {
     pub cluster_id: String,
 }
 
-/// Why a node or shard does not serve (any more).
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The data directory cannot be opened.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// A shard's log cannot be opened or closed.
-    #[error("shard {shard}: {source}")]
-    Log {
-        shard: usize,
-        /// Why.
-        source: StorageError,
-    },
-    /// A listener cannot be bound.
-    #[error("cannot listen on {address}: {reason}")]
-    Bind {
-        /// The configured address, with the shard's port.
-        address: String,
-        /// Why.
-        reason: String,
-    },
-    /// A shard's thread ended before it served.
-    #[error("shard {0} ended before it served")]
-    Lost(usize),
-}
-
-/// The shards of a node, as the one that starts and stops them sees them.
-struct Roster {
-    stops: Vec<LaneSender<()>>,
-    starts: LaneReceiver<ShardStart>,
-    topologies: Vec<LaneSender<Arc<Topology>>>,
+/// The controller, which runs beside shard 0.
+struct RunningController {
+    stop: LaneSender<()>,
+    ended: Flag,
 }
 
 /// Opens the data directory, starts every shard, and serves as shard 0 until `stop` says so or hangs
 /// up. `others` lead to the threads of shards 1 and up, each of which calls [`run_shard`]; `ready` is
-/// called once all of them listen.
+/// called once all of them listen. Ends when all of them have.
 pub async fn run_node<R: Runtime>(
     rt: R,
     options: NodeOptions,
     others: Vec<LaneSender<ShardSetup>>,
     ready: impl FnOnce(Started),
-    mut stop: LaneReceiver<()>,
+    stop: LaneReceiver<()>,
 ) -> Result<(), ServeError> {
-    let mut opened = open_node(&rt, options).await?;
-    let seeds = std::mem::take(&mut opened.seeds);
-    let mut started = Started {
-        report: opened.report.clone(),
-        clean: opened.clean,
-        listeners: Vec::new(),
-        cluster_id: opened.cluster_id(),
-    };
-    let (mut roster, first) = Roster::hand_out(&rt, &mut opened, seeds, others);
-    let (stop_controller, controller_stop) = rt.lane(1);
-    let controller_ended = run_controller(&rt, opened, controller_stop);
-    let coordinate = async {
-        let listeners = roster.start_all().await;
-        let result = listeners.map(|listeners| {
-            started.listeners = listeners;
-            ready(started);
-        });
-        if result.is_ok() {
-            // A hung-up sender stops the node as well.
-            let _ = stop.recv().await;
-        }
-        roster.stop_all();
-        result
-    };
+    let lock = lock_dir(&rt, &options).await?;
+    let (roster, setups, mut ended) = Roster::new(&rt, options.shards);
+    let mut setups = setups.into_iter();
+    let first = setups.next();
+    for (setup, thread) in setups.zip(others) {
+        // A thread that is gone shows when its first answer is awaited.
+        let _ = thread.try_send(setup);
+    }
+    let mut controller = None;
+    let lead = lead(&rt, options, roster, &mut controller, ready, stop);
     let serve = async {
         match first {
             Some(setup) => run_shard(rt.clone(), setup).await,
             None => Ok(()),
         }
     };
-    let (coordinated, served) = futures_util::join!(coordinate, serve);
-    drop(stop_controller);
-    controller_ended.await;
-    coordinated.and(served)
+    let (led, served) = futures_util::join!(lead, serve);
+    // Nothing is sent: the lane ends with the last shard.
+    while ended.recv().await.is_some() {}
+    if let Some(RunningController { stop, ended }) = controller {
+        drop(stop);
+        ended.raised().await;
+    }
+    drop(lock);
+    led.and(served)
 }
 
-impl Roster {
-    /// Sends every thread its seed; the first one's stays here.
-    fn hand_out<R: Runtime>(
-        rt: &R,
-        opened: &mut OpenedNode<R>,
-        seeds: Vec<ShardSeed>,
-        others: Vec<LaneSender<ShardSetup>>,
-    ) -> (Self, Option<ShardSetup>) {
-        let (started, starts) = rt.lane(UNBOUNDED);
-        let mut topologies = Vec::new();
-        let mut setups = seeds.into_iter().map(|seed| {
-            let (sender, topology) = rt.lane(1);
-            topologies.push(sender);
-            let started = started.clone();
-            ShardSetup {
-                seed,
-                started,
-                topology,
-            }
-        });
-        let first = setups.next();
-        for (setup, thread) in setups.zip(others) {
-            // A thread that is gone shows when its start is awaited.
-            let _ = thread.try_send(setup);
-        }
-        let stops = std::mem::take(&mut opened.stops);
-        (
-            Self {
-                stops,
-                starts,
-                topologies,
-            },
-            first,
-        )
-    }
-
-    /// Waits until every shard listens, and tells each where the others do.
-    async fn start_all(&mut self) -> Result<Vec<Vec<SocketAddr>>, ServeError> {
-        let listeners = collect_starts(&mut self.starts, self.topologies.len()).await?;
+/// Leads all shards through their start, and stops them in the end.
+async fn lead<R: Runtime>(
+    rt: &R,
+    options: NodeOptions,
+    mut roster: Roster,
+    controller: &mut Option<RunningController>,
+    ready: impl FnOnce(Started),
+    mut stop: LaneReceiver<()>,
+) -> Result<(), ServeError> {
+    let (mut opening, parts) = OpeningNode::prepare(rt, options).await?;
+    let reports = roster.recovery.take(parts).await?;
+    let run = opening.gather(reports).await?;
+    let runs = std::iter::repeat_n(run, roster.topologies.len());
+    roster.checkpoint.take(runs).await?;
+    let mut opened = opening.commit().await?;
+    let (seeds, stops) = (mem::take(&mut opened.seeds), mem::take(&mut opened.stops));
+    let mut started = Started {
+        report: mem::take(&mut opened.report),
+        clean: opened.clean,
+        listeners: Vec::new(),
+        cluster_id: opened.cluster_id(),
+    };
+    *controller = Some(run_controller(rt, opened));
+    let listeners = roster.opening.take(seeds).await;
+    let result = listeners.map(|listeners| {
         let topology = Arc::new(Topology {
             listeners: listeners.clone(),
         });
-        for shard in &self.topologies {
+        for shard in &roster.topologies {
             // A shard that has ended needs no topology.
             let _ = shard.try_send(topology.clone());
         }
-        Ok(listeners)
+        started.listeners = listeners;
+        ready(started);
+    });
+    if result.is_ok() {
+        // A hung-up sender stops the node as well.
+        let _ = stop.recv().await;
     }
-
-    /// Tells every shard to stop; one that still waits for the others learns that they do not come.
-    fn stop_all(self) {
-        for shard in self.stops {
-            // A shard that has ended is stopped already.
-            let _ = shard.try_send(());
-        }
+    for shard in stops {
+        // A shard that has ended is stopped already.
+        let _ = shard.try_send(());
     }
+    result
 }
 
-/// Runs the controller beside shard 0; completes when it has ended.
-fn run_controller<R: Runtime>(
-    rt: &R,
-    opened: OpenedNode<R>,
-    stop: LaneReceiver<()>,
-) -> impl Future<Output = ()> + use<R> {
+/// Runs the controller beside shard 0.
+fn run_controller<R: Runtime>(rt: &R, opened: OpenedNode<R>) -> RunningController {
+    let (stop, stopped) = rt.lane(1);
     let ended = Flag::default();
     let told = ended.clone();
     rt.spawn(TaskClass::Foreground, async move {
-        opened.run_controller(stop).await;
+        opened.run_controller(stopped).await;
         told.raise();
     });
-    async move { ended.raised().await }
+    RunningController { stop, ended }
 }
 
-async fn collect_starts(
-    starts: &mut LaneReceiver<ShardStart>,
-    shards: usize,
-) -> Result<Vec<Vec<SocketAddr>>, ServeError> {
-    let mut listeners: Vec<Option<Vec<SocketAddr>>> = vec![None; shards];
-    while let Some(missing) = listeners.iter().position(Option::is_none) {
-        let (shard, bound) = starts.recv().await.ok_or(ServeError::Lost(missing))?;
-        listeners[shard] = Some(bound?);
-    }
-    Ok(listeners.into_iter().flatten().collect())
-}
-
-/// Runs one shard from its seed until it is told to stop.
+/// Runs one shard from its first step until it is told to stop.
 pub async fn run_shard<R: Runtime>(rt: R, setup: ShardSetup) -> Result<(), ServeError> {
     let ShardSetup {
-        seed,
-        started,
+        recovery,
+        checkpoint,
+        opening,
         mut topology,
+        lives: _lives,
     } = setup;
-    let index = usize::from(seed.place.shard.0);
-    let (shard, lanes, listeners) = match prepare(&rt, seed).await {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            let _ = started.try_send((index, Err(error)));
-            return Ok(());
-        }
+    let Some(recovered) = recover(&rt, recovery, checkpoint).await else {
+        return Ok(());
     };
-    let bound = listeners
-        .iter()
-        .filter_map(|listener| listener.local_addr().ok())
-        .collect();
-    let _ = started.try_send((index, Ok(bound)));
-    drop(started);
+    let opened = opening.take(async |seed| {
+        let (opened, bound) = open_shard(&rt, seed, recovered).await?;
+        Ok((opened, bound))
+    });
+    let Some((shard, lanes, listeners)) = opened.await else {
+        return Ok(());
+    };
+    let index = usize::from(shard.place().shard.0);
     let stop = Flag::default();
     attend(&shard, lanes, &stop);
     let metrics = Rc::new(request_metrics());
@@ -246,10 +173,35 @@ pub async fn run_shard<R: Runtime>(rt: R, setup: ShardSetup) -> Result<(), Serve
     })
 }
 
-async fn prepare<R: Runtime>(
+/// What a shard has recovered, once it has written its checkpoint of the next run; none where the start has
+/// failed.
+async fn recover<R: Runtime>(
+    rt: &R,
+    recovery: Step<ShardPart, ShardReport>,
+    checkpoint: Step<RunId, ()>,
+) -> Option<ShardRecovery<R>> {
+    let replay = async |part| {
+        let replayed = ShardRecovery::replay(rt.clone(), part).await;
+        replayed.map_err(StartError::from).map_err(Into::into)
+    };
+    let mut recovered = recovery.take_while_wanted(replay).await?;
+    let write = async |run| {
+        let written = recovered.write_checkpoint(run).await;
+        written.map_err(StartError::from)?;
+        Ok((recovered, ()))
+    };
+    checkpoint.take(write).await
+}
+
+/// A shard that is open, what it is told by, and its listeners.
+type OpenedShard<R> = (Shard<R>, ShardLanes, Vec<<R as Runtime>::Listener>);
+
+/// Opens a shard of a run that is committed. Gives what its listeners have bound, too.
+async fn open_shard<R: Runtime>(
     rt: &R,
     seed: ShardSeed,
-) -> Result<(Shard<R>, ShardLanes, Vec<R::Listener>), ServeError> {
+    recovered: ShardRecovery<R>,
+) -> Result<(OpenedShard<R>, Vec<SocketAddr>), ServeError> {
     let shard_index = seed.place.shard.0;
     let configured = seed.config.client_listeners().0;
     let listeners = bind(rt, &configured, shard_index).map_err(|(listener, error)| {
@@ -259,12 +211,17 @@ async fn prepare<R: Runtime>(
             reason: error.to_string(),
         }
     })?;
-    let log_error = |source| ServeError::Log {
+    let bound = listeners
+        .iter()
+        .filter_map(|listener| listener.local_addr().ok())
+        .collect();
+    let recovered = recovered.end().await.map_err(StartError::from)?;
+    let opened = Shard::open(rt.clone(), seed, recovered).await;
+    let (shard, lanes) = opened.map_err(|source| ServeError::Log {
         shard: usize::from(shard_index),
         source,
-    };
-    let (shard, lanes) = Shard::open(rt.clone(), seed).await.map_err(log_error)?;
-    Ok((shard, lanes, listeners))
+    })?;
+    Ok(((shard, lanes, listeners), bound))
 }
 
 /// Starts what a shard does beside its clients: what its lanes say, retention, the watch over the log

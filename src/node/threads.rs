@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::error::ServeError;
 use super::open::NodeOptions;
-use super::run::{ServeError, ShardSetup, Started, run_node, run_shard};
+use super::roster::ShardSetup;
+use super::run::{Started, run_node, run_shard};
 use crate::rt::{LaneReceiver, LaunchError, ShardHandle, Shards, lane, run_shards};
 
 /// Starts a thread per shard, and the node on the first of them. `ready` is called once all shards
@@ -29,7 +31,7 @@ pub fn run_on_threads(
             drop((seats, node));
             return match seat.recv().await {
                 Some(setup) => run_shard(rt, setup).await,
-                // Shard 0 could not open the node and says why.
+                // Shard 0 could not take the data directory and says why.
                 None => Ok(()),
             };
         }

@@ -35,8 +35,6 @@ pub struct ShardSeed {
     pub last_times: LastTimes,
     /// The committed run.
     pub run: RunId,
-    /// The partitions that it owns and that have files.
-    pub recovered: Vec<RecoveredPartition>,
     /// The way to the controller and to the others.
     pub control: ControlPlane,
     /// What it receives.
@@ -44,9 +42,13 @@ pub struct ShardSeed {
 }
 
 impl<R: Runtime> Shard<R> {
-    /// Opens the log of a shard and every partition that the metadata gives to it. Gives the shard and
-    /// the lanes on which it is told what to do.
-    pub async fn open(rt: R, seed: ShardSeed) -> Result<(Self, ShardLanes), StorageError> {
+    /// Opens the log of a shard and every partition that the metadata gives to it, of which it has
+    /// recovered these. Gives the shard and the lanes on which it is told what to do.
+    pub async fn open(
+        rt: R,
+        seed: ShardSeed,
+        recovered: Vec<RecoveredPartition>,
+    ) -> Result<(Self, ShardLanes), StorageError> {
         let memory = MemoryPlan::of(rt.arena().limit_bytes(), &seed.config);
         rt.arena().set_aside(memory.heap_bytes);
         let options = log_options(&memory, &seed);
@@ -62,7 +64,7 @@ impl<R: Runtime> Shard<R> {
                 None => Rc::new(LogConfig::default()),
             },
         };
-        let log = ShardLog::open(rt.clone(), options, seed.run, seed.recovered, told).await?;
+        let log = ShardLog::open(rt.clone(), options, seed.run, recovered, told).await?;
         let deadlines = Deadlines::new(rt.clone());
         let (now, wall_clock_ms) = (rt.now(), rt.wall_clock_ms());
         let written_ms = seed.last_times.written_ms;

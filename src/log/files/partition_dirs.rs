@@ -28,18 +28,18 @@ pub async fn sync_mark<R: Runtime>(rt: &R, dir: &Path) -> io::Result<()> {
     rt.open(&path, OpenMode::BUFFERED).await?.sync().await
 }
 
-/// Takes a directory that has the partition's name and belongs to another topic id off that name: its
-/// topic was deleted. Gives whose the directory is that stays, if there is one.
+/// Takes a directory that has the partition's name and belongs to another topic id, as `owner` says, off
+/// that name: its topic was deleted. Gives whose the directory is that stays, if there is one.
 pub async fn put_aside_unknown_dir<R: Runtime>(
     rt: &R,
     data_dir: &Path,
     topic: &str,
-    index: PartitionIndex,
-    id: TopicId,
+    id: PartitionId,
+    owner: Option<TopicId>,
 ) -> Result<Option<TopicId>, StorageError> {
-    match topic_of(rt, &data_dir.join(partition_dir(topic, index))).await? {
-        Some(owner) if owner != id && holds(Rule::TopicIdCheck) => {
-            take_off_name(rt, data_dir, topic, index, owner).await?;
+    match owner {
+        Some(owner) if owner != id.topic && holds(Rule::TopicIdCheck) => {
+            take_off_name(rt, data_dir, topic, id.index, owner).await?;
             Ok(None)
         }
         owner => Ok(owner),

@@ -9,7 +9,7 @@ use crate::log::options::{JOURNAL_DIR, shard_dir};
 use crate::model::ShardIndex;
 use crate::rt::Runtime;
 
-use super::RecoveryError;
+use super::error::RecoveryError;
 
 /// Where journals are kept that hold what nothing else does: next to the one of the present run.
 pub fn kept_name(run: RunId) -> String {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::RecoveryError;
+use super::error::RecoveryError;
+use super::journals::journal_dir;
 use crate::log::files::checkpoint_slots::CheckpointSlots;
 use crate::log::files::run::RunId;
-use crate::log::journal::JournalStart;
+use crate::log::journal::{JournalScan, JournalStart};
 use crate::log::options::{KnownPartition, shard_dir};
 use crate::log::partition::checkpoint_content::Content;
 use crate::log::partition::snapshot::Snapshot;
@@ -59,6 +60,12 @@ impl LastTimes {
         }
     }
 
+    /// Takes in what another shard has found.
+    pub fn merge(&mut self, other: Self) {
+        self.producers_ms = self.producers_ms.max(other.producers_ms);
+        self.written_ms = self.written_ms.max(other.written_ms);
+    }
+
     fn written(&mut self, ms: i64, wall_clock_ms: i64) {
         if (0..=wall_clock_ms).contains(&ms) {
             self.written_ms = self.written_ms.max(Some(ms));
@@ -66,18 +73,20 @@ impl LastTimes {
     }
 }
 
-/// Where a shard's journal is read from.
-#[derive(Clone)]
+/// A journal of the committed run: nobody writes to it any more.
+#[derive(Clone, Debug)]
 pub struct CommittedJournal {
     /// Whose journal.
     pub shard: ShardIndex,
+    /// Where its files are.
+    pub dir: PathBuf,
     /// Where its replay begins.
     pub start: JournalStart,
     /// A checkpoint that is not whole: it may have been the newest one.
     pub damaged: Option<PathBuf>,
 }
 
-/// What the newest whole checkpoint of a run says of one shard.
+/// What the newest whole checkpoint of a run says of one shard, and its journal, settled.
 pub async fn load_checkpoint<R: Runtime>(
     rt: &R,
     data_dir: &Path,
@@ -101,9 +110,13 @@ pub async fn load_checkpoint<R: Runtime>(
     let changes = checkpoint.changes.iter().map(Vec::as_slice);
     let content = Content::decode_all(&checkpoint.content, changes)
         .map_err(|error| failed(error.to_string()))?;
+    let start = content.journal_start;
+    let journal_dir = journal_dir(rt, data_dir, shard, start.run).await?;
+    JournalScan::settle(rt, &journal_dir, start).await?;
     let journaled = CommittedJournal {
         shard,
-        start: content.journal_start,
+        dir: journal_dir,
+        start,
         damaged: slots.damaged().map(Path::to_owned),
     };
     Ok((journaled, content.partitions))

@@ -1,14 +1,33 @@
 //! Bringing a data directory back to a state in which every acknowledged byte is in a segment.
 //!
-//! Segments are written, journals never. One ordered pass over the journals of the committed run lays
+//! Segments are written, journals never. One ordered pass over a journal of the committed run lays
 //! data over segments and applies events. New checkpoints go beside the committed run's newest, and the
 //! file `run` commits everything in the end. Interrupted anywhere before, recovery starts again to
 //! the same result.
 //!
+//! Every shard recovers its own partitions, on its own core and in its own memory; shard 0 leads. They share
+//! nothing: what is said between them is plain data. A step begins when all have ended the one before.
+//!
+//! | step | shard 0 | every shard |
+//! |---|---|---|
+//! | 1 | [`Recovery::prepare`]: `run`, checkpoints, journals settled, directories; a [`ShardPart`] for each | |
+//! | 2 | | [`ShardRecovery::replay`]: replays, verifies, flushes; a [`ShardReport`] |
+//! | 3 | [`Recovery::gather`]: keeps the journals where something needs them; the next run's id | |
+//! | 4 | | [`ShardRecovery::write_checkpoint`], and the files of its next journal |
+//! | 5 | [`Recovery::commit`]: `run` | |
+//! | 6 | | [`ShardRecovery::end`]: removes what was replaced; its partitions, to open |
+//!
+//! An example. The last run had two shards, this one has three, and partition 1 goes from shard 1 to shard 2.
+//! What there is of it is in journal 1: shard 2 reads that, passing over what is of the partitions of others,
+//! and so does shard 1, which also tells of its damage, if there is any, and whether it was closed. Were there
+//! fewer shards than journals, each journal would still be told of by one.
+//!
 //! | file | what |
 //! |---|---|
 //! | `error` | why a node cannot start |
+//! | `found_dirs` | directories that are there, and those that no topic accounts for |
 //! | `load` | the checkpoints to begin from |
+//! | `shard_part` | what one shard does |
 //! | `place` | directories of partitions |
 //! | `partition` | a partition on its way: its checkpoint, the journal's bytes on top |
 //! | `overlay` | where an entry goes, pure |
@@ -16,12 +35,12 @@
 //! | `plan`, `verify` | which bytes are walked, and the walk |
 //! | `finish` | what holds stays, other files go |
 //! | `barrier` | the flush before anything tells of it |
-//! | `unknown_dirs` | directories that no topic accounts for |
 //! | `journals` | the journals of the run that begins |
 
 mod barrier;
 mod error;
 mod finish;
+mod found_dirs;
 mod journals;
 mod load;
 mod overlay;
@@ -29,43 +48,34 @@ mod ownership;
 mod partition;
 mod place;
 mod plan;
-mod unknown_dirs;
+mod shard_part;
 mod verify;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::future::try_join_all;
 
-use crate::log::error::StorageError;
-use crate::log::files::checkpoint_slots::CheckpointSlots;
-use crate::log::files::partition_dirs::{take_off_name, topic_of};
-use crate::log::files::partition_files::{PartitionDir, is_shard_dir, partition_dir};
 use crate::log::files::run::{RUN_FILE, Run, RunFile, RunId};
-use crate::log::journal::{JournalScan, LostWrites, PartitionEvent, Scanned, ScannedEntry};
-use crate::log::options::{KnownPartition, RecoveryOptions, shard_dir};
-use crate::log::partition::checkpoint_content::Content;
+use crate::log::options::{KnownPartition, RecoveryOptions};
 use crate::log::partition::effects::Restored;
 use crate::log::partition::snapshot::Snapshot;
 use crate::log::rules::{Rule, holds};
-use crate::log::segment::position::Position;
-use crate::model::{OwnerEpoch, PartitionId, ShardIndex};
+use crate::model::{PartitionId, ShardIndex};
 use crate::rt::Runtime;
-use barrier::make_durable;
 pub use error::RecoveryError;
-use journals::{journal_dir, keep_journals, kept_name, make_journal};
+pub use found_dirs::FoundDirs;
+use journals::{keep_journals, kept_name};
 pub use load::LastTimes;
 use load::{CommittedJournal, load_checkpoint, take_namesake};
 use ownership::keep_newest;
-use partition::{PARTITIONS_AT_A_TIME, RecoveringPartition};
-use place::{judge_files, look_at_files, place};
-pub use unknown_dirs::{put_aside_unmarked, refuse_unknown_dirs};
+pub use shard_part::{ShardPart, ShardRecovery, ShardReport};
 
 /// What recovery found and did.
 #[derive(Clone, Debug, Default)]
 pub struct RecoveryReport {
-    /// Bytes of journal that were replayed.
+    /// Bytes of journal that were replayed: each journal counts once, however many shards have read it.
     pub journal_bytes_replayed: u64,
     /// Partitions that are usable.
     pub partitions: usize,
@@ -77,6 +87,16 @@ pub struct RecoveryReport {
     pub warnings: Vec<String>,
 }
 
+impl RecoveryReport {
+    /// Takes in what a shard reports of its part.
+    fn add(&mut self, part: Self) {
+        self.journal_bytes_replayed += part.journal_bytes_replayed;
+        self.partitions += part.partitions;
+        self.offline.extend(part.offline);
+        self.warnings.extend(part.warnings);
+    }
+}
+
 /// A data directory that is ready for its shards to open.
 #[derive(Clone, Debug)]
 pub struct Recovered {
@@ -86,13 +106,11 @@ pub struct Recovered {
     pub clean: bool,
     /// What is on the disk says so of the time.
     pub last_times: LastTimes,
-    /// Each shard's partitions.
-    pub shards: Vec<Vec<RecoveredPartition>>,
     /// What happened.
     pub report: RecoveryReport,
 }
 
-/// One partition, ready to be opened: plain data, so that it may go to its shard's thread.
+/// One partition, ready to be opened.
 #[derive(Clone, Debug)]
 pub struct RecoveredPartition {
     pub(super) log: Restored,
@@ -121,387 +139,132 @@ impl RecoveredPartition {
     }
 }
 
-/// Recovers the whole data directory before any shard opens: replays the journals of the committed
-/// run, makes the segments durable, writes new checkpoints, and commits a new run. `partitions` is
-/// what the cluster metadata knows; directories of anything else are put aside.
-pub async fn recover<R: Runtime>(
-    rt: &R,
-    data_dir: &Path,
-    options: RecoveryOptions,
-    partitions: &[KnownPartition],
-) -> Result<Recovered, RecoveryError> {
-    let began = rt.now();
-    let mut run_file = RunFile::open(rt, data_dir).await?;
-    let committed = run_file.committed();
-    if committed.is_none() && !partitions.is_empty() {
-        let path = data_dir.join(RUN_FILE);
-        return Err(RecoveryError::NoRun { path });
-    }
-    let mut recovery = Recovery::load(rt, data_dir, options, committed, partitions).await?;
-    recovery.put_aside_unknown_dirs(partitions).await?;
-    recovery.replay().await?;
-    let recovered = recovery.finish(committed).await?;
-    let run = committed.map_or_else(|| RunId::default().next(rt), |run| run.id.next(rt));
-    let next = Run {
-        id: run,
-        shards: recovery.options.shards,
-    };
-    if !holds(Rule::RecoveryCommitsRunLast) {
-        run_file.commit(next).await?;
-    }
-    recovery
-        .write_checkpoints(committed, run, partitions)
-        .await?;
-    if holds(Rule::RecoveryCommitsRunLast) {
-        run_file.commit(next).await?;
-    }
-    recovery.remove_replaced().await?;
-    let owners: BTreeMap<_, _> = partitions
-        .iter()
-        .map(|known| (known.id, known.shard))
-        .collect();
-    let mut shards = vec![Vec::new(); usize::from(recovery.options.shards)];
-    for partition in recovered {
-        let owner = owners
-            .get(&partition.id())
-            .map(|shard| usize::from(shard.0));
-        if let Some(shard) = owner.and_then(|owner| shards.get_mut(owner)) {
-            shard.push(partition);
-        }
-    }
-    recovery.report.elapsed = rt.now() - began;
-    Ok(Recovered {
-        run,
-        clean: recovery.clean,
-        last_times: recovery.last_times,
-        shards,
-        report: recovery.report,
-    })
-}
-
-/// Which pass over the journals.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Pass {
-    First,
-    /// For partitions that lack files.
-    Later,
-}
-
-struct Recovery<R: Runtime> {
+/// The recovery of a data directory, as shard 0 leads it.
+pub struct Recovery<R: Runtime> {
     rt: R,
     data_dir: PathBuf,
-    options: RecoveryOptions,
-    /// Where each journal of the committed run begins.
-    journals: Vec<CommittedJournal>,
-    partitions: BTreeMap<PartitionId, RecoveringPartition<R>>,
-    /// Bytes of the journal since all partitions were flushed: no more of them wait.
-    taken_bytes: usize,
+    began: Duration,
+    run_file: RunFile<R>,
+    committed: Option<Run>,
+    next: Run,
     clean: bool,
     last_times: LastTimes,
     report: RecoveryReport,
 }
 
 impl<R: Runtime> Recovery<R> {
-    async fn load(
-        rt: &R,
-        data_dir: &Path,
+    /// Finds out what there is, before any shard opens, and who has to do what about it: a part for every
+    /// shard, in order. `partitions` is what the cluster metadata knows; directories of anything else are put
+    /// aside.
+    pub async fn prepare(
+        mut dirs: FoundDirs<R>,
         options: RecoveryOptions,
-        committed: Option<Run>,
         partitions: &[KnownPartition],
-    ) -> Result<Self, RecoveryError> {
-        let mut contents = BTreeMap::new();
-        let mut journals = Vec::new();
-        for shard in (0..committed.map_or(0, |run| run.shards)).map(ShardIndex) {
-            let run = committed.map(|run| run.id).unwrap_or_default();
-            let (journal, partitions) = load_checkpoint(rt, data_dir, shard, run).await?;
+    ) -> Result<(Self, Vec<ShardPart>), RecoveryError> {
+        let (rt, data_dir) = (dirs.rt.clone(), dirs.data_dir.clone());
+        let began = rt.now();
+        let run_file = RunFile::open(&rt, &data_dir).await?;
+        let committed = run_file.committed();
+        if committed.is_none() && !partitions.is_empty() {
+            let path = data_dir.join(RUN_FILE);
+            return Err(RecoveryError::NoRun { path });
+        }
+        let run = committed.map(|run| run.id).unwrap_or_default();
+        let shards = (0..committed.map_or(0, |run| run.shards)).map(ShardIndex);
+        let loads = shards.map(|shard| load_checkpoint(&rt, &data_dir, shard, run));
+        let (mut contents, mut journals) = (BTreeMap::new(), Vec::new());
+        for (journal, partitions) in try_join_all(loads).await? {
             journals.push(journal);
             for content in partitions {
                 keep_newest(&mut contents, content);
             }
         }
-        let (mut last_times, wall_clock_ms) = (LastTimes::default(), rt.wall_clock_ms());
+        dirs.put_aside_unknown(partitions).await?;
+        let mut last_times = LastTimes::default();
         for content in contents.values() {
-            last_times.checkpointed(content, wall_clock_ms);
+            last_times.checkpointed(content, rt.wall_clock_ms());
         }
-        let recovering = |known: &KnownPartition| {
+        let next = Run {
+            id: run.next(&rt),
+            shards: options.shards,
+        };
+        let part = |shard| ShardPart::new(shard, &data_dir, &options, committed, &last_times);
+        let mut parts: Vec<ShardPart> = (0..options.shards).map(ShardIndex).map(part).collect();
+        for known in partitions {
             let content = match holds(Rule::TopicIdCheck) {
                 true => contents.remove(&known.id),
                 false => take_namesake(&mut contents, known),
             };
-            let partition =
-                RecoveringPartition::new(rt, data_dir, known, content, last_times.producers_ms);
-            (known.id, partition)
-        };
-        Ok(Self {
-            partitions: partitions.iter().map(recovering).collect(),
-            rt: rt.clone(),
-            data_dir: data_dir.to_owned(),
-            options,
-            journals,
-            taken_bytes: 0,
+            if let Some(part) = parts.get_mut(usize::from(known.shard.0)) {
+                part.add_partition(known.clone(), content, dirs.listed(known));
+            }
+        }
+        hand_out_journals(&journals, &mut parts);
+        let recovery = Self {
+            rt,
+            data_dir,
+            began,
+            run_file,
+            committed,
+            next,
             clean: true,
             last_times,
             report: RecoveryReport::default(),
-        })
+        };
+        Ok((recovery, parts))
     }
 
-    /// Renames directories of topics that are no more, and looks at those of the others.
-    async fn put_aside_unknown_dirs(
+    /// Takes in what all shards report, whose partitions are recovered and durable. Gives the run for which
+    /// each of them writes its checkpoint.
+    pub async fn gather(
         &mut self,
-        known: &[KnownPartition],
-    ) -> Result<(), RecoveryError> {
-        let names: BTreeMap<String, PartitionId> = known
-            .iter()
-            .map(|known| (partition_dir(&known.topic, known.id.index), known.id))
-            .collect();
-        let entries = self.rt.read_dir(&self.data_dir).await?;
-        for entry in &entries {
-            let Some(PartitionDir::Live { topic, index }) = PartitionDir::parse(&entry.name) else {
-                continue;
-            };
-            if !entry.is_dir || names.contains_key(&entry.name) || is_shard_dir(&entry.name) {
-                continue;
-            }
-            let dir = self.data_dir.join(&entry.name);
-            if let Some(owner) = topic_of(&self.rt, &dir).await? {
-                take_off_name(&self.rt, &self.data_dir, topic, index, owner).await?;
-            }
+        reports: impl IntoIterator<Item = ShardReport>,
+    ) -> Result<RunId, RecoveryError> {
+        let mut needs_journals = false;
+        for part in reports {
+            self.clean &= part.clean;
+            self.last_times.merge(part.last_times);
+            self.report.add(part.report);
+            needs_journals |= part.needs_journals;
         }
-        let listed: BTreeSet<PartitionId> = entries
-            .iter()
-            .filter(|entry| entry.is_dir)
-            .filter_map(|entry| names.get(&entry.name).copied())
-            .collect();
-        let data_dir = &self.data_dir;
-        let places = self
-            .partitions
-            .iter_mut()
-            .map(|(id, partition)| place(data_dir, partition, listed.contains(id)));
-        let placed = stream::iter(places).buffer_unordered(PARTITIONS_AT_A_TIME);
-        placed.try_collect::<()>().await
-    }
-
-    /// One pass over the journals, in their order. Which segments may be gone hangs on where the logs
-    /// start in the end, so files are judged behind it; what the journal has of partitions that lack
-    /// some is laid over the rest only then, in a pass for them alone.
-    async fn replay(&mut self) -> Result<(), RecoveryError> {
-        let partitions = self.partitions.values_mut();
-        stream::iter(partitions.map(look_at_files))
-            .buffer_unordered(PARTITIONS_AT_A_TIME)
-            .try_collect::<()>()
-            .await?;
-        for journal in self.journals.clone() {
-            let mut scan = self.scan(&journal).await?;
-            while let Some(found) = scan.next().await? {
-                self.take(&journal, found, Pass::First).await?;
-            }
-            let outcome = scan.outcome();
-            self.clean &= outcome.clean;
-            self.report.journal_bytes_replayed += outcome.bytes;
-        }
-        let mut any_later = false;
-        for partition in self.partitions.values_mut() {
-            judge_files(partition).await?;
-            any_later |= partition.is_later;
-        }
-        for journal in self.journals.clone() {
-            if !any_later {
-                break;
-            }
-            let mut scan = self.scan(&journal).await?;
-            while let Some(found) = scan.next().await? {
-                self.take(&journal, found, Pass::Later).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn scan(&self, journal: &CommittedJournal) -> Result<JournalScan<R>, RecoveryError> {
-        let (shard, start) = (journal.shard, journal.start);
-        let dir = journal_dir(&self.rt, &self.data_dir, shard, start.run).await?;
-        Ok(JournalScan::open(&self.rt, &dir, self.options.node, shard, start).await?)
-    }
-
-    async fn take(
-        &mut self,
-        journal: &CommittedJournal,
-        found: Scanned,
-        pass: Pass,
-    ) -> Result<(), RecoveryError> {
-        let write = match found {
-            Scanned::Write(write) => write,
-            Scanned::Lost(lost) => {
-                self.take_loss(journal, &lost, pass);
-                return Ok(());
-            }
-        };
-        for entry in write.entries {
-            if !self.is_of_owner(entry.owner()) {
-                continue;
-            }
-            match entry {
-                ScannedEntry::Event {
-                    partition, event, ..
-                } => self.take_event(partition, &event),
-                ScannedEntry::Data {
-                    partition,
-                    segment_base,
-                    position,
-                    payload,
-                    ..
-                } => {
-                    let at = Position::new(segment_base, position);
-                    if let Some(partition) = self.partitions.get_mut(&partition)
-                        && partition.is_later == (pass == Pass::Later)
-                    {
-                        self.taken_bytes += payload.iter().map(|piece| piece.len()).sum::<usize>();
-                        partition.replay(at, &payload).await?;
-                    }
-                }
-            }
-        }
-        self.flush_when_much().await
-    }
-
-    /// Whether something that the journal has of a partition counts.
-    fn is_of_owner(&self, (id, epoch): (PartitionId, OwnerEpoch)) -> bool {
-        let partition = self.partitions.get(&id);
-        partition.is_some_and(|partition| partition.ownership.counts(epoch))
-    }
-
-    /// One that was taken before does nothing.
-    fn take_event(&mut self, id: PartitionId, event: &PartitionEvent) {
-        if let Some(partition) = self.partitions.get_mut(&id) {
-            partition.take_event(event);
-        }
-    }
-
-    /// Rot: what was flushed cannot be read. Partitions that nothing continues go offline.
-    fn take_loss(&mut self, journal: &CommittedJournal, lost: &LostWrites, pass: Pass) {
-        for (id, epoch, event) in lost.kept.iter().flat_map(|kept| &kept.events) {
-            if self.is_of_owner((*id, *epoch)) {
-                self.take_event(*id, event);
-            }
-        }
-        let (first, last) = (lost.first.0, lost.end.0.saturating_sub(1));
-        let shard = journal.shard;
-        let reason = match &journal.damaged {
-            Some(path) if lost.first == journal.start.sequence => format!(
-                "{} is damaged, and the journal of shard {shard} no longer reaches back to the \
-                 checkpoint before it: writes {first} to {last} are gone",
-                path.display()
-            ),
-            _ => format!("journal writes {first} to {last} of shard {shard} are damaged"),
-        };
-        let undone = match lost.kept {
-            Some(_) => "",
-            None => ": DeleteRecords that was answered since the last checkpoint may be undone",
-        };
-        if pass == Pass::First {
-            self.report.warnings.push(format!("{reason}{undone}"));
-        }
-        let concerned: Vec<PartitionId> = match &lost.kept {
-            Some(kept) => {
-                let counts = |(id, epoch): &(_, _)| self.is_of_owner((*id, *epoch)).then_some(*id);
-                kept.partitions.iter().filter_map(counts).collect()
-            }
-            None => self.partitions.keys().copied().collect(),
-        };
-        for id in concerned {
-            if let Some(partition) = self.partitions.get_mut(&id)
-                && partition.is_later == (pass == Pass::Later)
-            {
-                partition.suspect = Some(reason.clone());
-            }
-        }
-    }
-
-    async fn flush_when_much(&mut self) -> Result<(), RecoveryError> {
-        if self.taken_bytes > self.options.memory_bytes {
-            self.taken_bytes = 0;
-            for partition in self.partitions.values_mut() {
-                partition.flush(false).await?;
-                // There may be more partitions than files that can be open.
-                partition.close();
-            }
-        }
-        Ok(())
-    }
-
-    async fn finish(
-        &mut self,
-        committed: Option<Run>,
-    ) -> Result<Vec<RecoveredPartition>, RecoveryError> {
-        let kept = committed.map_or(String::new(), |run| kept_name(run.id));
-        let partitions = self.partitions.values_mut();
-        let finishing = partitions.map(|partition| finish::finish(partition, &kept));
-        let recovered: Vec<RecoveredPartition> = stream::iter(finishing)
-            .buffered(PARTITIONS_AT_A_TIME)
-            .try_collect()
-            .await?;
-        let by_file = self.options.syncs_by_file;
-        make_durable(&self.rt, &self.data_dir, self.partitions.values(), by_file).await?;
-        let wall_clock_ms = self.rt.wall_clock_ms();
-        for partition in &recovered {
-            self.last_times
-                .replayed(partition.snapshot(), wall_clock_ms);
-            match partition.offline() {
-                Some(reason) => self
-                    .report
-                    .offline
-                    .push((partition.id(), reason.to_owned())),
-                None => self.report.partitions += 1,
-            }
-        }
-        if let Some(run) = committed
-            && self.partitions.values().any(|one| one.needs_journal)
+        if let Some(run) = self.committed
+            && needs_journals
         {
             keep_journals(&self.rt, &self.data_dir, run).await?;
+            let kept = kept_name(run.id);
             let text = "what could not be recovered is in shard-*/";
             let warning = format!("{text}{kept}: remove them when nobody needs it any more");
             self.report.warnings.push(warning);
         }
-        Ok(recovered)
-    }
-
-    /// Removes the files of segments that others have replaced. Only now: until the checkpoints that say
-    /// so are committed, the next start would find the old ones in its checkpoint again, and if the event
-    /// had rotted meanwhile, they would be all that there is.
-    async fn remove_replaced(&mut self) -> Result<(), RecoveryError> {
-        let removals = self.partitions.values_mut().map(finish::remove_replaced);
-        let removed = stream::iter(removals).buffer_unordered(PARTITIONS_AT_A_TIME);
-        Ok(removed.try_collect::<()>().await?)
-    }
-
-    /// New checkpoints, of a run that is not committed yet, beside the newest of the one that is; and
-    /// the files of its journals.
-    async fn write_checkpoints(
-        &mut self,
-        committed: Option<Run>,
-        run: RunId,
-        partitions: &[KnownPartition],
-    ) -> Result<(), RecoveryError> {
-        for shard in (0..self.options.shards).map(ShardIndex) {
-            let dir = shard_dir(&self.data_dir, shard);
-            self.rt.create_dir(&dir).await?;
-            self.rt.sync_dir(&self.data_dir).await?;
-            let owned = partitions.iter().filter(|known| known.shard == shard);
-            let contents = owned.filter_map(|known| self.partitions.get(&known.id));
-            let content = Content {
-                journal_start: self.options.journal().first_start(run),
-                partitions: contents.map(|one| one.snapshot.clone()).collect(),
-            };
-            let failed = |error| StorageError::from(error);
-            let mut slots = CheckpointSlots::open(&self.rt, &dir)
-                .await
-                .map_err(failed)?;
-            let before = committed.map(|run| run.id);
-            slots
-                .write_next(before, run, &content.encode())
-                .await
-                .map_err(failed)?;
-            make_journal(&self.rt, &self.data_dir, shard, &self.options.journal()).await?;
+        if !holds(Rule::RecoveryCommitsRunLast) {
+            self.run_file.commit(self.next).await?;
         }
-        Ok(())
+        Ok(self.next.id)
+    }
+
+    /// Commits the run, for which every shard has written its checkpoint.
+    pub async fn commit(mut self) -> Result<Recovered, RecoveryError> {
+        if holds(Rule::RecoveryCommitsRunLast) {
+            self.run_file.commit(self.next).await?;
+        }
+        self.report.elapsed = self.rt.now() - self.began;
+        Ok(Recovered {
+            run: self.next.id,
+            clean: self.clean,
+            last_times: self.last_times,
+            report: self.report,
+        })
+    }
+}
+
+/// Gives the journals to who needs them. Each is read and told of by one shard, even if nobody needs it: its
+/// end says whether the last run was stopped cleanly.
+fn hand_out_journals(journals: &[CommittedJournal], parts: &mut [ShardPart]) {
+    let shards = parts.len();
+    for journal in journals {
+        for (shard, part) in parts.iter_mut().enumerate() {
+            let tells = shard == usize::from(journal.shard.0) % shards;
+            part.add_journal(journal, tells);
+        }
     }
 }

@@ -27,25 +27,34 @@ use std::collections::BTreeMap;
 
 use crate::log::partition::snapshot::Snapshot;
 use crate::log::rules::{Rule, holds};
-use crate::model::{OwnerEpoch, PartitionId};
+use crate::model::{OwnerEpoch, PartitionId, ShardIndex};
 
-/// From which owner of a partition on entries of the journals count.
+/// Whose entries of a partition count: they are all in one journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ownership {
+    journal: ShardIndex,
     since: OwnerEpoch,
 }
 
 impl Ownership {
-    /// By its checkpoint and by the metadata.
-    pub fn new(checkpointed: OwnerEpoch, in_metadata: OwnerEpoch) -> Self {
+    /// Of the shard that owns it by the metadata, and from which epoch on, by its checkpoint and by the
+    /// metadata.
+    pub fn new(owner: ShardIndex, checkpointed: OwnerEpoch, in_metadata: OwnerEpoch) -> Self {
         Self {
+            journal: owner,
             since: checkpointed.max(in_metadata),
         }
     }
 
-    /// Whether what carries this epoch counts, be it whole or lost.
-    pub fn counts(self, epoch: OwnerEpoch) -> bool {
-        epoch >= self.since || !holds(Rule::NewestOwnerSpeaks)
+    /// Whether the entries that count are in the journal of this shard.
+    pub fn reads(self, journal: ShardIndex) -> bool {
+        self.journal == journal
+    }
+
+    /// Whether what carries this epoch, in the journal of this shard, counts, be it whole or lost.
+    pub fn counts(self, journal: ShardIndex, epoch: OwnerEpoch) -> bool {
+        let is_of_newest = epoch >= self.since || !holds(Rule::EarlierEntriesVoid);
+        self.reads(journal) && is_of_newest
     }
 }
 
@@ -65,9 +74,12 @@ mod tests {
 
     #[test]
     fn entries_count_from_the_newest_owner_on() {
+        let [owner, other] = [ShardIndex(1), ShardIndex(0)];
         let counts = |checkpointed, in_metadata| {
-            let ownership = Ownership::new(OwnerEpoch(checkpointed), OwnerEpoch(in_metadata));
-            [4, 5, 6].map(|epoch| ownership.counts(OwnerEpoch(epoch)))
+            let (checkpointed, in_metadata) = (OwnerEpoch(checkpointed), OwnerEpoch(in_metadata));
+            let ownership = Ownership::new(owner, checkpointed, in_metadata);
+            assert!(!ownership.counts(other, OwnerEpoch(6)));
+            [4, 5, 6].map(|epoch| ownership.counts(owner, OwnerEpoch(epoch)))
         };
         assert_eq!(counts(4, 4), [true; 3]);
         assert_eq!(counts(4, 5), [false, true, true]);

@@ -18,7 +18,7 @@ use crate::log::rules::{Rule, holds};
 use crate::log::segment::position::Position;
 use crate::log::segment::replacement::Replacement;
 use crate::log::segment::walk::alloc;
-use crate::model::Offset;
+use crate::model::{Offset, TopicId};
 use crate::rt::{BLOCK_BYTES, Buf, Create, File, OpenMode, Runtime, WriteMode};
 
 use super::overlay::{Pending, Placement, Reach};
@@ -29,6 +29,17 @@ use super::ownership::Ownership;
 pub const PARTITIONS_AT_A_TIME: usize = 64;
 
 const MAX_WRITE_BYTES: usize = 1 << 20;
+
+/// What the data directory lists under the name of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListedDir {
+    /// No directory; there may be a link to one.
+    Nothing,
+    /// A directory that does not say whose it is.
+    Unmarked,
+    /// A directory of this topic.
+    Of(TopicId),
+}
 
 /// What a partition's directory is, before anything of the journal is laid over its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +63,8 @@ pub struct RecoveringPartition<R: Runtime> {
     /// Nothing of it was in segment files at the last checkpoint: whatever it has is in the journal, and
     /// its directory may not be there, or not be durable.
     pub is_fresh: bool,
+    /// What the data directory lists under its name.
+    pub listed: ListedDir,
     pub found_dir: FoundDir,
     pub reach: Reach,
     /// Segments that the journal has written to, with the bytes they have then.
@@ -89,10 +102,12 @@ impl<R: Runtime> RecoveringPartition<R> {
         known: &KnownPartition,
         snapshot: Option<Snapshot>,
         producers_ms: i64,
+        listed: ListedDir,
     ) -> Self {
         let empty = || Snapshot::empty(known.id, &known.topic, rt.wall_clock_ms());
         let snapshot = snapshot.unwrap_or_else(empty);
-        let ownership = Ownership::new(snapshot.owner_epoch(), known.owner_epoch);
+        let (checkpointed, in_metadata) = (snapshot.owner_epoch(), known.owner_epoch);
+        let ownership = Ownership::new(known.former_shard, checkpointed, in_metadata);
         // Nothing else of what it says hangs on the owner; from here on it is the next one's.
         let snapshot = snapshot.owned_by(known.next_owner_epoch);
         Self {
@@ -101,6 +116,7 @@ impl<R: Runtime> RecoveringPartition<R> {
             dir: data_dir.join(partition_dir(&known.topic, known.id.index)),
             reach: Reach::new(snapshot.written_back()),
             is_fresh: snapshot.written_back() == Position::default(),
+            listed,
             found_dir: FoundDir::Missing,
             snapshot,
             ownership,

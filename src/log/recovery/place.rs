@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::log::files::partition_dirs::put_aside_unknown_dir;
+use crate::log::files::partition_dirs::{put_aside_unknown_dir, topic_of};
 use crate::log::files::partition_files::{
     PARTITION_METADATA, SegmentFile, SegmentId, segment_path,
 };
@@ -11,8 +11,8 @@ use crate::log::segment::replacement::Replacement;
 use crate::model::RESERVED_TOPIC_NAME;
 use crate::rt::{File, OpenMode, Runtime};
 
-use super::RecoveryError;
-use super::partition::{FoundDir, RecoveringPartition};
+use super::error::RecoveryError;
+use super::partition::{FoundDir, ListedDir, RecoveringPartition};
 use super::plan::needed_files;
 
 /// Looks at the directory of a partition, if the data directory lists one of its name. One that has
@@ -21,7 +21,6 @@ use super::plan::needed_files;
 pub async fn place<R: Runtime>(
     data_dir: &Path,
     partition: &mut RecoveringPartition<R>,
-    is_listed: bool,
 ) -> Result<(), RecoveryError> {
     let (rt, id) = (&partition.rt, partition.snapshot.id());
     if partition.snapshot.topic() == RESERVED_TOPIC_NAME {
@@ -29,12 +28,15 @@ pub async fn place<R: Runtime>(
         partition.snapshot.take_offline(reason.to_owned());
         return Ok(());
     }
-    if !is_listed && (partition.is_fresh || partition.is_offline()) {
-        return Ok(());
-    }
-    partition.is_elsewhere = !is_listed;
+    let mark = match partition.listed {
+        ListedDir::Of(topic) => Some(topic),
+        ListedDir::Unmarked => None,
+        ListedDir::Nothing if partition.is_fresh || partition.is_offline() => return Ok(()),
+        ListedDir::Nothing => topic_of(rt, &partition.dir).await?,
+    };
+    partition.is_elsewhere = partition.listed == ListedDir::Nothing;
     let topic = partition.snapshot.topic();
-    let owner = put_aside_unknown_dir(rt, data_dir, topic, id.index, id.topic).await?;
+    let owner = put_aside_unknown_dir(rt, data_dir, topic, id, mark).await?;
     if owner.is_some() {
         partition.found_dir = FoundDir::Marked;
     } else if partition.is_fresh {

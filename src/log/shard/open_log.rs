@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::log::error::StorageError;
-use crate::log::files::partition_dirs::{put_aside_unknown_dir, remove_tree, sync_mark};
+use crate::log::files::partition_dirs::{put_aside_unknown_dir, remove_tree, sync_mark, topic_of};
 use crate::log::files::partition_files::{
     PARTITION_METADATA, SegmentFile, SegmentId, encode_partition_metadata, segment_path,
 };
@@ -344,8 +344,8 @@ impl<R: Runtime> OpenLog<R> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // What an attempt that was cut short has left, or a topic that was deleted.
                 let data_dir = &storage.options.data_dir;
-                put_aside_unknown_dir(&storage.rt, data_dir, &self.topic, id.index, id.topic)
-                    .await?;
+                let owner = topic_of(&storage.rt, &self.dir).await?;
+                put_aside_unknown_dir(&storage.rt, data_dir, &self.topic, id, owner).await?;
                 self.refuse_records().await?;
                 remove_tree(&storage.rt, &self.dir).await?;
                 self.make_fresh().await?;

@@ -52,8 +52,8 @@ impl<R: Runtime> Drop for OpenShard<R> {
 }
 
 impl<R: Runtime> ShardLog<R> {
-    /// Opens the shard's log in a run that [`crate::log::recover`] has committed, with the partitions
-    /// it returned for this shard. `told` gives what the metadata says of each one.
+    /// Opens the shard's log in a run that [`crate::log::Recovery::commit`] has committed, with the partitions
+    /// that its part of the recovery has. `told` gives what the metadata says of each one.
     pub async fn open(
         rt: R,
         options: LogOptions,

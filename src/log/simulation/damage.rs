@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use crate::log::recovery::{Recovered, RecoveryReport};
+use crate::log::recovery::RecoveryReport;
 use crate::log::{ShardLog, ToldPartition};
 use crate::model::{LeaderEpoch, Offset, PartitionId, PartitionIndex, TopicId};
 use crate::rt::Runtime;
@@ -12,6 +12,7 @@ use crate::sim::Sim;
 use super::caught;
 use super::directed::{ALWAYS, SELDOM, SOON, Scene, append, uncut};
 use super::life;
+use super::recovery::RecoveredShards;
 use super::truth::PartitionTruth;
 use super::work::create_named;
 
@@ -325,7 +326,7 @@ fn serve(scene: &Scene) -> Result<RecoveryReport, String> {
 }
 
 /// A start, as far as its recovery; the process is killed then.
-fn recover(scene: &Scene) -> Result<Recovered, String> {
+fn recover(scene: &Scene) -> Result<RecoveredShards, String> {
     let mut sim = Sim::new(1, &scene.disk);
     let rt = sim.runtime(0);
     let recovery = life::recover_unchecked(&rt, &scene.plan, &scene.truth);

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::rc::Rc;
 
+use crate::log::ShardLog;
 use crate::log::files::checkpoint_slots::CheckpointSlots;
 use crate::log::files::run::RunId;
 use crate::log::options::{LogOptions, ToldPartition, shard_dir};
@@ -11,7 +12,6 @@ use crate::log::partition::effects::Restored;
 use crate::log::partition::snapshot::Snapshot;
 use crate::log::recovery::RecoveredPartition;
 use crate::log::segment::index::SegmentIndex;
-use crate::log::{Recovered, ShardLog};
 use crate::model::{LeaderEpoch, OwnerEpoch, PartitionId, ShardIndex};
 use crate::rt::Runtime;
 use crate::sim::{Cut, Rng, Sim, SimRuntime};
@@ -19,6 +19,7 @@ use crate::sim::{Cut, Rng, Sim, SimRuntime};
 use super::caught;
 use super::directed::{ALWAYS, SELDOM, SOON, Scene, append, uncut};
 use super::life::{self, DATA_DIR, Node};
+use super::recovery::RecoveredShards;
 use super::work::create_named;
 
 /// A partition changes its shard: all that the first has of it is in its files, as its checkpoint says;
@@ -61,7 +62,7 @@ pub fn handed_over(seed: u64) -> Result<(), String> {
         }
         let mut sim = Sim::new(seed + 1, &scene.disk);
         let rt = sim.runtime(0);
-        let found: Result<Result<Recovered, String>, Cut> = sim.run(life::recover_all(
+        let found: Result<Result<RecoveredShards, String>, Cut> = sim.run(life::recover_all(
             &scene.disk,
             &rt,
             &scene.plan,
@@ -81,7 +82,7 @@ fn own(scene: &Scene, id: PartitionId, shard: u16, epoch: OwnerEpoch) {
 async fn open(
     scene: &Scene,
     runtimes: &[SimRuntime],
-    recovered: &Recovered,
+    recovered: &RecoveredShards,
     shard: u16,
     taken: Option<Snapshot>,
 ) -> Result<Rc<Node>, String> {

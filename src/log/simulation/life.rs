@@ -9,12 +9,13 @@ use crate::log::files::partition_files::{
     PARTITION_METADATA, PartitionDir, SegmentFile, decode_partition_metadata, partition_dir,
 };
 use crate::log::options::{Durability, LogConfig, LogOptions, RecoveryOptions};
-use crate::log::recovery::{Recovered, RecoveredPartition, recover};
+use crate::log::recovery::RecoveredPartition;
 use crate::log::{PartitionLog, ReadAsk, ShardLog, ToldPartition};
 use crate::model::{LeaderEpoch, NodeId, Offset, PartitionId, ShardIndex};
 use crate::rt::{Runtime, TaskClass};
 use crate::sim::{Rng, SimDisk, SimRuntime};
 
+use super::recovery::{RecoveredShards, recover};
 use super::truth::Truth;
 use super::work;
 
@@ -104,7 +105,7 @@ pub async fn recover_all(
     rt: &SimRuntime,
     plan: &Plan,
     truth: &RefCell<Truth>,
-) -> Result<Recovered, String> {
+) -> Result<RecoveredShards, String> {
     let named = named_segments(disk);
     let recovered = recover_unchecked(rt, plan, truth).await?;
     for partition in recovered.shards.iter().flatten() {
@@ -163,7 +164,7 @@ pub async fn recover_unchecked(
     rt: &SimRuntime,
     plan: &Plan,
     truth: &RefCell<Truth>,
-) -> Result<Recovered, String> {
+) -> Result<RecoveredShards, String> {
     let data_dir = Path::new(DATA_DIR);
     let failed = |error: std::io::Error| error.to_string();
     rt.create_dir(data_dir).await.map_err(failed)?;
@@ -184,7 +185,7 @@ pub async fn recover_unchecked(
 /// Opens what was recovered, reads all of it, and begins new leader epochs.
 pub async fn open(
     runtimes: Vec<SimRuntime>,
-    recovered: Recovered,
+    recovered: RecoveredShards,
     plan: &Plan,
     truth: Rc<RefCell<Truth>>,
 ) -> Result<Rc<Node>, String> {

@@ -11,6 +11,7 @@ mod failure;
 mod flushes;
 mod handover;
 mod life;
+mod recovery;
 mod rewrite;
 mod truth;
 mod work;
@@ -37,6 +38,7 @@ pub use directed::{
 };
 pub use flushes::{commits_over_two_files, failed_flush};
 pub use handover::handed_over;
+pub use recovery::{RecoveredShards, recover};
 pub use rewrite::{gap_in_a_dense_segment, swap_cut_at_every_step};
 
 /// How lives end.

@@ -330,6 +330,7 @@ impl Truth {
                 id: *id,
                 topic: truth.topic.clone(),
                 shard,
+                former_shard: owner.unwrap_or(shard),
                 owner_epoch,
                 next_owner_epoch: OwnerEpoch(owner_epoch.0 + u32::from(is_moved)),
             }

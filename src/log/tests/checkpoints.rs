@@ -27,6 +27,7 @@ impl Scene {
             id: id(number),
             topic: topic(number),
             shard: ShardIndex(0),
+            former_shard: ShardIndex(0),
             owner_epoch: OwnerEpoch::default(),
             next_owner_epoch: OwnerEpoch::default(),
         }));

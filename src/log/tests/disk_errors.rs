@@ -368,6 +368,7 @@ fn what_checkpoints_have_no_room_for_is_not_made() {
             id: id(number + 1),
             topic: format!("{}{number}", "x".repeat(200)),
             shard: ShardIndex(0),
+            former_shard: ShardIndex(0),
             owner_epoch: OwnerEpoch::default(),
             next_owner_epoch: OwnerEpoch::default(),
         });

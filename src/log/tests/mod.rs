@@ -12,6 +12,7 @@ mod room;
 use std::path::Path;
 use std::rc::Rc;
 
+use super::simulation::recover;
 use super::*;
 use crate::model::batch::{BatchBuilder, BatchView};
 use crate::model::{
@@ -117,6 +118,7 @@ impl Scene {
             id,
             topic: TOPIC.into(),
             shard: ShardIndex(0),
+            former_shard: ShardIndex(0),
             owner_epoch: OwnerEpoch::default(),
             next_owner_epoch: OwnerEpoch::default(),
         });

@@ -30,7 +30,7 @@ use super::{JournalIdentity, JournalStart, Sequence};
 use crate::log::rules::{Rule, holds};
 use crate::model::{NodeId, ShardIndex};
 use crate::rt::Runtime;
-use reader::RingReader;
+use reader::{RingReader, settle};
 use sweep::{Later, sweep};
 use write::{claimed_checksum, payload_is_intact, read_entries, read_table};
 
@@ -54,7 +54,7 @@ pub struct ScanEnd {
     pub bytes: u64,
 }
 
-/// A journal that is being read. Holds the files' locks until it is dropped.
+/// A journal that is being read. Several shards may do so at the same time.
 pub struct JournalScan<R: Runtime> {
     reader: RingReader<R>,
     start: JournalStart,
@@ -79,7 +79,13 @@ enum Found {
 }
 
 impl<R: Runtime> JournalScan<R> {
-    /// Opens the journal in `dir` at `start`, waiting for the locks of whoever wrote it.
+    /// Waits for the locks of whoever wrote the journal in `dir`, which begins at `start`, and makes what
+    /// they have left durable. That it does not change afterwards is a matter of the data directory's lock.
+    pub async fn settle(rt: &R, dir: &Path, start: JournalStart) -> Result<(), ScanError> {
+        settle(rt, dir, start.geometry).await
+    }
+
+    /// Opens the journal in `dir` at `start`; it was settled before ([`JournalScan::settle`]).
     pub async fn open(
         rt: &R,
         dir: &Path,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::ScanError;
 use super::write::front_is_intact;
-use crate::log::files::lock::open_locked;
+use crate::log::files::lock::open_settled;
 use crate::log::files::run::RunId;
 use crate::log::journal::JournalIdentity;
 use crate::log::journal::files::path_of;
@@ -18,7 +18,7 @@ use crate::rt::{BLOCK_BYTES, Buf, File, OpenMode, Runtime};
 
 const READ_BYTES: u64 = 1 << 20;
 
-/// The files of a ring, locked, and the piece that was read last.
+/// The files of a ring, and the piece that was read last.
 pub(super) struct RingReader<R: Runtime> {
     rt: R,
     identity: JournalIdentity,
@@ -45,6 +45,27 @@ impl Piece {
     }
 }
 
+/// Waits for the locks of whoever wrote the files of a journal, and flushes them. From then on nobody
+/// writes to them, until a later run is committed.
+pub async fn settle<R: Runtime>(rt: &R, dir: &Path, geometry: Geometry) -> Result<(), ScanError> {
+    for index in 0..geometry.file_count {
+        let path = path_of(dir, index);
+        let opened = open_settled(rt, &path, OpenMode::DIRECT).await;
+        opened.map_err(|error| not_opened(error, &path, geometry))?;
+    }
+    Ok(())
+}
+
+fn not_opened(error: io::Error, path: &Path, geometry: Geometry) -> ScanError {
+    match error.kind() {
+        io::ErrorKind::NotFound => ScanError::Missing {
+            path: path.to_owned(),
+            file_bytes: geometry.file_bytes,
+        },
+        _ => error.into(),
+    }
+}
+
 impl<R: Runtime> RingReader<R> {
     pub async fn open(
         rt: &R,
@@ -55,19 +76,9 @@ impl<R: Runtime> RingReader<R> {
         let mut files = Vec::new();
         for index in 0..geometry.file_count {
             let path = path_of(dir, index);
-            match open_locked(rt, &path, OpenMode::DIRECT).await {
-                Ok(file) => {
-                    if holds(Rule::FlushBeforeRecovery) {
-                        file.sync().await?;
-                    }
-                    files.push((path, file));
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let file_bytes = geometry.file_bytes;
-                    return Err(ScanError::Missing { path, file_bytes });
-                }
-                Err(error) => return Err(error.into()),
-            }
+            let opened = rt.open(&path, OpenMode::DIRECT).await;
+            let file = opened.map_err(|error| not_opened(error, &path, geometry))?;
+            files.push((path, file));
         }
         Ok(Self {
             rt: rt.clone(),
