@@ -5,11 +5,11 @@
 //! rule is left out in turn and must be missed within `PLANTED_SEEDS` (150) seeds.
 
 use corelane::log::simulation::{
-    Ending, Report, commits_over_two_files, count_steps, emptied, failed_flush, full_disk,
-    full_journal, gap_in_a_dense_segment, handed_over, late_write, lost_metadata, missing_dir,
-    missing_segment, offline_keeps_all, recovery_time, rolls_cut_at_each_step, rotten_checkpoint,
-    rotten_journal, rotten_log_start, run_cut_at, run_failing_disk, swap_cut_at_every_step,
-    try_seed, unflushed_log_start,
+    Ending, Report, came_back, commits_over_two_files, count_steps, emptied, failed_flush,
+    full_disk, full_journal, gap_in_a_dense_segment, handed_over, late_write, lost_metadata,
+    missing_dir, missing_segment, offline_keeps_all, recovery_time, rolls_cut_at_each_step,
+    rotten_checkpoint, rotten_journal, rotten_log_start, run_cut_at, run_failing_disk,
+    swap_cut_at_every_step, try_seed, unflushed_log_start,
 };
 use corelane::sim::node::{NodeReport, run_node_seed};
 
@@ -84,6 +84,7 @@ fn directed_lives() {
         commits_over_two_files(seed).expect("two files");
         failed_flush(seed).expect("a failed flush");
         handed_over(seed).expect("another owner");
+        came_back(seed).expect("the first owner again");
     }
 }
 
@@ -171,6 +172,8 @@ mod planted {
         match rule {
             Rule::Locks => late_write,
             Rule::NewestOwnerSpeaks => handed_over,
+            Rule::NameDurable => |seed| try_seed(seed, Ending::PowerCut).map(|_| ()),
+            Rule::EarlierEntriesVoid => came_back,
             Rule::RotIsNotTorn => rotten_journal,
             Rule::MetadataDurableFirst => lost_metadata,
             Rule::FlushBeforeRecovery => unflushed_log_start,

@@ -204,8 +204,8 @@ fn unflushed_once(seed: u64) -> Result<(), String> {
     sim.process_kill();
     let mut sim = Sim::new(rng.next_u64(), &scene.disk);
     let rt = sim.runtime(0);
-    // A whole recovery has about 120 steps here; the segments go in the last third of them.
-    sim.cut_at_io(60 + rng.below(80));
+    // A whole recovery has about 120 steps here; the segments go in the last quarter of them.
+    sim.cut_at_io(90 + rng.below(30));
     let _ = sim.run(life::recover_unchecked(&rt, &scene.plan, &scene.truth));
     sim.power_cut();
     scene.life(async |_, _| Ok(()))
@@ -405,7 +405,7 @@ pub async fn append_up_to(
 }
 
 /// Makes a batch of one record; it is appended as the future says.
-fn append_value(
+pub fn append_value(
     node: &Rc<Node>,
     id: PartitionId,
     value_bytes: usize,

@@ -17,7 +17,7 @@ use crate::rt::Runtime;
 use crate::sim::{Cut, Rng, Sim, SimRuntime};
 
 use super::caught;
-use super::directed::{ALWAYS, SELDOM, SOON, Scene, append, uncut};
+use super::directed::{ALWAYS, SELDOM, SOON, Scene, append, append_value, uncut};
 use super::life::{self, DATA_DIR, Node};
 use super::recovery::RecoveredShards;
 use super::work::create_named;
@@ -60,16 +60,83 @@ pub fn handed_over(seed: u64) -> Result<(), String> {
             0 => sim.power_cut(),
             _ => sim.process_kill(),
         }
-        let mut sim = Sim::new(seed + 1, &scene.disk);
-        let rt = sim.runtime(0);
-        let found: Result<Result<RecoveredShards, String>, Cut> = sim.run(life::recover_all(
-            &scene.disk,
-            &rt,
-            &scene.plan,
-            &scene.truth,
-        ));
-        uncut(found)?.map(|_| ())
+        recover(&scene, seed)
     })
+}
+
+/// A partition comes back to the shard that had it first, and nothing more is appended to it. The newest
+/// checkpoint of that shard rots, so that its journal is read from the beginning of the run; and so does the
+/// last entry there, which the shard wrote when it had the partition for the first time. Nothing is lost.
+///
+/// # Errors
+/// The promise that was broken.
+pub fn came_back(seed: u64) -> Result<(), String> {
+    let [first, other] = [[0, 1], [1, 0]][(seed % 2) as usize];
+    caught(|| {
+        let mut scene = Scene::new(seed, SELDOM);
+        scene.plan.shards = 2;
+        let mut rng = Rng::new(seed);
+        let mut sim = Sim::new(seed, &scene.disk);
+        let runtimes = [sim.runtime(0), sim.runtime(1)];
+        let lived = sim.run(async {
+            let rt = &runtimes[0];
+            let recovered = life::recover_all(&scene.disk, rt, &scene.plan, &scene.truth).await?;
+            let node = open(&scene, &runtimes, &recovered, first, None).await?;
+            let id = create_named(&node, "t", &mut rng).await?;
+            own(&scene, id, first, OwnerEpoch(0));
+            for _ in 0..2 {
+                append_value(&node, id, VALUE_BYTES, &mut rng)?.await?;
+                node.runtimes[0].sleep(SOON).await;
+            }
+            close(&node).await?;
+            own(&scene, id, other, OwnerEpoch(1));
+            let snapshot = checkpointed(rt, first, recovered.run, id).await?;
+            let taken = snapshot.owned_by(OwnerEpoch(1));
+            let node = open(&scene, &runtimes, &recovered, other, Some(taken)).await?;
+            append_some(&node, id, &mut rng).await?;
+            close(&node).await?;
+            own(&scene, id, first, OwnerEpoch(2));
+            Ok(())
+        });
+        uncut::<Result<(), String>>(lived)??;
+        sim.process_kill();
+        rot(&scene, first)?;
+        recover(&scene, seed)
+    })
+}
+
+/// A journal write that has it takes a block, and more than half of that are its bytes.
+const VALUE_BYTES: usize = 3000;
+const BLOCK: u64 = 4096;
+
+/// The newest checkpoint of a shard, and the bytes of the second write of its journal, whose table stays.
+fn rot(scene: &Scene, shard: u16) -> Result<(), String> {
+    let slots = [0, 1].map(|slot| format!("{DATA_DIR}/shard-{shard}/checkpoint-{slot}"));
+    let sequence = |slot: &String| Some(scene.disk.read_file(slot)?.get(32..40)?.to_vec());
+    let newest = slots.iter().max_by_key(|slot| sequence(slot));
+    let journal = format!("{DATA_DIR}/shard-{shard}/journal/0000");
+    let bytes = BLOCK + BLOCK / 2..BLOCK + BLOCK / 2 + 8;
+    for (path, bytes) in [(newest.ok_or("no slot")?, 0..BLOCK), (&journal, bytes)] {
+        let rotten = scene.disk.corrupt(path, bytes);
+        rotten.map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// Everything is in files, as the checkpoint says.
+async fn close(node: &Rc<Node>) -> Result<(), String> {
+    node.runtimes[0].sleep(SOON).await;
+    let closed = node.shards[0].close().await;
+    closed.map_err(|error| error.to_string())
+}
+
+/// A start, as far as its recovery.
+fn recover(scene: &Scene, seed: u64) -> Result<(), String> {
+    let mut sim = Sim::new(seed + 1, &scene.disk);
+    let rt = sim.runtime(0);
+    let recovery = life::recover_all(&scene.disk, &rt, &scene.plan, &scene.truth);
+    let found: Result<Result<RecoveredShards, String>, Cut> = sim.run(recovery);
+    uncut(found)?.map(|_| ())
 }
 
 fn own(scene: &Scene, id: PartitionId, shard: u16, epoch: OwnerEpoch) {

@@ -37,7 +37,7 @@ pub use directed::{
     rotten_journal, unflushed_log_start,
 };
 pub use flushes::{commits_over_two_files, failed_flush};
-pub use handover::handed_over;
+pub use handover::{came_back, handed_over};
 pub use recovery::{RecoveredShards, recover};
 pub use rewrite::{gap_in_a_dense_segment, swap_cut_at_every_step};
 
