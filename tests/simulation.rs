@@ -7,9 +7,9 @@
 use corelane::log::simulation::{
     Ending, Report, came_back, commits_over_two_files, count_steps, emptied, failed_flush,
     full_disk, full_journal, gap_in_a_dense_segment, handed_over, late_write, lost_metadata,
-    missing_dir, missing_segment, offline_keeps_all, recovery_time, rolls_cut_at_each_step,
-    rotten_checkpoint, rotten_journal, rotten_log_start, run_cut_at, run_failing_disk,
-    swap_cut_at_every_step, try_seed, unflushed_log_start,
+    missing_dir, missing_segment, offline_keeps_all, read_by_several, recovery_time,
+    rolls_cut_at_each_step, rotten_checkpoint, rotten_journal, rotten_log_start, run_cut_at,
+    run_failing_disk, stopped_in_part, swap_cut_at_every_step, try_seed, unflushed_log_start,
 };
 use corelane::sim::node::{NodeReport, run_node_seed};
 
@@ -99,6 +99,8 @@ fn damaged_files() {
         rotten_checkpoint(seed).expect("checkpoint");
         rotten_log_start(seed).expect("log start");
         gap_in_a_dense_segment(seed).expect("gap");
+        read_by_several(seed).expect("one journal, several shards");
+        stopped_in_part(seed).expect("one shard stopped cleanly");
     }
 }
 

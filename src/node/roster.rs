@@ -77,14 +77,16 @@ impl Roster {
 }
 
 impl<T: Send + 'static, A: Send + 'static> Steps<T, A> {
-    fn new() -> Self {
+    /// No shard yet.
+    pub fn new() -> Self {
         Self {
             tell: Vec::new(),
             answers: Vec::new(),
         }
     }
 
-    fn add<R: Runtime>(&mut self, rt: &R) -> Step<T, A> {
+    /// One more shard, and its end of the step.
+    pub fn add<R: Runtime>(&mut self, rt: &R) -> Step<T, A> {
         let ((tell, told), (answer, answered)) = (rt.lane(1), rt.lane(1));
         self.tell.push(tell);
         self.answers.push(answered);

@@ -10,7 +10,9 @@ use futures_util::FutureExt;
 use uuid::Uuid;
 
 use super::controller::Controller;
+use super::error::ServeError;
 use super::metadata_log::MetadataLog;
+use super::roster::Steps;
 use super::rules::NodeRules;
 use crate::cluster::controller::{Change, Made, NewTopic, NodeStart, TopicKey};
 use crate::config::{DynamicConfigs, Host, Sources};
@@ -311,5 +313,51 @@ fn many_starts_do_not_let_the_log_grow() {
             .read_file(format!("{DIR}/log"))
             .map_or(0, |log| log.len());
         assert!(bytes < 6 << 20, "{bytes} bytes");
+    });
+}
+
+/// Shards answer a step in any order. One that fails fails the step at once, and what the others are at is
+/// dropped when they learn of it.
+#[test]
+fn a_step_ends_with_all_shards_or_with_the_first_that_fails() {
+    in_sim(6, async |rt, _| {
+        let mut steps = Steps::<u64, u64>::new();
+        for step in [0, 1].map(|_| steps.add(&rt)) {
+            let waiter = rt.clone();
+            rt.spawn(TaskClass::Foreground, async move {
+                let work = async |told| {
+                    waiter.sleep(Duration::from_millis(told)).await;
+                    Ok(((), told + 1))
+                };
+                step.take_while_wanted(work).await;
+            });
+        }
+        assert_eq!(steps.take([20, 10]).await.expect("all answer"), [21, 11]);
+
+        let mut steps = Steps::<u64, u64>::new();
+        let (endless, fails) = (steps.add(&rt), steps.add(&rt));
+        let dropped = Rc::new(());
+        let held = dropped.clone();
+        rt.spawn(TaskClass::Foreground, async move {
+            let work = async |_| {
+                std::future::pending::<()>().await;
+                Ok((held, 0))
+            };
+            endless.take_while_wanted(work).await;
+        });
+        rt.spawn(TaskClass::Foreground, async move {
+            let lost = async |shard| Err::<((), u64), _>(ServeError::Lost(shard as usize));
+            fails.take(lost).await;
+        });
+        let failed = steps.take([0, 9]).await;
+        assert!(matches!(failed, Err(ServeError::Lost(9))), "{failed:?}");
+        drop(steps);
+        rt.sleep(Duration::from_secs(1)).await;
+        assert_eq!(Rc::strong_count(&dropped), 1, "the work goes on");
+
+        let mut steps = Steps::<u64, u64>::new();
+        drop(steps.add(&rt));
+        let gone = steps.take([0]).await;
+        assert!(matches!(gone, Err(ServeError::Lost(0))), "{gone:?}");
     });
 }

@@ -17,7 +17,7 @@ use super::truth::PartitionTruth;
 use super::work::create_named;
 
 const BLOCK: u64 = 4096;
-const JOURNAL: &str = "/data/shard-0/journal/0000";
+pub const JOURNAL: &str = "/data/shard-0/journal/0000";
 /// Where the journal of the first life is kept.
 const KEPT: &str = "/data/shard-0/journal.run-1/0000";
 
@@ -255,7 +255,7 @@ pub fn rotten_checkpoint(seed: u64) -> Result<(), String> {
 
 /// A life in which three partitions get a batch each, in journal writes of a block, and then the
 /// last one another, behind a checkpoint.
-fn three_topics(scene: &Scene) -> Result<Vec<PartitionId>, String> {
+pub fn three_topics(scene: &Scene) -> Result<Vec<PartitionId>, String> {
     let mut ids = Vec::new();
     scene.life(async |node, rng| {
         for topic in ["a", "b", "c"] {
@@ -285,7 +285,8 @@ fn first_batch(scene: &Scene, id: PartitionId) -> Vec<u8> {
     known.map(|batch| batch.bytes.clone()).unwrap_or_default()
 }
 
-fn corrupt(scene: &Scene, path: &str, at: u64) -> Result<(), String> {
+/// Rot of one block.
+pub fn corrupt(scene: &Scene, path: &str, at: u64) -> Result<(), String> {
     let rotten = scene.disk.corrupt(path, at..at + BLOCK);
     rotten.map_err(|error| error.to_string())
 }
@@ -326,7 +327,7 @@ fn serve(scene: &Scene) -> Result<RecoveryReport, String> {
 }
 
 /// A start, as far as its recovery; the process is killed then.
-fn recover(scene: &Scene) -> Result<RecoveredShards, String> {
+pub fn recover(scene: &Scene) -> Result<RecoveredShards, String> {
     let mut sim = Sim::new(1, &scene.disk);
     let rt = sim.runtime(0);
     let recovery = life::recover_unchecked(&rt, &scene.plan, &scene.truth);

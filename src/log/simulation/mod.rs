@@ -13,6 +13,7 @@ mod handover;
 mod life;
 mod recovery;
 mod rewrite;
+mod shards;
 mod truth;
 mod work;
 
@@ -40,6 +41,7 @@ pub use flushes::{commits_over_two_files, failed_flush};
 pub use handover::{came_back, handed_over};
 pub use recovery::{RecoveredShards, recover};
 pub use rewrite::{gap_in_a_dense_segment, swap_cut_at_every_step};
+pub use shards::{read_by_several, stopped_in_part};
 
 /// How lives end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

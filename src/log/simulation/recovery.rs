@@ -16,6 +16,7 @@ use crate::rt::Runtime;
 #[derive(Debug)]
 pub struct RecoveredShards {
     pub run: RunId,
+    pub clean: bool,
     pub last_times: LastTimes,
     pub report: RecoveryReport,
     /// Each shard's partitions.
@@ -44,6 +45,7 @@ pub async fn recover<R: Runtime>(
     let ends = shards.into_iter().map(ShardRecovery::end);
     Ok(RecoveredShards {
         run: node.run,
+        clean: node.clean,
         last_times: node.last_times,
         report: node.report,
         shards: try_join_all(ends).await?,

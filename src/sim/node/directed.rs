@@ -1,16 +1,16 @@
 //! Lives of a node that lead straight to where chance comes seldom.
 
 use super::*;
-use crate::client::NewTopic;
+use crate::client::{Client, NewTopic};
 
-/// A node of one shard on a machine of its own, and whoever asks it.
+/// A node on a machine of its own, and whoever asks it.
 struct Lives {
     scene: Scene,
     rng: Rng,
 }
 
 impl Lives {
-    fn run<F: Future<Output = ()>>(seed: u64, test: impl FnOnce(Lives) -> F) {
+    fn run<F: Future<Output = ()>>(seed: u64, shards: u16, test: impl FnOnce(Lives) -> F) {
         let mut rng = Rng::new(seed);
         let world = Rc::new(SimWorld::new(seed));
         let disk = SimDisk::new(DiskModel::default());
@@ -20,7 +20,7 @@ impl Lives {
             CLIENT_MEMORY_BYTES,
         );
         let machine = Machine::new(&world, disk, Durability::Fsync, &mut rng);
-        machine.set_shards(1);
+        machine.set_shards(shards);
         let scene = Scene {
             rt: clients.runtime(0),
             machine: Rc::new(machine),
@@ -29,6 +29,22 @@ impl Lives {
             world: world.clone(),
         };
         world.run(test(Lives { scene, rng }));
+    }
+
+    /// A client that has made topic `t`, of two partitions with a record each.
+    async fn two_partitions(&self) -> Client<SimRuntime> {
+        let client = load::client(&self.scene);
+        let topic = NewTopic {
+            name: "t".to_owned(),
+            partitions: 2,
+            replication_factor: 1,
+            configs: Vec::new(),
+        };
+        client.create_topic(&topic, false).await.expect("a topic");
+        client.wait_for_leaders("t").await.expect("leaders");
+        let sent = load::send_to_each(&self.scene, &client, "t", 2).await;
+        sent.expect("records");
+        client
     }
 
     async fn start(&mut self) {
@@ -43,19 +59,9 @@ impl Lives {
 #[test]
 fn a_topic_deleted_as_the_power_goes() {
     for seed in 0..60 {
-        Lives::run(seed, async |mut lives| {
+        Lives::run(seed, 1, async |mut lives| {
             lives.start().await;
-            let client = load::client(&lives.scene);
-            let topic = NewTopic {
-                name: "t".to_owned(),
-                partitions: 2,
-                replication_factor: 1,
-                configs: Vec::new(),
-            };
-            client.create_topic(&topic, false).await.expect("a topic");
-            client.wait_for_leaders("t").await.expect("leaders");
-            let sent = load::send_to_each(&lives.scene, &client, "t", 2).await;
-            sent.expect("records");
+            let client = lives.two_partitions().await;
             let process = lives.scene.machine.process().expect("it runs");
             process.cut_at_io(process.io_count() + 1 + seed % 12);
             let deletion = pin!(client.delete_topic("t"));
@@ -66,6 +72,35 @@ fn a_topic_deleted_as_the_power_goes() {
                 lives.start().await;
                 lives.scene.machine.end(true);
             }
+        });
+    }
+}
+
+/// One of two shards cannot recover its partition: the start fails with its error, both shards end, and
+/// nothing is committed. When the cause is gone the node starts.
+#[test]
+fn a_start_that_one_shard_fails() {
+    for (seed, partition) in [(0, 0), (1, 1)] {
+        Lives::run(seed, 2, async |mut lives| {
+            lives.start().await;
+            lives.two_partitions().await.close();
+            lives.scene.machine.end(false);
+            // From here on something of both is in segment files.
+            lives.start().await;
+            lives.scene.machine.end(false);
+            let mark = format!("/data/t-{partition}/partition.metadata");
+            let disk = lives.scene.machine.disk().clone();
+            let (whole, run) = (disk.read_file(&mark), disk.read_file("/data/run"));
+            disk.write_file(&mark, b"?").expect("damage");
+            lives.scene.machine.start(&mut lives.rng);
+            let refused = lives.scene.machine.serves().await;
+            let reason = refused.expect_err("a start without a mark");
+            assert!(reason.contains("printf"), "{reason}");
+            assert_eq!(disk.read_file("/data/run"), run, "committed");
+            lives.scene.machine.end(false);
+            let restored = disk.write_file(&mark, &whole.expect("a mark"));
+            restored.expect("repair");
+            lives.start().await;
         });
     }
 }
