@@ -34,6 +34,11 @@
 //!   does not exist yet.
 //! - **One journal per shard**, not one per process: that would be a lock, or a hop between cores, for
 //!   every byte.
+//! - **Each shard recovers its own partitions**, where they stay, from the journal of who owned them, even if
+//!   after another number of shards several read the same one: nothing is handed over that a core would
+//!   have to copy. A debug build with two shards, 2,000 partitions and 94 MB of journals, files in memory, took
+//!   0.70 s on one core and takes 0.58 on both, which had other work as well; the busier thread 0.34 s of
+//!   processor time instead of 0.57. On a disk of about 200 MB/s it took 0.9 s and takes 0.8.
 //! - **One durability level per node**, not per topic: behind an unflushed entry, a flushed one is worth
 //!   nothing after power loss.
 //! - **One copy of each batch** between socket and segment, into the tail's block-aligned chunks.
