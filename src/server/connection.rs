@@ -146,12 +146,10 @@ impl<R: Runtime> Connection<R> {
                 pin!(self.patience(rt)),
             );
             let written = select(responses, patience).await;
-            // Whatever is left cannot be answered: the reader must not wait for more.
-            self.stream.shutdown();
             if let Either::Left((Err(error), _)) = &written {
                 tracing::debug!(%error, "connection ends while writing");
-                self.in_flight.set_total(usize::MAX);
             }
+            self.give_up();
         };
         futures_util::join!(reading, writing);
     }
@@ -179,6 +177,17 @@ impl<R: Runtime> Connection<R> {
         self.stopping.set(true);
         self.changed.notify();
         self.stream.stop_reading();
+    }
+
+    /// Nothing can be answered any more, so nothing more is accepted. What waits for its turn goes now: the
+    /// reader may be waiting for the slots or the memory that it holds, and with it every other connection
+    /// that needs some.
+    fn give_up(&self) {
+        self.stream.shutdown();
+        self.stopping.set(true);
+        self.in_flight.set_total(usize::MAX);
+        drop(self.replies.take());
+        self.changed.notify();
     }
 
     async fn read_requests(
@@ -347,6 +356,60 @@ fn bytes_of(pieces: &[Buf]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::FrameMemory;
+    use crate::rt::{Listener, Socket};
+    use crate::sim::{DiskModel, Sim, SimDisk};
+
+    /// Has no answer to anything.
+    struct Speechless {
+        accepted: Cell<usize>,
+    }
+
+    impl Service for Speechless {
+        async fn accept(&self, _: Buf, _: RequestTimes) -> Reply {
+            self.accepted.set(self.accepted.get() + 1);
+            Reply::Ready(None)
+        }
+        fn answered(&self, _: &Counted, _: &RequestTimes) {}
+        fn muted_until(&self) -> Duration {
+            Duration::ZERO
+        }
+        fn ended(&self, _: &FrameError) {}
+    }
+
+    /// Of 5,000 requests that came at once the first has no answer: the connection closes. The others stand
+    /// in the reader's buffer, and need more slots and more memory than there is.
+    #[test]
+    fn what_cannot_be_answered_holds_nothing() {
+        let mut sim = Sim::new(3, &SimDisk::new(DiskModel::default()));
+        let rt = sim.runtime(0);
+        let (small, served) = sim
+            .run(async move {
+                let small = Budget::new(64 << 10);
+                let memory = FrameMemory {
+                    small: small.clone(),
+                    ..FrameMemory::own(Budget::new(1 << 20))
+                };
+                let listener = rt.listen(([127, 0, 0, 1], 0).into()).unwrap();
+                let client = rt.connect(listener.local_addr().unwrap()).await.unwrap();
+                let requests = [0, 0, 0, 12].repeat(5_000 * 4);
+                client.write(vec![Buf::from_vec(requests)]).await.unwrap();
+                let stream = Stream::plain(&rt, listener.accept().await.unwrap());
+                let frames = FrameReader::new(rt.clone(), stream.clone(), 1 << 10, memory);
+                let connection = Connection::new(&rt, stream);
+                let service = Speechless {
+                    accepted: Cell::new(0),
+                };
+                let run = pin!(connection.run(&rt, frames, &service));
+                let late = pin!(rt.sleep(Duration::from_secs(60)));
+                let ended = matches!(select(run, late).await, Either::Left(_));
+                (small.taken(), ended.then(|| service.accepted.get()))
+            })
+            .unwrap();
+        let served = served.expect("the connection ends");
+        assert!(served <= REQUESTS_IN_FLIGHT, "{served} requests");
+        assert_eq!(small, 0);
+    }
 
     #[test]
     fn writes_are_cut_where_they_are_long_enough() {
