@@ -16,7 +16,7 @@ use crate::log::files::codec::{Fields, open_header, seal_header};
 use crate::log::files::lock::{open_locked, open_settled};
 use crate::log::files::small_file::reserve_durably;
 use crate::log::rules::{Rule, holds};
-use crate::rt::{ArenaFull, BLOCK_BYTES, BufMut, Create, File, OpenMode, Runtime, WriteMode};
+use crate::rt::{ArenaFull, BLOCK_BYTES, Buf, BufMut, Create, File, OpenMode, Runtime, WriteMode};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"CLRL");
 const VERSION: u32 = 1;
@@ -116,7 +116,8 @@ impl<R: Runtime> RecordLog<R> {
         let records = log.replay().await?;
         if !log.is_sealed {
             log.grow_to(log.end + record_bytes(0)).await?;
-            log.write(SEAL, WriteMode::Durable).await?;
+            let seal = log.lay_out(log.next_index, SEAL)?;
+            log.write([seal], WriteMode::Durable).await?;
         }
         log.grow_ahead().await;
         Ok((log, records))
@@ -140,8 +141,11 @@ impl<R: Runtime> RecordLog<R> {
         } else {
             WriteMode::Plain
         };
-        self.write(record, mode).await?;
-        self.write(SEAL, mode).await?;
+        // Memory for both, before either is written: a record that is there without its seal is neither
+        // in the log nor out of it.
+        let record = self.lay_out(self.next_index, record)?;
+        let seal = self.lay_out(self.next_index + 1, SEAL)?;
+        self.write([record, seal], mode).await?;
         self.grow_ahead().await;
         Ok(())
     }
@@ -192,29 +196,42 @@ impl<R: Runtime> RecordLog<R> {
         Ok(())
     }
 
-    async fn write(&mut self, record: &[u8], mode: WriteMode) -> Result<(), RecordLogError> {
-        if self.failed {
-            return Err(self.io(io::Error::other("an earlier write failed")));
-        }
+    /// A record with its header, in whole blocks. An error has changed nothing.
+    fn lay_out(&self, index: u64, record: &[u8]) -> Result<Buf, RecordLogError> {
         let header = Header {
             id: self.id,
-            index: self.next_index,
+            index,
             record_bytes: record.len() as u32,
             record_checksum: crc32c::crc32c(record),
         };
-        let bytes = record_bytes(record.len());
-        let buffer = self.rt.arena().alloc(bytes as usize);
+        let bytes = record_bytes(record.len()) as usize;
+        let buffer = self.rt.arena().alloc(bytes);
         let mut buffer = buffer.map_err(|full: ArenaFull| self.io(io::Error::other(full)))?;
         buffer.extend_from_slice(&header.encode());
         buffer.extend_from_slice(record);
-        buffer.extend_zeroed(bytes as usize - buffer.len());
+        buffer.extend_zeroed(bytes - buffer.len());
+        Ok(buffer.freeze())
+    }
+
+    /// Writes records that are laid out, the next one only when the one before is durable. Where one of
+    /// them fails the log takes no more.
+    async fn write<const N: usize>(
+        &mut self,
+        records: [Buf; N],
+        mode: WriteMode,
+    ) -> Result<(), RecordLogError> {
+        if self.failed {
+            return Err(self.io(io::Error::other("an earlier write failed")));
+        }
         self.failed = true;
-        let written = self.file.write_at(vec![buffer.freeze()], self.end, mode);
-        let written = written.await;
-        written.map_err(|source| self.io(source))?;
+        for record in records {
+            let bytes = record.len() as u64;
+            let written = self.file.write_at(vec![record], self.end, mode).await;
+            written.map_err(|source| self.io(source))?;
+            self.end += bytes;
+            self.next_index += 1;
+        }
         self.failed = false;
-        self.end += bytes;
-        self.next_index += 1;
         Ok(())
     }
 

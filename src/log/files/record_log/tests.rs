@@ -1,8 +1,13 @@
 //! The record log on a simulated disk.
 
 use std::cell::RefCell;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
 
 use super::*;
+use crate::rt::DurableWrites;
 use crate::sim::{DiskModel, Rng, Sim, SimDisk, SimRuntime};
 
 const DIR: &str = "/metadata";
@@ -147,6 +152,39 @@ fn a_damaged_seal_costs_nothing() {
     disk.corrupt("/metadata/log", size - 4096..size).unwrap();
     assert_eq!(reopened(&disk).unwrap().len(), 3);
     assert_eq!(reopened_size(&disk), size, "sealed again");
+}
+
+/// Others take all memory that becomes free while a record is on its way to the disk.
+#[test]
+fn without_memory_a_record_is_in_the_log_or_not() {
+    for free_blocks in 0..4 {
+        let disk = SimDisk::new(DiskModel::default());
+        let mut sim = Sim::new(7, &disk);
+        sim.set_durable_writes(DurableWrites::Flush);
+        let rt = sim.runtime(0);
+        let is_there = sim
+            .run(async {
+                let (mut log, _) = RecordLog::open(&rt, Path::new(DIR)).await.unwrap();
+                let taken = || std::iter::from_fn(|| rt.arena().alloc(BLOCK_BYTES).ok());
+                let mut held: Vec<BufMut> = taken().collect();
+                held.truncate(held.len() - free_blocks);
+                let appended = pin!(log.append(b"record", Reserve::Keep));
+                let others = pin!(async {
+                    loop {
+                        held.extend(taken());
+                        rt.sleep(Duration::from_micros(1)).await;
+                    }
+                });
+                match select(appended, others).await {
+                    Either::Left((appended, _)) => appended.is_ok(),
+                    Either::Right((never, _)) => never,
+                }
+            })
+            .unwrap();
+        drop(sim);
+        assert_eq!(reopened(&disk).unwrap().len(), usize::from(is_there));
+        assert_eq!(is_there, free_blocks > 1, "{free_blocks} blocks");
+    }
 }
 
 #[test]
