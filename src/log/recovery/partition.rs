@@ -190,6 +190,8 @@ impl<R: Runtime> RecoveringPartition<R> {
         {
             self.flush(true).await?;
             self.pending = None;
+            // There may be more partitions whose segments change than files that can be open.
+            self.close();
         }
         let pending = self.pending.get_or_insert_with(|| Pending::at(at));
         for piece in payload {
@@ -219,10 +221,26 @@ impl<R: Runtime> RecoveringPartition<R> {
             let offset = start + (number * MAX_WRITE_BYTES) as u64;
             write_padded(&self.rt, &file, offset, piece).await?;
         }
-        if writes_rest {
+        if writes_rest && !self.is_cut_behind(&file, rest.0, &rest.1).await? {
             write_padded(&self.rt, &file, rest.0, &rest.1).await?;
         }
         Ok(())
+    }
+
+    /// Whether a file ends with these bytes, at `start`, already: its segment was sealed, and cut to its
+    /// length. To write them again, with zeros up to the next block, takes room that there may not be.
+    ///
+    /// An example. A segment of 9,000 bytes lies on a file system with blocks of 1 KiB, and has nine of them;
+    /// its last 808 bytes with zeros up to 12,288 would need three more.
+    async fn is_cut_behind(&self, file: &R::File, start: u64, bytes: &[u8]) -> io::Result<bool> {
+        let size = file.size()?;
+        if size % BLOCK_BYTES as u64 == 0 || size != start + bytes.len() as u64 {
+            return Ok(false);
+        }
+        let block = alloc(&self.rt, BLOCK_BYTES).await?;
+        let (read, block) = file.read_at(block, start, BLOCK_BYTES).await;
+        read?;
+        Ok(*block == *bytes)
     }
 
     /// Makes the directory where it is not there, waiting for room on a full disk.
