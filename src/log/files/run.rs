@@ -1,7 +1,16 @@
 //! The committed run: which start of the node the journals and checkpoints on disk belong to.
 //!
-//! The file `run` has two slots of one block. A start is committed by writing the slot that does
-//! not hold the newest one; a torn write leaves the predecessor in force.
+//! The file `run` has two slots of one block. A start is committed by writing it into the slot that does
+//! not hold the newest one, and then, before anything is accepted, into the other as well: a torn write
+//! leaves the predecessor in force, and of a run that has accepted something no single block that rots
+//! leaves the run before, whose journals and shards are others.
+//!
+//! | slots | what happened | in force |
+//! |---|---|---|
+//! | 4, 4 | run 4 accepts | 4 |
+//! | torn, 4 | the start of run 5 was cut in its first write | 4 |
+//! | 5, 4 | it was cut before the second one; nothing was accepted | 5 |
+//! | rotten, 5 or 5, rotten | run 5 accepts | 5 |
 
 use std::fmt;
 use std::io;
@@ -115,27 +124,28 @@ impl<R: Runtime> RunFile<R> {
         self.committed
     }
 
-    /// Commits `run`; durable when this returns.
+    /// Commits `run`; durable, in both slots, when this returns.
     pub async fn commit(&mut self, run: Run) -> Result<(), RunError> {
-        let write = async {
-            let mut block = self
-                .rt
-                .arena()
-                .alloc(BLOCK_BYTES)
-                .map_err(io::Error::other)?;
-            block.extend_from_slice(&encode(run));
-            block.extend_zeroed(BLOCK_BYTES - SLOT_BYTES);
-            let offset = self.next_slot * BLOCK_BYTES as u64;
-            let bufs = vec![block.freeze()];
-            self.file.write_at(bufs, offset, WriteMode::Durable).await
-        };
-        write.await.map_err(|source| RunError::Io {
-            path: self.path.clone(),
-            source,
-        })?;
-        self.committed = Some(run);
-        self.next_slot = (self.next_slot + 1) % SLOTS;
+        for _ in 0..SLOTS {
+            let written = self.write_slot(run).await;
+            written.map_err(|source| RunError::Io {
+                path: self.path.clone(),
+                source,
+            })?;
+            self.committed = Some(run);
+            self.next_slot = (self.next_slot + 1) % SLOTS;
+        }
         Ok(())
+    }
+
+    async fn write_slot(&self, run: Run) -> io::Result<()> {
+        let block = self.rt.arena().alloc(BLOCK_BYTES);
+        let mut block = block.map_err(io::Error::other)?;
+        block.extend_from_slice(&encode(run));
+        block.extend_zeroed(BLOCK_BYTES - SLOT_BYTES);
+        let offset = self.next_slot * BLOCK_BYTES as u64;
+        let bufs = vec![block.freeze()];
+        self.file.write_at(bufs, offset, WriteMode::Durable).await
     }
 }
 
@@ -247,6 +257,26 @@ mod tests {
                 }
             }
             assert!(known.get() > 3);
+        }
+    }
+
+    #[test]
+    fn one_damaged_slot_costs_nothing() {
+        for slot in 0..SLOTS {
+            let disk = SimDisk::new(DiskModel::default());
+            let known = std::cell::Cell::new(0);
+            let mut sim = Sim::new(1, &disk);
+            let rt = sim.runtime(0);
+            sim.run(commit_some(rt, &known)).unwrap().unwrap();
+            drop(sim);
+            let at = slot * BLOCK_BYTES as u64;
+            disk.corrupt("/run", at..at + 8).unwrap();
+            let mut sim = Sim::new(2, &disk);
+            let rt = sim.runtime(0);
+            let opened = sim.run(RunFile::open(&rt, Path::new("/"))).unwrap();
+            let mut file = opened.unwrap();
+            assert_eq!(file.committed(), Some(run(3)), "slot {slot}");
+            sim.run(file.commit(run(4))).unwrap().unwrap();
         }
     }
 
