@@ -17,6 +17,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::log::error::is_disk_full;
 use crate::log::files::codec::{Fields, open_header, seal_header};
@@ -24,7 +25,7 @@ use crate::log::files::lock::open_settled;
 use crate::log::files::run::RunId;
 use crate::log::files::small_file::reserve_durably;
 use crate::log::rules::{Rule, holds};
-use crate::rt::{BLOCK_BYTES, Buf, File, OpenMode, Runtime, WriteMode};
+use crate::rt::{ArenaFull, BLOCK_BYTES, Buf, File, OpenMode, Runtime, WriteMode};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"CLCP");
 const VERSION: u32 = 2;
@@ -322,7 +323,7 @@ impl<R: Runtime> Slot<R> {
         let write = async {
             // Whatever reaches the disk first: the header's checksum covers the content's.
             for (offset, piece) in pieces.chain([(start, &header.encode()[..])]) {
-                let buf = padded(rt, piece).map_err(io::Error::other)?;
+                let buf = padded(rt, piece).await;
                 let written = self.file.write_at(vec![buf], offset, WriteMode::Plain);
                 written.await?;
             }
@@ -436,13 +437,20 @@ async fn checksum_of<R: Runtime>(rt: &R, content: &[u8]) -> u32 {
     checksum
 }
 
-/// A copy of `bytes` with zeros up to the next whole block.
-fn padded<R: Runtime>(rt: &R, bytes: &[u8]) -> Result<Buf, crate::rt::ArenaFull> {
+/// A copy of `bytes` with zeros up to the next whole block. Waits for memory, which whoever holds it gives
+/// back in a while: without checkpoints nobody could go on, so that none is no reason to end it all.
+async fn padded<R: Runtime>(rt: &R, bytes: &[u8]) -> Buf {
+    const RETRY: Duration = Duration::from_millis(1);
     let blocks = bytes.len().next_multiple_of(BLOCK_BYTES);
-    let mut buffer = rt.arena().alloc(blocks)?;
+    let mut buffer = loop {
+        match rt.arena().alloc(blocks) {
+            Ok(buffer) => break buffer,
+            Err(ArenaFull { .. }) => rt.sleep(RETRY).await,
+        }
+    };
     buffer.extend_from_slice(bytes);
     buffer.extend_zeroed(blocks - bytes.len());
-    Ok(buffer.freeze())
+    buffer.freeze()
 }
 
 fn io_error(path: &Path, source: io::Error) -> CheckpointError {

@@ -1,7 +1,10 @@
 //! What a checkpoint costs, and that the next life finds what it says.
 
+use std::time::Duration;
+
 use super::*;
 use crate::log::shard::checkpointer::write_checkpoint;
+use crate::rt::BLOCK_BYTES;
 
 const AT_REST: u128 = 400;
 
@@ -78,6 +81,23 @@ fn a_checkpoint_costs_what_has_changed() {
         for (id, end) in ids.zip(&ends) {
             assert_eq!(shard.partition(id).unwrap().marks().log_end, *end);
         }
+    });
+}
+
+/// Others hold all of the shard's memory for a second.
+#[test]
+fn a_checkpoint_waits_for_memory() {
+    Scene::with_partitions(1).live(async |rt, shard| {
+        let held: Vec<_> = std::iter::from_fn(|| rt.arena().alloc(BLOCK_BYTES).ok()).collect();
+        let began = rt.now();
+        let others = async {
+            rt.sleep(Duration::from_secs(1)).await;
+            drop(held);
+        };
+        let (written, ()) = futures_util::join!(write_checkpoint(&shard.0.storage, 0), others);
+        written.unwrap();
+        assert!(rt.now() - began >= Duration::from_secs(1));
+        assert_eq!(shard.offline_reason(), None);
     });
 }
 
