@@ -442,10 +442,14 @@ mod tests {
                 let opener = BatchOpener::new(1 << 20, rt.aside().clone());
                 let admit = rules.admit(&batch, true, &opener, NOW_MS, &async || {});
                 let mut admit = pin!(admit);
-                // Without a pause, only the thread can keep it waiting.
+                // Without a pause, only the thread can keep it waiting, and does while that is kept busy.
+                let (go_on, gate) = std::sync::mpsc::channel::<()>();
+                let mut busy = pin!(rt.aside().run(move || gate.recv().is_ok()));
+                assert!(busy.as_mut().now_or_never().is_none());
                 let (waits, admitted) = match admit.as_mut().now_or_never() {
                     Some(admitted) => (false, admitted),
                     None => {
+                        drop(go_on);
                         let context_bytes = rules
                             .stored_as
                             .map_or(0, |level| level.context_bytes(plain.len()));
