@@ -51,6 +51,10 @@ pub struct OpenLog<R: Runtime> {
     pub turn: Mutex,
     /// One rewrite of segments at a time.
     pub rewrite_turn: Mutex,
+    /// One raise of the log start at a time, until what lies before it is removed.
+    pub log_start_turn: Mutex,
+    /// The log start that no crash takes back.
+    pub safe_log_start: Cell<Offset>,
     /// Who waits for the durable offset.
     pub durable: MarkQueue<Offset>,
     pub producer_account: ProducerAccount,

@@ -369,6 +369,8 @@ fn restore<R: Runtime>(
             topic,
             turn: Mutex::new(),
             rewrite_turn: Mutex::new(),
+            log_start_turn: Mutex::new(),
+            safe_log_start: Cell::new(log.snapshot.log_start()),
             durable: MarkQueue::default(),
             watcher: RefCell::default(),
             state: RefCell::new(State::restore(log, told.leader_epoch, config, durability)),

@@ -4,6 +4,7 @@ mod checkpoints;
 mod descriptors;
 mod disk_errors;
 mod indexes;
+mod log_starts;
 mod producers;
 mod reads;
 mod rewrites;

@@ -24,10 +24,7 @@ pub async fn delete_records<R: Runtime>(
     if before > marks.durable || before.0 < 0 {
         return Err(ReadError::OutOfRange);
     }
-    if before > marks.log_start {
-        journal_log_start(log, before).await?;
-        remove_segments(log).await?;
-    }
+    raise_log_start(log, before).await?;
     Ok(log.state.borrow().marks().log_start)
 }
 
@@ -45,8 +42,26 @@ pub async fn enforce_retention<R: Runtime>(
     if plan.roll_active {
         log.roll_before(plan.log_start_offset, now_ms).await?;
     }
-    if plan.log_start_offset > log.state.borrow().marks().log_start {
-        journal_log_start(log, plan.log_start_offset).await?;
+    raise_log_start(log, plan.log_start_offset).await
+}
+
+/// The log starts at `to` or behind, safely, when this returns, and the segments that lie before it are
+/// removed; tells how many.
+///
+/// An example, below level `fsync`. DeleteRecords to 40 is in the journal, so that the log starts there, and
+/// waits for the flush. Retention comes by and finds nothing to raise, but a segment that ends at 40. Were it
+/// unlinked now, a power cut that takes the journal's write and not the unlink would leave a log that starts
+/// at 0 without that segment. So one at a time raises and removes, and what somebody has raised who went
+/// away before it was safe is written again.
+async fn raise_log_start<R: Runtime>(
+    log: &Rc<OpenLog<R>>,
+    to: Offset,
+) -> Result<usize, StorageError> {
+    let _turn = log.log_start_turn.lock().await;
+    let to = to.max(log.state.borrow().marks().log_start);
+    if to > log.safe_log_start.get() {
+        journal_log_start(log, to).await?;
+        log.safe_log_start.set(to);
     }
     remove_segments(log).await
 }
