@@ -7,7 +7,7 @@ use futures_util::future::{Either, select};
 
 use super::*;
 
-/// Nothing that was answered, and no unlink, hangs on a log start that a power cut may take back.
+/// No removal hangs on a log start that a power cut may take back.
 #[test]
 fn nobody_is_ahead_of_who_makes_the_log_start_safe() {
     for is_retention in [false, true] {
@@ -15,23 +15,26 @@ fn nobody_is_ahead_of_who_makes_the_log_start_safe() {
         scene.options.durability = Durability::Written;
         scene.live(async |rt, shard| {
             let log = shard.partition(id(1)).unwrap();
-            let first = pin!(log.delete_records(Offset(390)));
-            let second = pin!(async {
+            let moment = || rt.sleep(Duration::from_micros(1));
+            let second = async {
                 while log.marks().log_start < Offset(390) {
-                    rt.sleep(Duration::from_micros(1)).await;
+                    moment().await;
                 }
                 match is_retention {
                     true => log.enforce_retention(0).await.map(drop).unwrap(),
                     false => log.delete_records(Offset(390)).await.map(drop).unwrap(),
                 }
-            });
-            match select(first, second).await {
-                Either::Left((first, second)) => {
-                    assert_eq!(first.unwrap(), Offset(390));
-                    second.await;
+            };
+            let removed = async {
+                let segments = log.sealed_segments();
+                while log.sealed_segments() == segments {
+                    moment().await;
                 }
-                Either::Right(_) => panic!("retention: {is_retention}"),
-            }
+                log.0.safe_log_start.get()
+            };
+            let first = log.delete_records(Offset(390));
+            let (first, (), safe) = futures_util::join!(first, second, removed);
+            assert_eq!((first.unwrap(), safe), (Offset(390), Offset(390)));
         });
     }
 }
